@@ -1,0 +1,100 @@
+// Package layers holds the test that keeps the architecture: which of our
+// packages may import which.
+package layers
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// rule says what a package (and, with a trailing slash, every package below
+// it) may import of ours, and why. internal/fault is open to all.
+type rule struct {
+	pkg   string
+	allow []string
+	why   string
+}
+
+// The first rule that matches a package decides.
+var rules = []rule{
+	{"fs/format", nil, "the format is a leaf: it must be readable, testable and fuzzable alone"},
+	{"fs/cache", nil, "a cache knows bytes, not formats"},
+	{"fs/store/", []string{"fs/store/"}, "stores know bytes, not formats"},
+	{"fs/mount", []string{"fs", "fs/format"}, "the FUSE adapter only translates; the file system is in fs"},
+	{"fs", []string{"fs/format", "fs/cache"}, "fs does not know where bytes or keys come from"},
+
+	{"policy/", []string{"policy/"}, "policy is what was agreed: it knows nothing of how it is carried out"},
+	{"governance/", []string{"governance/", "policy/"}, "governance judges statements about policies, nothing else"},
+
+	{"enclave/envelope", nil, "the wrap envelope is a leaf shared by owner and runtime"},
+	{"enclave/", []string{"enclave/", "policy/", "governance/"}, "enclave does not know what a key opens"},
+	{"attested", []string{"enclave/snp", "policy/"}, "clients import this: keep what it drags in small"},
+
+	{"prep/", []string{"prep/", "policy/", "fs", "fs/format", "fs/store/", "enclave/envelope", "governance/"}, "the owner's side never needs the enclave's"},
+
+	{"internal/fault", nil, "everything imports it"},
+	{"internal/layers", nil, "a test"},
+	{"internal/cli", nil, "the exit path of every binary"},
+	{"internal/azurite", nil, "a test part"},
+	{"internal/localcloud/", []string{"internal/localcloud/", "policy/", "enclave/envelope", "enclave/snp"}, "emulated services must not share code with the clients they judge, beyond the formats"},
+
+	{"cmd/cloisterd", []string{"fs/", "enclave/", "policy/", "governance/", "internal/cli"}, "the trusted computing base: never prep, never the emulator"},
+	{"cmd/", []string{"fs/", "enclave/", "policy/", "governance/", "attested", "prep/", "internal/"}, "binaries join the packages"},
+	{"testdata/", []string{"fs/", "enclave/", "policy/", "governance/", "attested", "prep/", "internal/"}, "generators of vectors"},
+}
+
+func matches(pattern, pkg string) bool {
+	if dir, ok := strings.CutSuffix(pattern, "/"); ok {
+		return pkg == dir || strings.HasPrefix(pkg, pattern)
+	}
+	return pkg == pattern
+}
+
+func TestLayers(t *testing.T) {
+	const module = "cloister/"
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", module+"...").Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			t.Fatalf("go list: %v\n%s", err, exit.Stderr)
+		}
+		t.Fatal(err)
+	}
+	dec := json.NewDecoder(strings.NewReader(string(out)))
+	packages := 0
+	for {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages++
+		name := strings.TrimPrefix(p.ImportPath, module)
+		i := slices.IndexFunc(rules, func(r rule) bool { return matches(r.pkg, name) })
+		if i < 0 {
+			t.Errorf("%s: no rule; say in this file what it may import and why", name)
+			continue
+		}
+		for _, imp := range p.Imports {
+			imp, ours := strings.CutPrefix(imp, module)
+			if !ours || imp == "internal/fault" {
+				continue
+			}
+			if !slices.ContainsFunc(rules[i].allow, func(a string) bool { return matches(a, imp) }) {
+				t.Errorf("%s imports %s, but %s", name, imp, rules[i].why)
+			}
+		}
+	}
+	if packages < 3 {
+		t.Fatalf("go list found %d packages: the test looked at nothing", packages)
+	}
+}
