@@ -2,6 +2,9 @@ module cloister
 
 go 1.26.8
 
+// Packages of npm are not packages of Go.
+ignore node_modules
+
 require github.com/urfave/cli/v2 v2.27.7
 
 require (
