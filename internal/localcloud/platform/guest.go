@@ -91,21 +91,19 @@ func (p *Platform) Launch(dir string, config GuestConfig) (*Guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.writeContext(dir, config, l); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	return p.serve(dir, socket, config, l)
-}
-
-func (p *Platform) serve(dir, socket string, config GuestConfig, l launch) (*Guest, error) {
+	// The socket comes first: whoever holds it has the directory.
 	listener, err := wire.ListenUnix(socket)
 	if err != nil {
 		return nil, err
 	}
-	g := &Guest{Dir: dir, server: &http.Server{
-		Handler:           p.handler(config, l),
-		ReadHeaderTimeout: 10 * time.Second,
-	}}
+	if err := p.writeContext(dir, config, l); err != nil {
+		listener.Close()
+		return nil, err
+	}
+	g := &Guest{Dir: dir, server: &http.Server{Handler: p.handler(config, l), ReadHeaderTimeout: 10 * time.Second}}
 	go g.server.Serve(listener) //nolint:errcheck // ends with Close
 	return g, nil
 }
@@ -145,9 +143,6 @@ type thim struct {
 }
 
 func (p *Platform) writeContext(dir string, config GuestConfig, l launch) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
 	certificates, err := p.certificates(config, l)
 	if err != nil {
 		return err
