@@ -288,3 +288,13 @@ func attest(t *testing.T, c *Cloud, e evidence) (token string, status int, body 
 	}
 	return answer.Token, status, body
 }
+
+func readAll(t *testing.T, resp *http.Response) string {
+	t.Helper()
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}

@@ -75,7 +75,7 @@ func Start(ctx context.Context, config Config) (*Cloud, error) {
 	return c, nil
 }
 
-func start(ctx context.Context, dir string) (c *Cloud, err error) {
+func start(ctx context.Context, dir string) (_ *Cloud, err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func start(ctx context.Context, dir string) (c *Cloud, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c = &Cloud{dir: dir, listeners: &listeners{}, guests: map[string]*platform.Guest{}}
+	c := &Cloud{dir: dir, listeners: &listeners{}, guests: map[string]*platform.Guest{}}
 	c.stop = sync.OnceValue(c.shutdown)
 	defer func() {
 		if err != nil {
@@ -212,7 +212,7 @@ func (c *Cloud) Close() error { return c.stop() }
 func (c *Cloud) shutdown() error {
 	c.mu.Lock()
 	guests := c.guests
-	c.guests = map[string]*platform.Guest{}
+	c.guests = nil
 	c.mu.Unlock()
 	var errs []error
 	for _, g := range guests {
@@ -238,6 +238,9 @@ func (c *Cloud) LaunchGuest(dir string, config platform.GuestConfig) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.guests == nil { // closed meanwhile
+		return errors.Join(fault.Errorf(fault.Unavailable, "start it again", "the simulated cloud has stopped"), g.Close())
+	}
 	c.guests[dir] = g
 	return nil
 }

@@ -193,6 +193,9 @@ func (s *Service) serve(r *http.Request) (any, error) {
 			continue
 		}
 		if c, ok := match(rt.pattern, segments); ok {
+			if c.name != "" && !nameForm.MatchString(c.name) {
+				return nil, badParameter("The name %q is not 1 to 127 letters, digits and dashes.", c.name)
+			}
 			c.Request = r
 			return rt.serve(s, c)
 		}
@@ -223,7 +226,7 @@ func match(pattern string, segments []string) (c call, ok bool) {
 			}
 		}
 	}
-	return c, c.name == "" || nameForm.MatchString(c.name)
+	return c, true
 }
 
 func (s *Service) fail(w http.ResponseWriter, r *http.Request, err error) {

@@ -91,7 +91,11 @@ func (s *Server) Wrap(h http.Handler) http.Handler {
 		entry := &Entry{Time: time.Now().UTC(), Service: s.Name, Method: r.Method, Path: r.URL.Path}
 		w.Header().Set(SimulatedClaim, "true")
 		answer := &recorder{ResponseWriter: w, status: http.StatusOK}
+		r.Body = http.MaxBytesReader(answer, r.Body, maxBody)
 		defer func() {
+			// A refusal made before the body was read would reach a client that is
+			// still sending as a reset connection.
+			io.Copy(io.Discard, r.Body) //nolint:errcheck // it is refused either way
 			entry.Status = answer.status
 			s.log.append(*entry)
 		}()
@@ -104,7 +108,6 @@ func (s *Server) Wrap(h http.Handler) http.Handler {
 			fail(answer, fault)
 			return
 		}
-		r.Body = http.MaxBytesReader(answer, r.Body, maxBody)
 		h.ServeHTTP(answer, r.WithContext(context.WithValue(r.Context(), entryKey{}, entry)))
 	})
 }
