@@ -160,7 +160,8 @@ func kekOf(v enclave.Volume, wrapped []byte) (vault.ID, error) {
 		return id, err
 	}
 	if named, err := vault.ParseID("keys", e.KEKID); err == nil && strings.EqualFold(named.Vault, id.Vault) && strings.EqualFold(named.Name, id.Name) {
-		return named, nil
+		id.Version = named.Version
+		return id, nil
 	}
 	return vault.ID{}, fault.Errorf(fault.Refused, "wrap the DEK with the key the contract names",
 		"the wrapped DEK of %s is wrapped with %s, and the contract names %s", v.Name, e.KEKID, v.KEK)

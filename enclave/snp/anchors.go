@@ -17,10 +17,11 @@ const (
 
 // Anchors say who is believed about a platform. The zero value believes nobody.
 type Anchors struct {
-	Name          string              // shown wherever a platform is reported: "AMD", or what it is instead
-	Roots         []*x509.Certificate // self-signed roots (ARK) of processors
-	Intermediates []*x509.Certificate // signing keys (ASK, ASVK), for evidence that lacks them; not trusted by themselves
-	UVMIssuer     string              // did:x509 of the utility VM's signer
+	Name          string                 // shown wherever a platform is reported: "AMD", or what it is instead
+	Roots         []*x509.Certificate    // self-signed roots (ARK) of processors
+	Intermediates []*x509.Certificate    // signing keys (ASK, ASVK), for evidence that lacks them; not trusted by themselves
+	CRLs          []*x509.RevocationList // of the roots; a list that no root signed, or that is out of date, refuses
+	UVMIssuer     string                 // did:x509 of the utility VM's signer
 	UVMFeed       string
 }
 

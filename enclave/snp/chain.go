@@ -1,8 +1,10 @@
 package snp
 
 import (
+	"bytes"
 	"crypto/x509"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,4 +86,49 @@ func readEndorsement(r *Report, certs HostCerts) endorsement {
 		return endorsement{}
 	}
 	return endorsement{tcb: uint64(ext.TCBVersion), hasTCB: true, chipID: ext.HWID}
+}
+
+// checkRevocation looks the evidence's certificates up in the anchors' lists.
+// It returns what it found and whether that is good.
+func checkRevocation(certs HostCerts, anchors Anchors, now time.Time) (string, bool) {
+	if len(anchors.CRLs) == 0 {
+		return "no list given", true
+	}
+	for _, crl := range anchors.CRLs {
+		if !signedByRoot(crl, anchors.Roots) {
+			return "a list that no root signed", false
+		}
+		if now.After(crl.NextUpdate) {
+			return "a list that ran out at " + crl.NextUpdate.UTC().Format(time.RFC3339), false
+		}
+		for _, cert := range usedCertificates(certs, anchors) {
+			if onList(crl, cert) {
+				return cert.Subject.CommonName + " is revoked", false
+			}
+		}
+	}
+	return "none revoked", true
+}
+
+func signedByRoot(crl *x509.RevocationList, roots []*x509.Certificate) bool {
+	return slices.ContainsFunc(roots, func(root *x509.Certificate) bool { return crl.CheckSignatureFrom(root) == nil })
+}
+
+// usedCertificates are the evidence's, and the anchors' that may have signed
+// its leaf.
+func usedCertificates(certs HostCerts, anchors Anchors) []*x509.Certificate {
+	used := slices.Clone(certs.Chain)
+	for _, ica := range anchors.Intermediates {
+		if len(certs.Chain) > 0 && bytes.Equal(ica.RawSubject, certs.Chain[0].RawIssuer) {
+			used = append(used, ica)
+		}
+	}
+	return used
+}
+
+func onList(crl *x509.RevocationList, cert *x509.Certificate) bool {
+	return bytes.Equal(crl.RawIssuer, cert.RawIssuer) &&
+		slices.ContainsFunc(crl.RevokedCertificateEntries, func(e x509.RevocationListEntry) bool {
+			return e.SerialNumber.Cmp(cert.SerialNumber) == 0
+		})
 }

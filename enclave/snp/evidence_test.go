@@ -195,7 +195,7 @@ func TestRealBundlesVerify(t *testing.T) {
 
 // checkNames is the fixed order.
 var checkNames = []string{
-	"report format", "signature", "chip id", "certificate's TCB", "committed TCB", "reported TCB",
+	"report format", "signature", "revocation", "chip id", "certificate's TCB", "committed TCB", "reported TCB",
 	"VMPL", "debugging", "migration", "SMT", "host data", "report data",
 	"UVM endorsement", "UVM issuer", "UVM feed", "UVM SVN", "launch measurement",
 }
@@ -245,7 +245,7 @@ func TestLibrarySample(t *testing.T) {
 	if err == nil {
 		t.Fatal("accepted without an endorsement of its utility VM")
 	}
-	for _, check := range res.Checks[:6] {
+	for _, check := range res.Checks[:7] {
 		if !check.OK {
 			t.Errorf("%+v", check)
 		}

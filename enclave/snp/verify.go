@@ -84,6 +84,9 @@ func (res *Result) checkProcessor(r *Report, certs HostCerts, want Expectations,
 	}
 	c.AddIf("signature", "a chain to "+orUnstated(want.Anchors.Name), actual, err == nil)
 
+	found, good := checkRevocation(certs, want.Anchors, now)
+	c.AddIf("revocation", "no certificate on a current list", found, good)
+
 	key := readEndorsement(r, certs)
 	if r.VLEK {
 		c.AddIf("chip id", "not bound by a VLEK", "a VLEK", true)

@@ -2,14 +2,19 @@ package snp
 
 import (
 	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-sev-guest/kds"
+	sevtest "github.com/google/go-sev-guest/testing"
 	"github.com/veraison/go-cose"
 
 	"cloister/internal/fault"
@@ -172,6 +177,67 @@ func TestZeroExpectationsDeny(t *testing.T) {
 	if (Checks{}).Err("nothing") == nil {
 		t.Error("no checks at all pass")
 	}
+}
+
+func TestRevocationLists(t *testing.T) {
+	now := time.Now()
+	list := func(key *rsa.PrivateKey, until time.Time, serials ...*big.Int) func(*Expectations) {
+		return func(w *Expectations) {
+			var entries []x509.RevocationListEntry
+			for _, serial := range serials {
+				entries = append(entries, x509.RevocationListEntry{SerialNumber: serial, RevocationTime: now})
+			}
+			issuer := *w.Anchors.Roots[0]
+			issuer.KeyUsage |= x509.KeyUsageCRLSign
+			issuer.PublicKey = &key.PublicKey
+			der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
+				Number: big.NewInt(1), ThisUpdate: now.Add(-time.Hour), NextUpdate: until, RevokedCertificateEntries: entries,
+			}, &issuer, key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			crl, err := x509.ParseRevocationList(der)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.Anchors.CRLs = append(w.Anchors.CRLs, crl)
+		}
+	}
+	ark := sevtest.DefaultArk()
+	e, want := goodGuest().evidence(t)
+	ask := e.HostCerts.Chain[1]
+	for _, tc := range []struct {
+		name   string
+		change func(*Expectations)
+		want   string
+	}{
+		{"empty", list(ark, now.Add(time.Hour)), ""},
+		{"another serial", list(ark, now.Add(time.Hour), big.NewInt(987654)), ""},
+		{"revoked", list(ark, now.Add(time.Hour), ask.SerialNumber), "SEV-Milan is revoked"},
+		{"ran out", list(ark, now.Add(-time.Minute)), "a list that ran out"},
+		{"forged", list(sevtest.DefaultAsvk(), now.Add(time.Hour)), "a list that no root signed"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := want
+			tc.change(&w)
+			res, err := Verify(e, w)
+			if tc.want == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			wantOnly(t, res, err, tc.want)
+		})
+	}
+	// The signing key comes from the anchors, and the list still counts.
+	w := want
+	w.Anchors.Intermediates = e.HostCerts.Chain[1:2]
+	list(ark, now.Add(time.Hour), ask.SerialNumber)(&w)
+	alone := *e
+	alone.HostCerts.Chain = e.HostCerts.Chain[:1]
+	res, err := Verify(&alone, w)
+	wantOnly(t, res, err, "SEV-Milan is revoked")
 }
 
 func mustAMD(t testing.TB) Anchors {

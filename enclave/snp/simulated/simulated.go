@@ -37,6 +37,7 @@ const (
 	socketFile = "sev-guest.sock"
 	rootFile   = "amd-root.pem"
 	issuerFile = "uvm-issuer"
+	crlFile    = "amd-crl.der" // may be missing
 )
 
 // Platform is the directory written by `cloister local`.
@@ -63,10 +64,29 @@ func (p Platform) Anchors() (snp.Anchors, error) {
 	if err != nil {
 		return snp.Anchors{}, err
 	}
+	crls, err := p.revocations()
+	if err != nil {
+		return snp.Anchors{}, err
+	}
 	return snp.Anchors{
-		Name: Name, Roots: []*x509.Certificate{root},
+		Name: Name, Roots: []*x509.Certificate{root}, CRLs: crls,
 		UVMIssuer: strings.TrimSpace(string(issuer)), UVMFeed: snp.UVMFeed,
 	}, nil
+}
+
+func (p Platform) revocations() ([]*x509.RevocationList, error) {
+	der, err := os.ReadFile(filepath.Join(p.dir, crlFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	crl, err := x509.ParseRevocationList(der)
+	if err != nil {
+		return nil, fault.Errorf(fault.Usage, "", "reading %s: %w", crlFile, err)
+	}
+	return []*x509.RevocationList{crl}, nil
 }
 
 // SecurityContext reads the same files as on the hardware.
