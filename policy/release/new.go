@@ -42,7 +42,10 @@ type Requirements struct {
 	Platform  Platform
 	// HostData is the SHA-256 of the container policy's text.
 	HostData [32]byte
-	// MinGuestSVN is the lowest security version of the utility VM accepted.
+	// MinGuestSVN is the lowest GUEST_SVN of the attestation report accepted.
+	// It is not the version in the utility VM's endorsement: of two genuine
+	// reports of Azure's, both say 2 and their endorsements 22 and 103. That
+	// floor is the specification's, and the runtime holds itself to it.
 	MinGuestSVN uint32
 }
 
