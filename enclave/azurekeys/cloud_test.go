@@ -168,7 +168,7 @@ func (w *world) source(t *testing.T, id azure.Identity, require azurekeys.Requir
 		t.Fatal(err)
 	}
 	v := vault.New(vault.Options{Credential: cred, Client: w.clientOptions(), Roots: w.roots, PrivateCloud: true})
-	s := azurekeys.New(simulated.New(w.guest), require, a, v)
+	s := azurekeys.New(simulated.New(w.guest), require, a, func(string) (*vault.Client, error) { return v, nil })
 	t.Cleanup(s.Close)
 	return s
 }

@@ -36,12 +36,16 @@ type Requirements struct {
 	MinUVMSVN uint64
 }
 
+// Vaults returns the client that speaks for a volume: each may name an identity
+// of its own.
+type Vaults func(volume string) (*vault.Client, error)
+
 // Source is a key source for one start.
 type Source struct {
 	platform Platform
 	require  Requirements
 	attest   *attest.Client
-	vault    *vault.Client
+	vaults   Vaults
 	bits     int
 
 	mu     sync.Mutex // guards the fields below
@@ -52,8 +56,8 @@ type Source struct {
 }
 
 // New returns a source; nothing is asked yet.
-func New(p Platform, r Requirements, a *attest.Client, v *vault.Client) *Source {
-	return &Source{platform: p, require: r, attest: a, vault: v, bits: vault.ReleaseKeyBits}
+func New(p Platform, r Requirements, a *attest.Client, v Vaults) *Source {
+	return &Source{platform: p, require: r, attest: a, vaults: v, bits: vault.ReleaseKeyBits}
 }
 
 // Evidence is the judgement that Attest made of this machine, or nil.
@@ -124,7 +128,11 @@ func (s *Source) judge(evidence *snp.Evidence, about snp.Statement) (*snp.Result
 
 // WrappedDEK fetches the secret that v.WrappedDEK addresses.
 func (s *Source) WrappedDEK(ctx context.Context, v enclave.Volume) ([]byte, error) {
-	return s.vault.WrappedDEK(ctx, v.WrappedDEK)
+	client, err := s.vaults(v.Name)
+	if err != nil {
+		return nil, err
+	}
+	return client.WrappedDEK(ctx, v.WrappedDEK)
 }
 
 // Release has the key that v.KEK addresses released, in the version that the
@@ -141,7 +149,11 @@ func (s *Source) Release(ctx context.Context, v enclave.Volume, wrapped []byte) 
 	if token == nil {
 		return nil, fault.Errorf(fault.Internal, "", "a KEK is to be released before this machine is attested")
 	}
-	kek, err := s.vault.Release(ctx, vault.Request{KEK: id, Policy: v.ReleasePolicy}, token, key)
+	client, err := s.vaults(v.Name)
+	if err != nil {
+		return nil, err
+	}
+	kek, err := client.Release(ctx, vault.Request{KEK: id, Policy: v.ReleasePolicy}, token, key)
 	if err != nil {
 		return nil, err
 	}
