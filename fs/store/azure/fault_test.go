@@ -157,7 +157,7 @@ func TestLastingFailures(t *testing.T) {
 		"429":                  {answers(429, "TooManyRequests"), "the store answers 429 TooManyRequests; gave up after"},
 		"503, away for long":   {answers(503, "ServerBusy", "Retry-After", "3600"), "the store answers 503 ServerBusy; gave up after"},
 		"500":                  {answers(500, "InternalError"), "the store answers 500 InternalError; gave up after"},
-		"a dropped connection": {hangUp, "EOF; gave up after"},
+		"a dropped connection": {hangUp, "; gave up after"},
 	} {
 		p.set(strike{do: c.do})
 		for call, err := range calls(t.Context(), s) {

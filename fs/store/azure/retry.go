@@ -201,6 +201,9 @@ func isTLS(err error) bool {
 	if errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error") {
 		return true
 	}
+	if errors.Is(err, http.ErrSchemeMismatch) {
+		return true // no TLS there at all
+	}
 	return slices.ContainsFunc([]any{&verification, &authority, &host, &invalid, &record},
 		func(target any) bool { return errors.As(err, target) })
 }

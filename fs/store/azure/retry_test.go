@@ -141,9 +141,9 @@ func TestCancelledWhileWaiting(t *testing.T) {
 func TestNameServers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		unknown := &net.DNSError{Err: "no such host", Name: "acct.blob.core.windows.net", IsNotFound: true}
-		there := false
+		there, back := false, time.Time{}
 		s := openFake(t, func(r *http.Request) (*http.Response, error) {
-			if there {
+			if there || !back.IsZero() && time.Now().After(back) {
 				return ranged(r, strings.NewReader("x"), 0, 0), nil
 			}
 			return nil, &net.OpError{Op: "dial", Err: unknown}
@@ -157,8 +157,7 @@ func TestNameServers(t *testing.T) {
 		if err := s.Get(t.Context(), "d/x", 0, make([]byte, 1)); err != nil {
 			t.Fatal(err)
 		}
-		there = false
-		time.AfterFunc(20*time.Second, func() { there = true })
+		there, back = false, time.Now().Add(20*time.Second)
 		if err := s.Get(t.Context(), "d/x", 0, make([]byte, 1)); err != nil {
 			t.Errorf("with its name server away for 20 s: %v", err)
 		}
