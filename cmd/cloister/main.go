@@ -14,8 +14,14 @@ func main() { os.Exit(cli.Main(newApp(), os.Args)) }
 
 func newApp() *urfave.App {
 	return &urfave.App{
-		Name:     "cloister",
-		Usage:    "compute on each other's files without seeing them",
-		Commands: []*urfave.Command{localCommand()},
+		Name:  "cloister",
+		Usage: "compute on each other's files without seeing them",
+		// A comma is an ordinary character in a variable's value.
+		DisableSliceFlagSeparator: true,
+		Commands: []*urfave.Command{
+			localCommand(),
+			specCommand(),
+			policyCommand(),
+		},
 	}
 }
