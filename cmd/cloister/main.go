@@ -30,6 +30,8 @@ func newApp() *urfave.App {
 // commands is every group of commands, one line each.
 func commands() []*urfave.Command {
 	return []*urfave.Command{
+		specCommand(),
+		policyCommand(),
 		localCommand(),
 	}
 }

@@ -60,6 +60,16 @@ func (d *Document) Set(section, field string, value any, change func(*spec.Speci
 	return d.edited(e, section+"."+field, change)
 }
 
+// Remove returns the document without the top field of that name; comments
+// above it stay.
+func (d *Document) Remove(field string, change func(*spec.Specification)) (*Document, error) {
+	e := editor{lines: splitLines(d.text)}
+	if s := e.find(d.root, 0, field); s != nil {
+		e.lines = append(e.lines[:s.start:s.start], e.lines[s.end:]...)
+	}
+	return d.edited(e, field, change)
+}
+
 func (d *Document) edited(e editor, path string, change func(*spec.Specification)) (*Document, error) {
 	after, err := Parse(joinLines(e.lines))
 	want := d.clone()

@@ -11,8 +11,10 @@ package yaml
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -68,13 +70,20 @@ func Load(text []byte) (spec.Specification, error) {
 func (d *Document) Text() []byte { return bytes.Clone(d.text) }
 
 // Problems returns everything that keeps the specification from being valid,
-// each with the line of its field or of the nearest one around it.
+// each with the line of its field or of the nearest one around it; what has no
+// line, because it is not there at all, comes last.
 func (d *Document) Problems() spec.Problems {
 	problems := d.Spec.Problems()
 	for i, p := range problems {
 		problems[i].Line = d.line(p.Path)
 	}
-	slices.SortStableFunc(problems, func(a, b spec.Problem) int { return a.Line - b.Line })
+	order := func(p spec.Problem) int {
+		if p.Line == 0 {
+			return math.MaxInt
+		}
+		return p.Line
+	}
+	slices.SortStableFunc(problems, func(a, b spec.Problem) int { return cmp.Compare(order(a), order(b)) })
 	return problems
 }
 

@@ -232,6 +232,17 @@ func TestSet(t *testing.T) {
 	}
 }
 
+func TestRemove(t *testing.T) {
+	drop := func(s *spec.Specification) { s.Runtime = nil }
+	d, err := parse(t, []byte("name: a\n\n# why\nruntime:\n  binary: b\n\n# next\nkind: aci\n")).Remove("runtime", drop)
+	if want := "name: a\n\n# why\n\n# next\nkind: aci\n"; err != nil || string(d.Text()) != want {
+		t.Errorf("%v\n%s", err, d.Text())
+	}
+	if d, err = d.Remove("runtime", drop); err != nil {
+		t.Errorf("what is not there cannot be removed twice: %v", err)
+	}
+}
+
 func TestEditRefusesWhatItCannotKeep(t *testing.T) {
 	party := spec.Party{Name: "c", SigningKey: "k"}
 	add := func(s *spec.Specification) { s.Parties = append(s.Parties, party) }
