@@ -24,12 +24,15 @@ func newApp() *urfave.App {
 		Usage:    "compute on each other's files without seeing them",
 		Flags:    []urfave.Flag{caFileFlag()},
 		Commands: commands(),
+		// A comma is an ordinary character in a variable's value.
+		DisableSliceFlagSeparator: true,
 	}
 }
 
 // commands is every group of commands, one line each.
 func commands() []*urfave.Command {
 	return []*urfave.Command{
+		mountCommand(),
 		specCommand(),
 		policyCommand(),
 		localCommand(),
