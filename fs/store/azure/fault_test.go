@@ -267,6 +267,22 @@ func TestLostAnswerToPut(t *testing.T) {
 	}
 }
 
+// A service that refuses a large body without reading it resets the connection;
+// the reason still reaches the user.
+func TestRefusedWithoutReading(t *testing.T) {
+	p := newProxy(t)
+	s := p.open(t)
+	p.set(strike{method: "PUT", times: 1, do: hangUp}, strike{method: "PUT", do: answers(403, "AuthorizationFailure")})
+	err := s.Put(t.Context(), "d/x", pattern(blockSize))
+	if fault.KindOf(err) != fault.Denied || !strings.Contains(err.Error(), "403 AuthorizationFailure") {
+		t.Errorf("Put: %v: %v", fault.KindOf(err), err)
+	}
+	puts := p.requests(http.MethodPut)
+	if len(puts) != 2 || puts[0].Header.Get("Expect") != "" || puts[1].Header.Get("Expect") != "100-continue" {
+		t.Errorf("%d requests; the second must hold its body back", len(puts))
+	}
+}
+
 // Blocks that were staged and are gone, because another writer's commit has
 // discarded them.
 func TestLostBlocks(t *testing.T) {
