@@ -3,7 +3,6 @@ package fs
 import (
 	"context"
 	"fmt"
-	"iter"
 	"log/slog"
 	"sync"
 	"syscall"
@@ -18,15 +17,9 @@ import (
 // fault.Conflict says it is not. Get and Size of an object that is not there
 // fail with fault.NotFound; Delete of one succeeds.
 type OutputStore interface {
-	Get(ctx context.Context, name string, off int64, p []byte) error
-	Size(ctx context.Context, name string) (int64, error)
+	Store
 	Put(ctx context.Context, name string, data []byte) error
-	List(ctx context.Context, prefix string) iter.Seq2[struct {
-		Name string
-		Size int64
-	}, error]
 	Delete(ctx context.Context, name string) error
-	String() string
 }
 
 // Head is how far a journal has come: what is told to somebody who remembers
@@ -48,7 +41,7 @@ type OutputOptions struct {
 	KeyVersion uint32            // of a new volume; 0: 1
 	Stanzas    []byte            // recipient stanzas; nil: those of the volume, if any
 	Root       format.Attr       // permissions and owner of a new volume's root; mode 0: 0755
-	Memory     int64             // bytes for dirty data and its sealed copies; 0: 256 MiB
+	Memory     int64             // bytes for dirty data, its sealed copies and what is read back; 0: DefaultMemory
 	SyncClose  bool              // close returns when the file is durable
 	Clock      func() time.Time  // for times of files; nil: time.Now
 	Log        *slog.Logger      // for flushes that fail with nobody waiting; nil: none
@@ -68,8 +61,7 @@ const (
 	// Linux's ext4 commits after 5 s.
 	openDelay = 5 * time.Second
 
-	defaultMemory = 256 << 20
-	minMemory     = 8 << 20
+	minMemory = 8 << 20
 )
 
 // ErrFenced is what a writer is refused with whose volume another writer has
@@ -126,12 +118,13 @@ type Output struct {
 	pending   []*pendingRecord // sealed, and not known to be in the store
 	settled   time.Time        // when a record was last known to be there
 	sealKey   *format.ObjectKey
-	slot      uint32 // of the object key that this run seals with
+	slot      uint32            // of the object key that this run seals with
 	put       []format.ObjectID // tried in this epoch
 	backoff   time.Duration
 	sweep     bool // an earlier writer may have left objects
 	recovered *Recovery
 	sealers   chan *sealer
+	reader    reader // has its own locks
 }
 
 type nameKey struct {
@@ -149,7 +142,7 @@ type waiter struct {
 // at it fails from then on.
 func OpenOutput(ctx context.Context, store OutputStore, key KeyFunc, opts OutputOptions) (*Output, error) {
 	if opts.Memory == 0 {
-		opts.Memory = defaultMemory
+		opts.Memory = DefaultMemory
 	}
 	opts.Memory = max(opts.Memory, minMemory)
 	if opts.Clock == nil {
@@ -167,6 +160,7 @@ func OpenOutput(ctx context.Context, store OutputStore, key KeyFunc, opts Output
 		o.destroy()
 		return nil, fmt.Errorf("opening output volume %s: %w", store, err)
 	}
+	o.openReader()
 	run, stop := context.WithCancel(context.Background())
 	o.stop = stop
 	go o.run(run)
@@ -188,6 +182,7 @@ func (o *Output) Head() Head {
 }
 
 func (o *Output) destroy() {
+	o.reader.close()
 	if o.key != nil {
 		o.key.Destroy()
 	}

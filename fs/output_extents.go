@@ -2,18 +2,19 @@ package fs
 
 import (
 	"sort"
+	"sync/atomic"
 
 	"cloister/fs/format"
 )
 
-// object is a data object that extents point to. It is immutable once an
+// dataObject is a data object that extents point to. It is immutable once an
 // extent that names it is in a node; index and journaled belong to the flusher.
-type object struct {
+type dataObject struct {
 	format.Object
 	name      string // in the store
 	index     uint32 // in the journal's object table, once journaled
 	journaled bool
-	opener    opener
+	reading   atomic.Pointer[object]
 }
 
 // extent is a format.Extent that names its object by pointer: indexes are
@@ -22,7 +23,7 @@ type extent struct {
 	off    int64 // in the file
 	length uint32
 	objOff uint32 // in the object's plaintext
-	obj    *object
+	obj    *dataObject
 }
 
 func (e extent) end() int64 { return e.off + int64(e.length) }

@@ -5,16 +5,16 @@ import (
 	"syscall"
 )
 
-// File is an open file. It learns of every flush of the file that failed since
+// OutputFile is an open file. It learns of every flush of the file that failed since
 // it was opened, once, at its next Sync or Flush: what Linux calls errseq.
-type File struct {
+type OutputFile struct {
 	o    *Output
 	n    *node
 	seen uint64 // failures told; Output.mu guards it
 }
 
 // Open opens a file.
-func (o *Output) Open(inode uint32) (*File, error) {
+func (o *Output) Open(inode uint32) (*OutputFile, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	n, err := o.live(inode)
@@ -28,15 +28,15 @@ func (o *Output) Open(inode uint32) (*File, error) {
 		return nil, syscall.ENXIO
 	}
 	n.pins++
-	return &File{o: o, n: n, seen: n.failures}, nil
+	return &OutputFile{o: o, n: n, seen: n.failures}, nil
 }
 
 // Inode returns the file's inode number.
-func (f *File) Inode() uint32 { return f.n.inode }
+func (f *OutputFile) Inode() uint32 { return f.n.inode }
 
 // Release ends the use of f. What was not flushed is flushed like after
 // Flush; errors are in Output.Close.
-func (f *File) Release() {
+func (f *OutputFile) Release() {
 	f.o.mu.Lock()
 	defer f.o.mu.Unlock()
 	f.n.pins--
@@ -45,7 +45,7 @@ func (f *File) Release() {
 
 // ReadAt reads into p from off and returns how many bytes there were: fewer
 // than len(p) at the end of the file only.
-func (f *File) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+func (f *OutputFile) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	f.o.mu.Lock()
 	if f.o.closing {
 		f.o.mu.Unlock()
@@ -54,22 +54,20 @@ func (f *File) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	n := int(max(0, min(int64(len(p)), f.n.size()-off)))
 	reads := f.n.load(p[:n], off)
 	f.o.mu.Unlock()
-	for _, r := range reads {
-		if err := f.o.readObject(ctx, r.obj, r.off, r.dst); err != nil {
-			return 0, ioError(err)
-		}
+	if err := f.o.readObjects(ctx, reads); err != nil {
+		return 0, ioError(err)
 	}
 	return n, nil
 }
 
 // WriteAt writes p at off. It waits where memory is short, and fails then, if
 // the store takes nothing: nothing of p is written in that case.
-func (f *File) WriteAt(ctx context.Context, p []byte, off int64) (int, error) {
+func (f *OutputFile) WriteAt(ctx context.Context, p []byte, off int64) (int, error) {
 	return f.write(ctx, p, func() int64 { return off })
 }
 
 // Append writes p at the end of the file, wherever that is by then.
-func (f *File) Append(ctx context.Context, p []byte) (int, error) {
+func (f *OutputFile) Append(ctx context.Context, p []byte) (int, error) {
 	return f.write(ctx, p, f.n.size)
 }
 
@@ -77,7 +75,7 @@ func (f *File) Append(ctx context.Context, p []byte) (int, error) {
 // huge write does not exceed it by its size.
 const writePiece = 1 << 20
 
-func (f *File) write(ctx context.Context, p []byte, where func() int64) (int, error) {
+func (f *OutputFile) write(ctx context.Context, p []byte, where func() int64) (int, error) {
 	f.o.mu.Lock()
 	defer f.o.mu.Unlock()
 	off := where()
@@ -112,7 +110,7 @@ func (f *File) write(ctx context.Context, p []byte, where func() int64) (int, er
 	}
 }
 
-func (f *File) wrote() {
+func (f *OutputFile) wrote() {
 	now := f.o.now()
 	f.n.attr.Mtime, f.n.attr.Ctime = now, now
 	f.o.touch(f.n, openDelay)
@@ -153,7 +151,7 @@ func (o *Output) room(ctx context.Context, more int) error {
 }
 
 // Truncate sets the file's size.
-func (f *File) Truncate(size uint64) error {
+func (f *OutputFile) Truncate(size uint64) error {
 	_, err := f.o.SetAttr(f.n.inode, Change{Size: &size})
 	return err
 }
@@ -167,7 +165,7 @@ const (
 
 // Allocate is fallocate(2): mode 0, keep size, punch hole, zero range. Space
 // needs no reserving; a zeroed range becomes a hole.
-func (f *File) Allocate(mode uint32, off, length int64) error {
+func (f *OutputFile) Allocate(mode uint32, off, length int64) error {
 	if off < 0 || length <= 0 {
 		return syscall.EINVAL
 	}
@@ -195,14 +193,14 @@ func (f *File) Allocate(mode uint32, off, length int64) error {
 	return nil
 }
 
-// Whence values of Seek: Linux's SEEK_DATA and SEEK_HOLE.
+// Whence values of Lseek: Linux's SEEK_DATA and SEEK_HOLE.
 const (
 	SeekData = 3
 	SeekHole = 4
 )
 
-// Seek returns the next data or hole at or behind off, as lseek(2) says.
-func (f *File) Seek(off int64, whence uint32) (int64, error) {
+// Lseek returns the next data or hole at or behind off, as lseek(2) says.
+func (f *OutputFile) Lseek(off int64, whence uint32) (int64, error) {
 	f.o.mu.Lock()
 	defer f.o.mu.Unlock()
 	if off < 0 || off >= f.n.size() {
@@ -223,7 +221,7 @@ func (f *File) Seek(off int64, whence uint32) (int64, error) {
 // Sync returns when the file, its attributes and its names are durable. An
 // error means that a flush since the last Sync or Flush of f failed; what was
 // not written is kept and tried again.
-func (f *File) Sync(ctx context.Context) error {
+func (f *OutputFile) Sync(ctx context.Context) error {
 	err := f.o.sync(ctx, f.n)
 	if told := f.failure(); told != nil {
 		return told
@@ -233,7 +231,7 @@ func (f *File) Sync(ctx context.Context) error {
 
 // Flush is close(2), of which there may be several a file: it starts what
 // makes the file durable within CloseWithin, or waits for it, with SyncClose.
-func (f *File) Flush(ctx context.Context) error {
+func (f *OutputFile) Flush(ctx context.Context) error {
 	f.o.mu.Lock()
 	dirty := f.o.changed[f.n]
 	if dirty {
@@ -247,7 +245,7 @@ func (f *File) Flush(ctx context.Context) error {
 }
 
 // failure returns the flush that failed and f was not told of.
-func (f *File) failure() error {
+func (f *OutputFile) failure() error {
 	f.o.mu.Lock()
 	defer f.o.mu.Unlock()
 	if f.seen == f.n.failures {

@@ -293,7 +293,7 @@ type sealer struct{ plain, sealed []byte }
 
 // job is one data object to be.
 type job struct {
-	obj    *object
+	obj    *dataObject
 	length int
 	parts  []jobPart
 }
@@ -353,7 +353,7 @@ func firstError(first, second error) error {
 // for one sealing only: what fails is sealed anew under another.
 func (o *Output) newJob() *job {
 	id := format.NewObjectID()
-	return &job{obj: &object{Object: format.Object{ID: id, Key: o.slot}, name: format.ObjectName(id)}}
+	return &job{obj: &dataObject{Object: format.Object{ID: id, Key: o.slot}, name: format.ObjectName(id)}}
 }
 
 func (j *job) add(file *frozenFile, pg frozenPage) {
@@ -422,6 +422,6 @@ func (o *Output) objectPlain() int {
 	return int(plain)
 }
 
-// parallel is how many objects are sealed and put at once: enough to hide a
+// sealersAtOnce is how many objects are sealed and put at once: enough to hide a
 // blob store's latency; 3 × 2 × 1/16 of the memory.
-const parallel = 3
+const sealersAtOnce = 3

@@ -24,8 +24,8 @@ type New struct {
 	Target string // of a symlink
 }
 
-// Entry is a name as ReadDir tells it.
-type Entry struct {
+// DirEntry is a name as ReadDir tells it.
+type DirEntry struct {
 	Name   string
 	Inode  uint32
 	Mode   uint32
@@ -463,17 +463,17 @@ func (o *Output) exchange(from *node, oldName string, n *node, to *node, newName
 // ReadDir calls yield for the names of a directory that were made after the
 // one with cookie (0: from the first), until it returns false. "." and ".."
 // are the caller's to add; cookies begin at 3. yield must not call the Output.
-func (o *Output) ReadDir(dir uint32, cookie uint64, yield func(Entry) bool) error {
+func (o *Output) ReadDir(dir uint32, cookie uint64, yield func(DirEntry) bool) error {
 	return o.readDir(dir, cookie, func(e *dirent, n *node) bool {
-		return yield(Entry{Name: e.name, Inode: e.inode, Mode: n.attr.Mode, Cookie: e.cookie})
+		return yield(DirEntry{Name: e.name, Inode: e.inode, Mode: n.attr.Mode, Cookie: e.cookie})
 	})
 }
 
 // ReadDirPlus is ReadDir with what Lookup would return of each name; each for
 // which yield returns true is pinned.
-func (o *Output) ReadDirPlus(dir uint32, cookie uint64, yield func(Entry, Info) bool) error {
+func (o *Output) ReadDirPlus(dir uint32, cookie uint64, yield func(DirEntry, Info) bool) error {
 	return o.readDir(dir, cookie, func(e *dirent, n *node) bool {
-		ok := yield(Entry{Name: e.name, Inode: e.inode, Mode: n.attr.Mode, Cookie: e.cookie}, o.info(n))
+		ok := yield(DirEntry{Name: e.name, Inode: e.inode, Mode: n.attr.Mode, Cookie: e.cookie}, o.info(n))
 		if ok {
 			n.pins++
 		}

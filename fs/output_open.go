@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"cloister/fs/format"
@@ -238,9 +237,9 @@ func (o *Output) claim(ctx context.Context, epoch uint64) error {
 		return errors.Join(err, o.store.Delete(ctx, name))
 	}
 	o.head = first.head
-	o.limit = int(o.opts.Memory * 5 / 8 / pageCost)
-	o.sealers = make(chan *sealer, parallel)
-	for range parallel {
+	o.limit = int(o.opts.Memory / 2 / pageCost)
+	o.sealers = make(chan *sealer, sealersAtOnce)
+	for range sealersAtOnce {
 		o.sealers <- new(sealer)
 	}
 	return nil
@@ -414,5 +413,3 @@ func (o *Output) sealManifest(epoch uint64) ([]byte, format.Reference, error) {
 	sealed, ref := format.SealManifest(o.key, p, plaintext)
 	return sealed, ref, nil
 }
-
-var _ = maps.Keys[map[int]int]

@@ -158,7 +158,7 @@ func (n *node) drop(pool *pages) {
 
 // sealedRead is a part of a read that an object answers.
 type sealedRead struct {
-	obj *object
+	obj *dataObject
 	off int64 // in the object's plaintext
 	dst []byte
 }

@@ -36,7 +36,7 @@ func (r *replay) Object(o format.Object) error {
 	if len(r.objects) >= format.MaxObjects || int64(o.Key) >= int64(len(r.keys)) || o.Place != 0 {
 		return wrong("a record adds object %s with key %d in place %d", o.ID, o.Key, o.Place)
 	}
-	r.objects = append(r.objects, &object{Object: o, name: format.ObjectName(o.ID), index: uint32(len(r.objects)), journaled: true})
+	r.objects = append(r.objects, &dataObject{Object: o, name: format.ObjectName(o.ID), index: uint32(len(r.objects)), journaled: true})
 	return nil
 }
 

@@ -12,8 +12,8 @@ import (
 // changed, and what a journal's records or the application then make of it.
 type tree struct {
 	volume  format.VolumeID
-	keys    []format.Key // the index is the slot
-	objects []*object    // in the order of the journal's object table
+	keys    []format.Key  // the index is the slot
+	objects []*dataObject // in the order of the journal's object table
 	places  []string
 	nodes   map[uint32]*node
 	next    uint32   // the lowest inode number never used
@@ -123,7 +123,7 @@ func loadTree(m *format.Manifest) *tree {
 	}
 	for i := range m.Objects() {
 		o := m.Object(uint32(i))
-		t.objects = append(t.objects, &object{Object: o, name: m.ObjectName(o), index: uint32(i), journaled: true})
+		t.objects = append(t.objects, &dataObject{Object: o, name: m.ObjectName(o), index: uint32(i), journaled: true})
 	}
 	for inode := uint32(1); inode <= m.Inodes(); inode++ {
 		if attr, ok := m.Attr(inode); ok {
@@ -232,7 +232,7 @@ func (t *tree) build(provenance []byte) ([]byte, error) {
 	b.SetPlaces(t.places)
 	b.SetProvenance(provenance)
 	inodes := slices.Sorted(maps.Keys(t.nodes))
-	index := map[*object]uint32{}
+	index := map[*dataObject]uint32{}
 	for _, inode := range inodes {
 		n := t.nodes[inode]
 		if n.attr.Nlink == 0 {
@@ -243,7 +243,7 @@ func (t *tree) build(provenance []byte) ([]byte, error) {
 				index[e.obj] = b.AddObject(e.obj.Object)
 			}
 		}
-		b.AddNode(inode, n.format(n.extents, func(o *object) uint32 { return index[o] }))
+		b.AddNode(inode, n.format(n.extents, func(o *dataObject) uint32 { return index[o] }))
 		if n.isDir() {
 			for name, e := range n.dir.names {
 				b.Link(inode, []byte(name), e.inode)
@@ -255,7 +255,7 @@ func (t *tree) build(provenance []byte) ([]byte, error) {
 
 // format returns the inode as the format describes it, with the extents of
 // list, whose objects have the numbers that index tells.
-func (n *node) format(list extents, index func(*object) uint32) format.Node {
+func (n *node) format(list extents, index func(*dataObject) uint32) format.Node {
 	f := format.Node{Attr: n.attr, Target: n.target, Xattrs: n.formatXattrs()}
 	for _, e := range list {
 		f.Extents = append(f.Extents, format.Extent{FileOff: uint64(e.off), Object: index(e.obj), ObjectOff: e.objOff, Length: e.length})

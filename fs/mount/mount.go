@@ -1,0 +1,161 @@
+//go:build linux
+
+package mount
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"syscall"
+
+	"cloister/internal/fault"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// Options are how a volume is mounted. The zero value will do.
+type Options struct {
+	// Logger gets one line for each failed operation; nil discards them.
+	Logger *slog.Logger
+}
+
+// Mount is a volume that the kernel is being served.
+type Mount struct {
+	dir    string
+	server *fuse.Server
+	done   chan struct{} // closed when nothing is served any more
+}
+
+// profile is what tells an input mount from an output mount.
+type profile struct {
+	readOnly bool
+	// immutable: nothing ever changes behind the kernel's back, so it need not
+	// ask again for pages or symlinks.
+	immutable bool
+}
+
+// maxRequest is the largest read or write the kernel is asked to send: Linux's
+// own limit, 256 pages (FUSE_MAX_MAX_PAGES before 6.13, and still the default
+// of fs.fuse.max_pages_limit).
+const maxRequest = 1 << 20
+
+// maxBackground is how many read-ahead requests the kernel keeps in flight. 12,
+// its default, starves the second of two sequential readers.
+const maxBackground = 64
+
+// start mounts raw at dir and returns when the kernel is being served.
+func start(dir string, raw fuse.RawFileSystem, p profile) (*Mount, error) {
+	if err := Check(); err != nil {
+		return nil, err
+	}
+	dir, err := prepareDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	server, err := fuse.NewServer(raw, dir, fuseOptions(p))
+	if err != nil {
+		return nil, explainMount(dir, err)
+	}
+	m := &Mount{dir: dir, server: server, done: make(chan struct{})}
+	go func() {
+		server.Serve()
+		close(m.done)
+	}()
+	if err := server.WaitMount(); err != nil {
+		return nil, errors.Join(fmt.Errorf("waiting for the mount at %s: %w", dir, err), m.Detach())
+	}
+	m.widenReadAhead()
+	return m, nil
+}
+
+// fuseOptions are the same for root and for anybody else but for who mounts
+// and who may enter. nosuid, nodev and default_permissions always hold: modes
+// and owners in a volume are another party's words.
+func fuseOptions(p profile) *fuse.MountOptions {
+	root := os.Geteuid() == 0
+	o := &fuse.MountOptions{
+		Name: fsType, FsName: fsType,
+		MaxWrite: maxRequest, MaxBackground: maxBackground,
+		// A reply of 1 MiB and its header do not fit a pipe of 1 MiB, and our
+		// replies are in memory: splicing them gains nothing.
+		DisableSplice:            true,
+		EnableSymlinkCaching:     p.immutable,
+		ExplicitDataCacheControl: p.immutable,
+		// READDIRPLUS_AUTO: attributes come with a listing only when the
+		// program asks for them, which makes a bare listing several times
+		// faster. ASYNC_DIO: a large O_DIRECT read is sent as parallel ones.
+		ExtraCapabilities: fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_ASYNC_DIO,
+		Options:           []string{"default_permissions"},
+		AllowOther:        root,
+		DirectMountStrict: root,
+		DirectMountFlags:  syscall.MS_NOSUID | syscall.MS_NODEV,
+	}
+	if p.readOnly {
+		o.DirectMountFlags |= syscall.MS_RDONLY
+	}
+	if !root { // fusermount3 takes as words what mount(2) takes as flags
+		o.Options = append(o.Options, "nosuid", "nodev")
+		if p.readOnly {
+			o.Options = append(o.Options, "ro")
+		}
+	}
+	return o
+}
+
+// Dir returns where the volume is mounted, as an absolute path.
+func (m *Mount) Dir() string { return m.dir }
+
+// Done is closed when the mount has ended, whoever unmounted it.
+func (m *Mount) Done() <-chan struct{} { return m.done }
+
+// Unmount takes the mount away for real: when it has returned nil, no program
+// can reach the volume any more, not even through a descriptor it kept. While
+// a program holds the mount it is an error of kind Conflict that says who, and
+// the mount goes on serving.
+func (m *Mount) Unmount() error {
+	err := m.server.Unmount()
+	if err == nil {
+		<-m.done
+		return nil
+	}
+	select {
+	case <-m.done: // somebody else has unmounted it
+		return nil
+	default:
+	}
+	if !isBusy(err) {
+		return fmt.Errorf("unmounting %s: %w", m.dir, err)
+	}
+	return fault.Errorf(fault.Conflict, "end these programs, or leave the directory in their shells",
+		"unmounting %s: it is in use%s", m.dir, describeHolders(m.dir))
+}
+
+// Detach takes the mount out of the tree although programs may hold it. They
+// keep what they have open, and see it until they let go or the process that
+// serves it ends.
+func (m *Mount) Detach() error {
+	select {
+	case <-m.done:
+		return nil
+	default:
+		return detach(m.dir)
+	}
+}
+
+func isBusy(err error) bool {
+	return errors.Is(err, syscall.EBUSY) || strings.Contains(err.Error(), "busy") // fusermount3's words
+}
+
+func explainMount(dir string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES):
+		return fault.Errorf(fault.Denied, "mounting needs CAP_SYS_ADMIN and /dev/fuse: in a container, --device /dev/fuse --cap-add SYS_ADMIN",
+			"mounting at %s: %w", dir, err)
+	case os.Geteuid() != 0:
+		return fault.Errorf(fault.Denied, "the directory must be yours and writable, and /dev/fuse must be open to fusermount3",
+			"mounting at %s: %w", dir, err)
+	}
+	return fmt.Errorf("mounting at %s: %w", dir, err)
+}

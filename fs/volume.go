@@ -1,0 +1,113 @@
+package fs
+
+import (
+	"context"
+	"runtime"
+	"sync"
+
+	"cloister/fs/cache"
+	"cloister/fs/format"
+)
+
+// Options are how a volume is opened. The zero value will do.
+type Options struct {
+	// Reference, if set, is the only state of the volume that is accepted.
+	Reference *format.Reference
+	// Memory bounds what is cached and read ahead of sealed bytes, in bytes; 0
+	// is DefaultMemory. The manifest, and the replies being made, come on top.
+	// A local store needs none of it.
+	Memory int64
+}
+
+// DefaultMemory fits a container of 1 GiB beside the manifest and the program.
+const DefaultMemory = 256 << 20
+
+// Sizes of requests to a store that is not local, in sealed bytes: powers of
+// two that a segment of any suite divides. A random read costs one request of
+// the least; Azurite answers 8 MiB ranges on the blob's own blocks at three
+// times the rate of 4 MiB ones.
+const (
+	minRange = 64 << 10
+	maxRange = 8 << 20
+)
+
+// Volume is an input volume: one epoch, immutable. It is safe for concurrent
+// use.
+type Volume struct {
+	manifest *format.Manifest
+	store    Store
+	openers  openers
+	cache    *cache.Cache // nil over a local store
+	maxRange int64        // of the cache's ranges
+	maxAhead int64        // bytes read ahead of one reader
+	packs    packs
+
+	ctx   context.Context // of everything read ahead; ends at Close
+	close context.CancelFunc
+}
+
+// Open opens the newest epoch of the volume in store, or exactly the one of
+// Options.Reference. Errors: of kind NotFound where there is no volume; of kind
+// Refused, wrapping format.ErrWrongKey, ErrReference, ErrAuthentication or
+// ErrMalformed; the store's.
+func Open(ctx context.Context, store Store, key KeyFunc, o Options) (*Volume, error) {
+	m, err := openManifest(ctx, store, key, o.Reference)
+	if err != nil {
+		return nil, err
+	}
+	v := &Volume{manifest: m, store: store}
+	v.ctx, v.close = context.WithCancel(context.Background())
+	if !isLocal(store) {
+		memory := o.Memory
+		if memory <= 0 {
+			memory = DefaultMemory
+		}
+		v.maxRange = powerOfTwo(min(max(memory/8, minRange), maxRange))
+		v.maxAhead = memory / 4
+		v.cache = cache.New(memory, minRange, v.maxRange, v.fetch)
+	}
+	return v, nil
+}
+
+// Close ends what is being read ahead and forgets what is cached. No read may
+// be under way.
+func (v *Volume) Close() {
+	v.close()
+	if v.cache != nil {
+		v.cache.Close()
+	}
+}
+
+// Manifest returns the tree. It is immutable.
+func (v *Volume) Manifest() *format.Manifest { return v.manifest }
+
+// fetch is the cache's way to the store.
+func (v *Volume) fetch(ctx context.Context, object uint32, off int64, p []byte) error {
+	o, err := v.object(object)
+	if err != nil {
+		return err
+	}
+	return v.store.Get(ctx, o.name, off, p)
+}
+
+// powerOfTwo rounds n, at least 1, down.
+func powerOfTwo(n int64) int64 {
+	p := int64(1)
+	for p*2 <= n {
+		p *= 2
+	}
+	return p
+}
+
+// bench is the memory one goroutine needs to open a run of segments: sealed
+// bytes from a local store, and the plaintext of a segment that is wanted in
+// part.
+type bench struct {
+	sealed [runSize]byte
+	plain  [64 << 10]byte // the largest segment
+}
+
+var benches = sync.Pool{New: func() any { return new(bench) }}
+
+// workers is how many goroutines open the segments of one read.
+func workers() int { return runtime.GOMAXPROCS(0) }

@@ -1,0 +1,106 @@
+package keyfile
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"cloister/fs/format"
+	"cloister/internal/fault"
+)
+
+// maxFile is more than any key file takes, in bytes: what is larger is none.
+const maxFile = 64 << 10
+
+// Ask returns the passphrase of a key file that has one. Read destroys it.
+type Ask func() (*Passphrase, error)
+
+// Read returns the root secret in a key file, the caller's to destroy. ask is
+// called only for a file under a passphrase; nil refuses such a file. Errors
+// are of kind NotFound, Denied, or Refused where others may read the file, it
+// is not a key file, or the passphrase is wrong.
+func Read(path string, ask Ask) (*format.RootSecret, error) {
+	data, err := readPrivate(path)
+	defer clear(data)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := Parse(data, ask)
+	if errors.Is(err, errPassphrase) || isClassified(err) {
+		return nil, fmt.Errorf("opening key file %s: %w", path, err)
+	}
+	if err != nil {
+		return nil, fault.Errorf(fault.Refused, "name the file that `cloister prep keygen` made",
+			"%s is not a Cloister key file: %w", path, err)
+	}
+	return secret, nil
+}
+
+func isClassified(err error) bool { return err != nil && fault.KindOf(err) != fault.Internal }
+
+// Parse reads the content of a key file: a comment line and then exactly what
+// Write writes. It does not keep data.
+func Parse(data []byte, ask Ask) (*format.RootSecret, error) {
+	comment, rest, ok := bytes.Cut(data, []byte("\n"))
+	if !ok || !bytes.HasPrefix(comment, []byte("# ")) {
+		return nil, fmt.Errorf("it does not begin with a comment line")
+	}
+	if !bytes.HasPrefix(rest, []byte(armorHeader)) {
+		return parseLine(rest)
+	}
+	if ask == nil {
+		return nil, fault.Errorf(fault.Usage, "", "it is under a passphrase, and there is none here to give")
+	}
+	p, err := ask()
+	if err != nil {
+		return nil, err
+	}
+	defer p.Destroy()
+	return unlock(rest, p)
+}
+
+// readPrivate reads a file of the owner's alone. A pipe will do: nobody else
+// reads it either. The caller wipes what it returns, error or not.
+func readPrivate(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, explain("opening key file", path, "name the file that `cloister prep keygen` made", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, explain("opening key file", path, "", err)
+	}
+	if m := info.Mode(); !m.IsRegular() && m&os.ModeNamedPipe == 0 {
+		return nil, fault.Errorf(fault.Refused, "name the file that `cloister prep keygen` made", "key file %s is not a file", path)
+	}
+	if err := checkPrivate(path, info); err != nil {
+		return nil, err
+	}
+	data := make([]byte, maxFile+1)
+	n, err := io.ReadFull(f, data)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return data[:n], nil
+	}
+	if err == nil {
+		err = fault.Errorf(fault.Refused, "", "%s is too long for a key file", path)
+	}
+	return data, err
+}
+
+func explain(doing, path, hint string, err error) error {
+	kind := fault.Internal
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		kind = fault.NotFound
+	case errors.Is(err, os.ErrPermission):
+		kind, hint = fault.Denied, "run this as the user who owns the file"
+	}
+	var p *os.PathError
+	if errors.As(err, &p) {
+		err = p.Err
+	}
+	return fault.Errorf(kind, hint, "%s %s: %w", doing, path, err)
+}
