@@ -13,7 +13,7 @@ all: build
 
 build:
 	@mkdir -p $(BIN)
-	go build -o $(BIN)/ $(addprefix ./cmd/,$(BINARIES))
+	go build -tags urfave_cli_no_docs -o $(BIN)/ $(addprefix ./cmd/,$(BINARIES))
 
 demo: build
 	go run ./demo -bin $(BIN)
