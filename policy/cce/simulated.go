@@ -12,7 +12,7 @@ import (
 // platform's framework finds no enforcement point in it and refuses
 // everything; it declares no framework; and it names the hash of a file where
 // a real policy has layers. HostData of the two therefore never agree, and the
-// key release policy for one is never met by the other for three more reasons
+// key release policy for one is never met by the other for further reasons
 // (see release.New).
 func simulated(s spec.Specification, command []string) []byte {
 	process := map[string]any{
