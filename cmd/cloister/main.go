@@ -31,5 +31,6 @@ func newApp() *urfave.App {
 func commands() []*urfave.Command {
 	return []*urfave.Command{
 		prepCommand(),
+		localCommand(),
 	}
 }
