@@ -77,7 +77,7 @@ func (v *Volume) prefetch(ctx context.Context, o *object, begin, end, size int64
 	suite, sealedLen := o.opener.Suite(), o.opener.SealedLen()
 	first, _ := suite.SealedRange(suite.SegmentAt(begin), sealedLen)
 	last, _ := suite.SealedRange(suite.SegmentAt(end-1), sealedLen)
-	for off := first &^ (size - 1); off <= last; off += size {
+	for off := first; off <= last; off = off&^(size-1) + size {
 		v.cache.Prefetch(ctx, o.index, off, size, sealedLen)
 	}
 }
@@ -138,13 +138,13 @@ type stretch struct{ begin, end int64 }
 // line recognises reading from front to back, in bytes of a file or of a packed
 // object's plaintext.
 type line struct {
-	mu     sync.Mutex // guards all below
-	ctx    context.Context
-	cancel context.CancelFunc // of what is being read ahead; nil before there is any
+	mu       sync.Mutex // guards all below
+	ctx      context.Context
+	cancel   context.CancelFunc // of what is being read ahead; nil before there is any
 	aheadCtx context.Context    // its context
-	next   int64              // end of the furthest read
-	run    int64              // bytes read in sequence
-	ahead  int64              // what lies before here is being fetched
+	next     int64              // end of the furthest read
+	run      int64              // bytes read in sequence
+	ahead    int64              // what lies before here is being fetched
 }
 
 // near is how far off the line a read may be and still belong to it: the
@@ -162,9 +162,9 @@ func (l *line) note(off, n, maxSize, maxAhead int64) (size int64, ahead stretch)
 	}
 	l.run += n
 	l.next = max(l.next, off+n)
-	// A quarter of what has been read in sequence bounds what is fetched in
-	// vain when it ends; a large read is a sequence by itself.
-	size = powerOfTwo(min(max(l.run/4, n, minRange), maxSize))
+	// What has been read in sequence bounds what is fetched in vain when it
+	// ends; a large read is a sequence by itself.
+	size = powerOfTwo(min(max(l.run/2, n, minRange), maxSize))
 	if l.run < 4*minRange {
 		return size, ahead
 	}

@@ -111,7 +111,7 @@ func (v *Volume) fill(ctx context.Context, r *run, size int64) error {
 	b := benches.Get().(*bench)
 	defer benches.Put(b)
 	failed, err := v.get(ctx, r, b, size)
-	if isDamage(err) && r.last > r.first {
+	if isDamage(err) && (v.cache != nil || r.last > r.first) {
 		// Some of it may be there: an object that ends early is damaged from
 		// its end on, not from the beginning of the range that was asked for.
 		failed, err = v.getOneByOne(ctx, r, b)

@@ -28,6 +28,12 @@ func Check() error {
 	if os.Geteuid() == 0 {
 		return nil
 	}
+	if f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0); err != nil {
+		return fault.Errorf(fault.Denied, "open it to users, as udev does, with `chmod 0666 /dev/fuse`; or mount as root",
+			"mounting without being root needs /dev/fuse: %w", err)
+	} else {
+		f.Close()
+	}
 	if _, err := fusermount(); err != nil {
 		return fault.Errorf(fault.NotFound, "install it with `apt-get install fuse3`, or mount as root",
 			"mounting without being root needs fusermount3: %w", err)
@@ -82,10 +88,12 @@ func explainDir(dir string, err error) error {
 }
 
 // clearDead takes away what a killed daemon left at dir: the kernel answers
-// ENOTCONN there until somebody unmounts it. Only a mount of ours is touched.
+// ENOTCONN there until somebody unmounts it, but for what it has cached, and so
+// statfs is asked, which it never caches. Only a mount of ours is touched.
 func clearDead(dir string) error {
 	for {
-		_, err := os.Stat(dir)
+		var unused syscall.Statfs_t
+		err := syscall.Statfs(dir, &unused)
 		if !errors.Is(err, syscall.ENOTCONN) {
 			return nil
 		}

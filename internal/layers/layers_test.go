@@ -25,6 +25,7 @@ var rules = []rule{
 	{"fs/format", nil, "the format is a leaf: it must be readable, testable and fuzzable alone"},
 	{"fs/cache", nil, "a cache knows bytes, not formats"},
 	{"fs/store/", []string{"fs/store/"}, "stores know bytes, not formats"},
+	{"fs/internal/voltest", []string{"fs/format"}, "a test part: it makes volumes, and must not share code with what reads them beyond the format"},
 	{"fs/mount", []string{"fs", "fs/format"}, "the FUSE adapter only translates; the file system is in fs"},
 	{"fs", []string{"fs/format", "fs/cache"}, "fs does not know where bytes or keys come from"},
 

@@ -1,0 +1,172 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"cloister/fs"
+	"cloister/fs/format"
+	"cloister/fs/mount"
+	"cloister/fs/store"
+	"cloister/internal/cli"
+	"cloister/internal/fault"
+	"cloister/prep/keyfile"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+func mountCommand() *urfave.Command {
+	return &urfave.Command{
+		Name:      "mount",
+		Usage:     "show a volume as plain files in a directory, until interrupted",
+		ArgsUsage: "VOLUME DIR",
+		Flags: []urfave.Flag{
+			&urfave.StringFlag{Name: "key", Usage: "the owner's `KEYFILE`", Required: true},
+			&urfave.StringFlag{Name: "reference", Usage: "refuse anything but the state of the volume that `REF` names"},
+			&urfave.StringFlag{Name: "memory", Usage: "keep and read ahead at most `SIZE` of the volume, such as 512MiB", Value: "256MiB"},
+		},
+		Action: runMount,
+	}
+}
+
+func runMount(c *urfave.Context) error {
+	// From here on: the first signal cancels what is under way, the second one
+	// must not be lost while the mount is taken away.
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	args, err := cli.Args(c, "VOLUME", "DIR")
+	if err != nil {
+		return err
+	}
+	o, err := mountOptions(c)
+	if err != nil {
+		return err
+	}
+	if err := mount.Check(); err != nil {
+		return err
+	}
+	key, err := ownerKey(c.String("key"))
+	if err != nil {
+		return err
+	}
+	s, err := store.Open(c.Context, args[0], store.Options{CAFile: c.String("ca-file")})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	v, err := fs.Open(c.Context, s, key, o)
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	m, err := mount.Input(args[1], v, mount.Options{Logger: slog.New(slog.NewTextHandler(c.App.ErrWriter, nil))})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(c.App.Writer, "ready", m.Dir())
+	return serve(m, signals, c.App.ErrWriter)
+}
+
+func mountOptions(c *urfave.Context) (o fs.Options, err error) {
+	if o.Memory, err = parseSize(c.String("memory")); err != nil {
+		return o, fmt.Errorf("--memory: %w", err)
+	}
+	// The collector would otherwise let garbage grow to the size of what is
+	// kept before it looks.
+	debug.SetMemoryLimit(o.Memory + o.Memory/4)
+	if text := c.String("reference"); text != "" {
+		ref, err := format.ParseReference(text)
+		if err != nil {
+			return o, err
+		}
+		o.Reference = &ref
+	}
+	return o, nil
+}
+
+// ownerKey returns the key of any volume of a KEYFILE's root secret.
+func ownerKey(path string) (fs.KeyFunc, error) {
+	root, err := keyfile.Read(path, nil)
+	if err != nil {
+		return nil, err
+	}
+	return func(volume format.VolumeID, keyVersion uint32) (*format.DEK, error) {
+		defer root.Destroy()
+		return root.DeriveDEK(volume, keyVersion), nil
+	}, nil
+}
+
+// busyRetry is how often a mount that is in use is tried again after the first
+// signal.
+const busyRetry = 500 * time.Millisecond
+
+// serve waits for the mount to end: unmounted by somebody, or after the first
+// signal once nobody uses it, or at a second signal.
+func serve(m *mount.Mount, signals <-chan os.Signal, stderr io.Writer) error {
+	select {
+	case <-m.Done():
+		return nil
+	case <-signals:
+		return unmount(m, signals, stderr)
+	}
+}
+
+func unmount(m *mount.Mount, signals <-chan os.Signal, stderr io.Writer) error {
+	said := ""
+	for {
+		err := m.Unmount()
+		if err == nil {
+			return nil
+		}
+		if fault.KindOf(err) != fault.Conflict {
+			return err
+		}
+		if text := err.Error(); text != said {
+			said = text
+			fmt.Fprintf(stderr, "%s\n  waiting until it is free; a second signal detaches it, and what those programs read then fails\n", cli.Printable(text))
+		}
+		select {
+		case <-m.Done():
+			return nil
+		case <-time.After(busyRetry):
+		case <-signals:
+			return detach(m)
+		}
+	}
+}
+
+// detach takes a busy mount away and says what that means.
+func detach(m *mount.Mount) error {
+	if err := m.Detach(); err != nil {
+		return err
+	}
+	return fault.Errorf(fault.Incomplete, "end the programs that hold it: pages they have mapped or cached stay readable to them",
+		"%s was detached while in use: it is out of the tree, and reads through what programs kept open fail from now on", m.Dir())
+}
+
+// parseSize reads a number of bytes with an optional unit: KiB, MiB, GiB, or K,
+// M, G for the same.
+func parseSize(s string) (int64, error) {
+	digits := strings.TrimRight(s, "KMGiB")
+	shift, ok := map[string]int{"": 0, "B": 0, "KiB": 10, "K": 10, "MiB": 20, "M": 20, "GiB": 30, "G": 30}[s[len(digits):]]
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err == nil && (!ok || n <= 0 || n > 1<<62>>shift) {
+		err = errors.New("out of range, or an unknown unit")
+	}
+	if err != nil {
+		return 0, fault.Errorf(fault.Usage, "give a number and KiB, MiB or GiB, such as 512MiB", "size %q: %w", s, err)
+	}
+	return n << shift, nil
+}
