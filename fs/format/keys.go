@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"log/slog"
@@ -88,6 +89,18 @@ func (d *DEK) Check(volume VolumeID) CheckValue {
 // CheckValue tells a DEK from another without revealing it. It is compared
 // before anything is decrypted, as AES-GCM does not commit to its key.
 type CheckValue [32]byte
+
+// String returns the value in 64 hex digits.
+func (c CheckValue) String() string { return hex.EncodeToString(c[:]) }
+
+// ParseCheckValue reads what String writes.
+func ParseCheckValue(s string) (CheckValue, error) {
+	var c CheckValue
+	if err := parseHex(c[:], s); err != nil {
+		return c, fmt.Errorf("check value %q: %w", s, err)
+	}
+	return c, nil
+}
 
 // Equal compares in constant time.
 func (c CheckValue) Equal(other CheckValue) bool {

@@ -165,6 +165,10 @@ func (m *Manifest) Preamble() Preamble { return m.preamble }
 // Provenance returns the informative JSON of the writer, or nil.
 func (m *Manifest) Provenance() []byte { return m.provenance }
 
+// Places returns the places that objects under another prefix are in, for a
+// writer that carries them on.
+func (m *Manifest) Places() []string { return m.places }
+
 // Keys returns the length of the key table.
 func (m *Manifest) Keys() int { return len(m.keys) / keySize }
 

@@ -19,7 +19,7 @@ type Reference struct {
 
 // String returns the one-word form of FORMAT.md §9.
 func (r Reference) String() string {
-	return fmt.Sprintf("cloister-v1.%s.%d.%d.sha256-%s.%x", r.Volume, r.Epoch, r.KeyVersion, r.Manifest, r.Check[:])
+	return fmt.Sprintf("cloister-v1.%s.%d.%d.sha256-%s.%s", r.Volume, r.Epoch, r.KeyVersion, r.Manifest, r.Check)
 }
 
 // MarshalText makes references readable in JSON.
@@ -68,10 +68,8 @@ func (r *Reference) parse(s string) (err error) {
 	if err := parseHex(r.Manifest[:], digest); err != nil {
 		return fmt.Errorf("manifest digest: %w", err)
 	}
-	if err := parseHex(r.Check[:], parts[5]); err != nil {
-		return fmt.Errorf("check value: %w", err)
-	}
-	return nil
+	r.Check, err = ParseCheckValue(parts[5])
+	return err
 }
 
 func parseNumber(s string, bits int) (uint64, error) {

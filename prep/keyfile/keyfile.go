@@ -22,7 +22,7 @@ type Ask func() (*Passphrase, error)
 // are of kind NotFound, Denied, or Refused where others may read the file, it
 // is not a key file, or the passphrase is wrong.
 func Read(path string, ask Ask) (*format.RootSecret, error) {
-	data, err := readPrivate(path)
+	data, err := readPrivate("key file", path)
 	defer clear(data)
 	if err != nil {
 		return nil, err
@@ -61,22 +61,32 @@ func Parse(data []byte, ask Ask) (*format.RootSecret, error) {
 	return unlock(rest, p)
 }
 
+// ReadPassphrase reads a passphrase from a file of the owner's alone, or a pipe.
+func ReadPassphrase(path string) (*Passphrase, error) {
+	data, err := readPrivate("passphrase file", path)
+	if err != nil {
+		clear(data)
+		return nil, err
+	}
+	return NewPassphrase(data)
+}
+
 // readPrivate reads a file of the owner's alone. A pipe will do: nobody else
 // reads it either. The caller wipes what it returns, error or not.
-func readPrivate(path string) ([]byte, error) {
+func readPrivate(what, path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, explain("opening key file", path, "name the file that `cloister prep keygen` made", err)
+		return nil, explain("opening "+what, path, "check the path; `cloister prep keygen` makes a key file", err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, explain("opening key file", path, "", err)
+		return nil, explain("opening "+what, path, "", err)
 	}
 	if m := info.Mode(); !m.IsRegular() && m&os.ModeNamedPipe == 0 {
-		return nil, fault.Errorf(fault.Refused, "name the file that `cloister prep keygen` made", "key file %s is not a file", path)
+		return nil, fault.Errorf(fault.Refused, "name the file that `cloister prep keygen` made", "%s %s is not a file", what, path)
 	}
-	if err := checkPrivate(path, info); err != nil {
+	if err := checkPrivate(what, path, info); err != nil {
 		return nil, err
 	}
 	data := make([]byte, maxFile+1)
@@ -85,7 +95,7 @@ func readPrivate(path string) ([]byte, error) {
 		return data[:n], nil
 	}
 	if err == nil {
-		err = fault.Errorf(fault.Refused, "", "%s is too long for a key file", path)
+		err = fault.Errorf(fault.Refused, "", "%s is too long for a %s", path, what)
 	}
 	return data, err
 }

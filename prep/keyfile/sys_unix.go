@@ -9,10 +9,10 @@ import (
 )
 
 // checkPrivate refuses a file that others than its owner may read or change.
-func checkPrivate(path string, info os.FileInfo) error {
+func checkPrivate(what, path string, info os.FileInfo) error {
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
 		return fault.Errorf(fault.Refused, "chmod 600 "+path+", and consider who may have read it",
-			"key file %s is open to others: its mode is %04o", path, mode)
+			"%s %s is open to others: its mode is %04o", what, path, mode)
 	}
 	return nil
 }

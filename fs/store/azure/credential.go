@@ -24,8 +24,9 @@ import (
 const connectionVariable = "AZURE_STORAGE_CONNECTION_STRING"
 
 // sasToken is a shared access signature: whoever has it has the access that it
-// grants. It shows itself nowhere.
-type sasToken string
+// grants. It shows itself nowhere; the pointer keeps it from fmt where it is a
+// field of something else, whose methods fmt does not call.
+type sasToken struct{ query *string }
 
 func (sasToken) String() string             { return "SAS" }
 func (sasToken) GoString() string           { return "SAS" }
@@ -35,18 +36,18 @@ func (sasToken) LogValue() slog.Value       { return slog.StringValue("SAS") }
 // parseSAS accepts no query, or one that is a SAS and nothing else.
 func parseSAS(query string) (sasToken, error) {
 	if query == "" {
-		return "", nil
+		return sasToken{}, nil
 	}
 	values, err := url.ParseQuery(query)
 	if err != nil || values.Get("sig") == "" {
-		return "", errors.New("what follows the question mark is not a SAS")
+		return sasToken{}, errors.New("what follows the question mark is not a SAS")
 	}
 	for _, other := range []string{"comp", "restype", "snapshot", "versionid"} {
 		if values.Has(other) {
-			return "", fmt.Errorf("what follows the question mark holds %q, which is no part of a SAS", other)
+			return sasToken{}, fmt.Errorf("what follows the question mark holds %q, which is no part of a SAS", other)
 		}
 	}
-	return sasToken(query), nil
+	return sasToken{&query}, nil
 }
 
 // credentialKind says how the store proves who is asking; the remedy for a
@@ -71,8 +72,8 @@ func connect(l location, o Options, client *http.Client) (*container.Client, cre
 		Telemetry: policy.TelemetryOptions{ApplicationID: "cloister"},
 	}}
 	place := l.endpoint + "/" + l.container
-	if l.sas != "" {
-		c, err := container.NewClientWithNoCredential(place+"?"+string(l.sas), options)
+	if l.sas.query != nil {
+		c, err := container.NewClientWithNoCredential(place+"?"+*l.sas.query, options)
 		return c, bySAS, err
 	}
 	if text := os.Getenv(connectionVariable); o.Credential == nil && text != "" {

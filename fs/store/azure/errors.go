@@ -76,8 +76,8 @@ func (s *Store) classify(r request, err error) (fault.Kind, string, error) {
 	case errors.As(err, &wrong):
 		return fault.Refused, "see what stands between here and the store: a proxy may change its answers", wrong
 	case errors.As(err, &gaveUp):
-		_, _, last := s.classify(r, gaveUp.error)
-		return fault.Unavailable, tryLater, fmt.Errorf("%w; gave up after %v", last, gaveUp.after.Round(time.Millisecond))
+		_, hint, last := s.classify(r, gaveUp.error)
+		return fault.Unavailable, hint, fmt.Errorf("%w; gave up after %v", last, gaveUp.after.Round(time.Millisecond))
 	case answer(err) != nil:
 		return s.classifyAnswer(r, err)
 	}
@@ -155,7 +155,7 @@ func (s *Store) classifyNetwork(err error) (fault.Kind, string, error) {
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return fault.NotFound, "check the account's name in the URL, and that this network resolves it", cause
 	}
-	return fault.Unavailable, "check the network, and HTTPS_PROXY if there is a proxy", cause
+	return fault.Unavailable, "check the network, and HTTPS_PROXY if there is a proxy; then run the same command again", cause
 }
 
 // plain takes off the wrappers of net/http that quote the whole URL.

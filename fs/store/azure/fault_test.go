@@ -157,7 +157,7 @@ func TestLastingFailures(t *testing.T) {
 		"429":                  {answers(429, "TooManyRequests"), "the store answers 429 TooManyRequests; gave up after"},
 		"503, away for long":   {answers(503, "ServerBusy", "Retry-After", "3600"), "the store answers 503 ServerBusy; gave up after"},
 		"500":                  {answers(500, "InternalError"), "the store answers 500 InternalError; gave up after"},
-		"a dropped connection": {hangUp, "EOF; gave up after"},
+		"a dropped connection": {hangUp, "; gave up after"},
 	} {
 		p.set(strike{do: c.do})
 		for call, err := range calls(t.Context(), s) {
@@ -264,6 +264,22 @@ func TestLostAnswerToPut(t *testing.T) {
 				t.Errorf("%d looks at the object, want none", got)
 			}
 		})
+	}
+}
+
+// A service that refuses a large body without reading it resets the connection;
+// the reason still reaches the user.
+func TestRefusedWithoutReading(t *testing.T) {
+	p := newProxy(t)
+	s := p.open(t)
+	p.set(strike{method: "PUT", times: 1, do: hangUp}, strike{method: "PUT", do: answers(403, "AuthorizationFailure")})
+	err := s.Put(t.Context(), "d/x", pattern(blockSize))
+	if fault.KindOf(err) != fault.Denied || !strings.Contains(err.Error(), "403 AuthorizationFailure") {
+		t.Errorf("Put: %v: %v", fault.KindOf(err), err)
+	}
+	puts := p.requests(http.MethodPut)
+	if len(puts) != 2 || puts[0].Header.Get("Expect") != "" || puts[1].Header.Get("Expect") != "100-continue" {
+		t.Errorf("%d requests; the second must hold its body back", len(puts))
 	}
 }
 

@@ -60,7 +60,7 @@ func parseLocation(raw string) (location, error) {
 	if u.Host == "" || u.Hostname() == "" {
 		return refuse("it names no host")
 	}
-	if u.Fragment != "" || u.RawPath != "" {
+	if u.Fragment != "" || u.RawPath != "" || strings.Contains(u.Host, "%") {
 		return refuse("it holds characters that no volume's name has")
 	}
 	l := location{host: strings.ToLower(u.Hostname()), loopback: isLoopback(u.Hostname())}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/streaming"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/bloberror"
@@ -47,10 +48,10 @@ func (s *Store) Put(ctx context.Context, name string, data []byte) error {
 		publish = func(ctx context.Context, name string, _ []byte) error { return s.commit(ctx, name, blocks) }
 	}
 	unknown := false // an attempt may have been carried out though it failed
-	err := s.retry(ctx, func(ctx context.Context) (bool, error) {
+	err := s.retryUpload(ctx, func(ctx context.Context) error {
 		err := publish(ctx, name, data)
 		unknown = unknown || err != nil && !isDefinite(err)
-		return false, err
+		return err
 	})
 	if err == nil {
 		return nil
@@ -69,6 +70,22 @@ func (s *Store) Put(ctx context.Context, name string, data []byte) error {
 		err = s.blockListLost(ctx, name, err)
 	}
 	return s.explain(r, err)
+}
+
+// retryUpload is retry for a request with a body. After a failure the body is
+// held back until the service asks for it (Expect: 100-continue): one that
+// refuses a request without reading its body resets the connection, and the
+// reason for the refusal is lost in the reset.
+func (s *Store) retryUpload(ctx context.Context, attempt func(context.Context) error) error {
+	failed := false
+	return s.retry(ctx, func(ctx context.Context) (bool, error) {
+		if failed {
+			ctx = policy.WithHTTPHeader(ctx, http.Header{"Expect": {"100-continue"}})
+		}
+		err := attempt(ctx)
+		failed = err != nil
+		return false, err
+	})
 }
 
 // onlyNew is If-None-Match: *, with which the service refuses a taken name.
@@ -102,9 +119,9 @@ func (s *Store) stage(ctx context.Context, name string, data []byte) ([]string, 
 		blocks[i] = base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(call[:16:16], uint32(i)))
 		group.Go(func() error {
 			block := data[i*blockSize : min((i+1)*blockSize, len(data))]
-			return s.retry(ctx, func(ctx context.Context) (bool, error) {
+			return s.retryUpload(ctx, func(ctx context.Context) error {
 				_, err := s.blob(name).StageBlock(ctx, blocks[i], body(block), nil)
-				return false, err
+				return err
 			})
 		})
 	}

@@ -59,6 +59,7 @@ func (e *gaveUpError) Unwrap() error { return e.error }
 func (s *Store) retry(ctx context.Context, attempt func(context.Context) (progress bool, err error)) error {
 	var failing time.Time // when the present run of failures began
 	for n := 0; ; n++ {
+		begin := time.Now()
 		progress, err := s.once(ctx, attempt)
 		if err == nil {
 			return nil
@@ -70,7 +71,7 @@ func (s *Store) retry(ctx context.Context, attempt func(context.Context) (progre
 			return err
 		}
 		if progress || failing.IsZero() {
-			failing, n = time.Now(), 0
+			failing, n = latest(begin, time.Now().Add(-s.stall)), 0
 		}
 		wait := max(backoff(n), retryAfter(err))
 		if time.Since(failing)+wait > s.patience {
@@ -80,6 +81,16 @@ func (s *Store) retry(ctx context.Context, attempt func(context.Context) (progre
 			return err
 		}
 	}
+}
+
+// latest returns the later of when an attempt began and when a byte of it must
+// have moved at the latest: a long upload that fails has not been failing from
+// its beginning.
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // once runs one attempt under the watch for stalls.
@@ -189,6 +200,9 @@ func isTLS(err error) bool {
 	var op *net.OpError // how crypto/tls reports an alert, the other side's or ours
 	if errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error") {
 		return true
+	}
+	if errors.Is(err, http.ErrSchemeMismatch) {
+		return true // no TLS there at all
 	}
 	return slices.ContainsFunc([]any{&verification, &authority, &host, &invalid, &record},
 		func(target any) bool { return errors.As(err, target) })

@@ -44,7 +44,9 @@ func newClient(caFile string) (*http.Client, error) {
 			MaxIdleConns:        maxIdleConns,
 			MaxIdleConnsPerHost: maxIdleConns,
 			IdleConnTimeout:     90 * time.Second,
-			DisableCompression:  true, // ciphertext does not compress
+			// For a server or proxy that does not know Expect; see retryUpload.
+			ExpectContinueTimeout: time.Second,
+			DisableCompression:    true, // ciphertext does not compress
 		},
 		// A blob service does not redirect. Following one would hand the
 		// request to whomever the answer names.

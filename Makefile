@@ -1,0 +1,56 @@
+# make demo   the main job, end to end, on this machine
+# make test   sets up what the tests need, then runs them
+SHELL := /bin/bash
+export CGO_ENABLED := 0
+export GOFLAGS := -trimpath
+
+BIN := bin
+BINARIES := cloister cloisterd
+
+.PHONY: all build demo test test-all test-setup bench lint fuzz cross clean
+
+all: build
+
+build:
+	@mkdir -p $(BIN)
+	go build -tags urfave_cli_no_docs -o $(BIN)/ $(addprefix ./cmd/,$(BINARIES))
+
+demo: build
+	go run ./demo -bin $(BIN)
+
+# What the tests need beyond Go: fuse3 for mounts without root, git and sqlite3
+# as programs to run on a mount, Azurite as the blob store.
+test-setup:
+	@./internal/setup/install fuse3 git sqlite3 nodejs:node npm
+	@./internal/setup/azurite
+
+test: test-setup build cross lint
+	go test -timeout 18m ./...
+
+# Slower: the race detector (needs a C compiler), every fuzz target for a
+# minute.
+test-all: test fuzz
+	CGO_ENABLED=1 go test -race -timeout 60m ./...
+
+FUZZTIME ?= 60s
+fuzz:
+	@set -e; for pkg in $$(go list ./...); do \
+	  for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "== $$pkg $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x $$pkg; \
+	  done; done
+
+bench: build
+	@./internal/setup/install fuse3 gocryptfs
+	go run ./internal/bench -bin $(BIN)
+
+# The owner's tool also runs where there is no FUSE.
+cross:
+	@for target in windows/amd64 darwin/arm64 linux/arm64; do \
+	  echo "build $$target"; GOOS=$${target%/*} GOARCH=$${target#*/} go build -o /dev/null ./cmd/cloister || exit 1; done
+
+lint:
+	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }
+	go vet ./...
+
+clean:
+	rm -rf $(BIN) .cache

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"cloister/internal/cli"
+	"cloister/internal/fault"
+	"cloister/internal/localcloud"
+	"cloister/internal/localcloud/identity"
+	"cloister/internal/localcloud/platform"
+	"cloister/internal/localcloud/wire"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+const localBanner = `SIMULATED: this is not a cloud and not a confidential processor. Its keys are
+files of this machine, its attestation proves nothing, and nothing it releases
+is protected. It is for development and tests.
+`
+
+// localCommand is "cloister local": the cloud's services, emulated.
+func localCommand() *urfave.Command {
+	return &urfave.Command{
+		Name:  "local",
+		Usage: "a SIMULATED cloud on this machine, for development",
+		Subcommands: []*urfave.Command{
+			localUpCommand(), localGuestCommand(), localEnvCommand(), localFaultCommand(),
+		},
+	}
+}
+
+func localDir() *urfave.StringFlag {
+	return &urfave.StringFlag{Name: "dir", Usage: "the simulated cloud's state `DIR`", Required: true}
+}
+
+func localUpCommand() *urfave.Command {
+	return &urfave.Command{
+		Name:  "up",
+		Usage: "run the services in the foreground; prints \"ready DIR\" when they answer",
+		Flags: []urfave.Flag{localDir()},
+		Action: func(c *urfave.Context) error {
+			if _, err := cli.Args(c); err != nil {
+				return err
+			}
+			fmt.Fprint(errWriter(c), localBanner)
+			cloud, err := localcloud.Start(c.Context, localcloud.Config{Dir: c.String("dir")})
+			if err != nil {
+				return err
+			}
+			e := cloud.Endpoints()
+			fmt.Fprintf(errWriter(c), "simulated attestation  %s\nsimulated vault        %s\nsimulated HSM          %s\nsimulated authority    %s\n",
+				e.Attestation, e.Vault, e.HSM, e.Authority)
+			fmt.Fprintf(c.App.Writer, "ready %s\n", c.String("dir"))
+			<-c.Context.Done()
+			return cloud.Close()
+		},
+	}
+}
+
+func localGuestCommand() *urfave.Command {
+	bad := func(name, usage string) *urfave.BoolFlag { return &urfave.BoolFlag{Name: name, Usage: usage} }
+	return &urfave.Command{
+		Name:      "guest",
+		Usage:     "launch a SIMULATED confidential container in GUESTDIR, or a bad one; prints \"ready GUESTDIR\"",
+		ArgsUsage: "GUESTDIR",
+		Description: "The guest's report socket and security context are in GUESTDIR and live as\n" +
+			"long as \"cloister local up\" does, or until --remove.",
+		Flags: []urfave.Flag{
+			localDir(),
+			&urfave.StringFlag{Name: "policy", Usage: "the container policy's text, `FILE`"},
+			bad("remove", "end the guest in GUESTDIR"),
+			bad("debug", "bad guest: the host may read its memory"),
+			bad("migration", "bad guest: may be migrated"),
+			&urfave.UintFlag{Name: "vmpl", Usage: "bad guest: report at privilege level `N` other than 0"},
+			bad("wrong-host-data", "bad guest: launched under another policy than it shows"),
+			bad("wrong-measurement", "bad guest: a utility VM that nobody endorsed"),
+			bad("old-tcb", "bad guest: old firmware"),
+			bad("stale-certificates", "bad guest: certificates of an older firmware than the report's"),
+			bad("low-svn", "bad guest: a utility VM endorsed long ago"),
+			bad("replay", "bad guest: every report is the same"),
+			bad("revoked", "bad guest: the processor's chain is revoked"),
+			&urfave.UintFlag{Name: "report-version", Usage: "the report's layout `VERSION`, 2 to 5", Value: 3},
+		},
+		Action: launchGuest,
+	}
+}
+
+func launchGuest(c *urfave.Context) error {
+	args, err := cli.Args(c, "GUESTDIR")
+	if err != nil {
+		return err
+	}
+	admin := localcloud.Dial(c.String("dir"))
+	if c.Bool("remove") {
+		return admin.RemoveGuest(c.Context, args[0])
+	}
+	if c.String("policy") == "" {
+		return fault.Errorf(fault.Usage, "see --help", "launching a simulated guest needs --policy FILE")
+	}
+	policy, err := os.ReadFile(c.String("policy"))
+	if os.IsNotExist(err) {
+		return fault.Errorf(fault.NotFound, "", "reading the container policy: %w", err)
+	}
+	if err != nil {
+		return err
+	}
+	err = admin.LaunchGuest(c.Context, args[0], guestConfig(c, policy))
+	if err != nil {
+		return fmt.Errorf("launching a simulated guest in %s: %w", args[0], err)
+	}
+	fmt.Fprintf(errWriter(c), "SIMULATED guest: what it attests is worth nothing\n")
+	fmt.Fprintf(c.App.Writer, "ready %s\n", args[0])
+	return nil
+}
+
+func guestConfig(c *urfave.Context, policy []byte) platform.GuestConfig {
+	return platform.GuestConfig{
+		Policy:            policy,
+		Debug:             c.Bool("debug"),
+		Migration:         c.Bool("migration"),
+		VMPL:              uint32(c.Uint("vmpl")),
+		WrongHostData:     c.Bool("wrong-host-data"),
+		WrongMeasurement:  c.Bool("wrong-measurement"),
+		OldTCB:            c.Bool("old-tcb"),
+		StaleCertificates: c.Bool("stale-certificates"),
+		LowSVN:            c.Bool("low-svn"),
+		Replay:            c.Bool("replay"),
+		Revoked:           c.Bool("revoked"),
+		ReportVersion:     uint32(c.Uint("report-version")),
+	}
+}
+
+func localEnvCommand() *urfave.Command {
+	return &urfave.Command{
+		Name:  "env",
+		Usage: "print the environment with which a program finds the SIMULATED services",
+		Description: "The lines hold a secret of the state directory, IDENTITY_HEADER: they are for\n" +
+			"an environment file or the shell, not for a log.",
+		Flags: []urfave.Flag{
+			localDir(),
+			&urfave.StringFlag{Name: "identity", Usage: "act as the identity `NAME`, made if there is none (default: the clean room's)"},
+			&urfave.StringFlag{Name: "federated-token", Usage: "write the identity's workload token to `FILE` and name it"},
+		},
+		Action: func(c *urfave.Context) error {
+			if _, err := cli.Args(c); err != nil {
+				return err
+			}
+			e, err := localcloud.ReadEndpoints(c.String("dir"))
+			if err != nil {
+				return err
+			}
+			lines, err := localEnvironment(c, e)
+			for _, line := range lines {
+				fmt.Fprintln(c.App.Writer, line)
+			}
+			return err
+		},
+	}
+}
+
+func localEnvironment(c *urfave.Context, e localcloud.Endpoints) ([]string, error) {
+	name, file := c.String("identity"), c.String("federated-token")
+	if name == "" && file == "" {
+		return e.Environment(""), nil
+	}
+	if name == "" {
+		name = identity.CleanRoom
+	}
+	admin := localcloud.Dial(c.String("dir"))
+	i, err := admin.AddIdentity(c.Context, name)
+	if err != nil {
+		return nil, err
+	}
+	lines := e.Environment(i.ClientID)
+	if file == "" {
+		return lines, nil
+	}
+	token, err := admin.FederatedToken(c.Context, name)
+	if err != nil {
+		return nil, err
+	}
+	return append(lines, "AZURE_FEDERATED_TOKEN_FILE="+file), wire.WriteFile(file, []byte(token))
+}
+
+func localFaultCommand() *urfave.Command {
+	return &urfave.Command{
+		Name:      "fault",
+		Usage:     "make a SIMULATED service misbehave; without flags, behave again",
+		ArgsUsage: "SERVICE",
+		Flags: []urfave.Flag{
+			localDir(),
+			&urfave.DurationFlag{Name: "latency", Usage: "wait `TIME` before every answer"},
+			&urfave.IntFlag{Name: "status", Usage: "answer 429 or 5xx, `STATUS`, to the next --times requests"},
+			&urfave.IntFlag{Name: "times", Usage: "for `N` requests", Value: 1},
+			&urfave.IntFlag{Name: "retry-after", Usage: "with Retry-After: `SECONDS`"},
+			&urfave.DurationFlag{Name: "clock-skew", Usage: "move the service's clock by `TIME`"},
+		},
+		Action: func(c *urfave.Context) error {
+			args, err := cli.Args(c, "SERVICE")
+			if err != nil {
+				return err
+			}
+			f := wire.Fault{
+				Latency: c.Duration("latency"), Status: c.Int("status"), Times: c.Int("times"),
+				RetryAfter: c.Int("retry-after"), ClockSkew: c.Duration("clock-skew"),
+			}
+			if f.Status == 0 {
+				f.Times = 0
+			}
+			return localcloud.Dial(c.String("dir")).SetFault(c.Context, args[0], f)
+		},
+	}
+}
+
+func errWriter(c *urfave.Context) io.Writer { return c.App.ErrWriter }

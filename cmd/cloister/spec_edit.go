@@ -1,0 +1,369 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"strings"
+
+	"cloister/internal/fault"
+	"cloister/policy/spec"
+	"cloister/policy/spec/yaml"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+func specAddCommand() *urfave.Command {
+	return &urfave.Command{
+		Name:  "add",
+		Usage: "add to a specification; comments and layout stay",
+		Subcommands: []*urfave.Command{
+			addPartyCommand(), addIdentityCommand(), addApplicationCommand(),
+			addSourceCommand("code", "a sealed volume of code or models, mounted first", func(s *spec.Specification) *[]spec.Source { return &s.Code }),
+			addSourceCommand("datasource", "a sealed volume that the application reads", func(s *spec.Specification) *[]spec.Source { return &s.DataSources }),
+			addSinkCommand(),
+		},
+	}
+}
+
+func text(name, usage string) *urfave.StringFlag { return &urfave.StringFlag{Name: name, Usage: usage} }
+
+func addPartyCommand() *urfave.Command {
+	return &urfave.Command{
+		Name: "party", Usage: "somebody whose agreement is needed", ArgsUsage: "FILE",
+		Flags: []urfave.Flag{
+			text("name", "the party's `NAME`"),
+			text("signing-key", "public `KEY` that signs its statements: a PEM file, or base64"),
+			text("recipient-key", "public `KEY` that results are sealed for: a PEM file, or base64"),
+		},
+		Action: func(c *urfave.Context) error {
+			args, err := anyOrder(c, []string{"name", "signing-key"}, "FILE")
+			if err != nil {
+				return err
+			}
+			party := spec.Party{Name: c.String("name")}
+			if party.SigningKey, err = publicKey(c.String("signing-key")); err != nil {
+				return err
+			}
+			if party.RecipientKey, err = publicKey(c.String("recipient-key")); err != nil {
+				return err
+			}
+			return editSpec(args[0], func(d *yaml.Document) (*yaml.Document, error) {
+				return d.Append("parties", party, func(s *spec.Specification) { s.Parties = append(s.Parties, party) })
+			})
+		},
+	}
+}
+
+// publicKey returns a key as the specification has it: the argument itself, or
+// the inside of the PEM file that it names.
+func publicKey(arg string) (string, error) {
+	data, err := os.ReadFile(arg)
+	if arg == "" || errors.Is(err, fs.ErrNotExist) {
+		return arg, nil
+	}
+	if err != nil {
+		// Base64 may be longer than any file's name.
+		if len(arg) > 255 {
+			return arg, nil
+		}
+		return "", fmt.Errorf("reading public key: %w", err)
+	}
+	block, _ := pem.Decode(data)
+	if block == nil || block.Type != "PUBLIC KEY" {
+		return "", fault.Errorf(fault.Usage, "give the public half: only that belongs in a specification", "%s is not a PEM file with a PUBLIC KEY", arg)
+	}
+	return base64.StdEncoding.EncodeToString(block.Bytes), nil
+}
+
+func addIdentityCommand() *urfave.Command {
+	return &urfave.Command{
+		Name: "identity", Usage: "a managed identity of the clean room", ArgsUsage: "FILE",
+		Flags: []urfave.Flag{
+			text("name", "the `NAME` that sources and sinks use"),
+			text("client-id", "the identity's client `UUID`"),
+			text("tenant-id", "the tenant's `UUID`, where it is not the resource's own"),
+		},
+		Action: func(c *urfave.Context) error {
+			args, err := anyOrder(c, []string{"name", "client-id"}, "FILE")
+			if err != nil {
+				return err
+			}
+			id := spec.Identity{Name: c.String("name"), ClientID: c.String("client-id"), TenantID: c.String("tenant-id")}
+			return editSpec(args[0], func(d *yaml.Document) (*yaml.Document, error) {
+				return d.Append("identities", id, func(s *spec.Specification) { s.Identities = append(s.Identities, id) })
+			})
+		},
+	}
+}
+
+func volumeFlags() []urfave.Flag {
+	return []urfave.Flag{
+		text("name", "the volume's `NAME` in the specification"),
+		text("party", "the `PARTY` that owns it"),
+		text("volume", "its volume `ID`, 32 hexadecimal digits"),
+		text("store", "where it is: a blob `URL`, or for kind simulated a directory"),
+		text("mount", "the `DIR` at which the application sees it"),
+		text("kek", "`NAME` of the key that wraps its DEK"),
+		text("vault", "`URL` of the vault or HSM that holds the key"),
+		text("secret", "`URL` of the secret that holds the wrapped DEK"),
+		text("identity", "the identity `NAME` to use at the store and the vaults"),
+	}
+}
+
+var volumeRequired = []string{"name", "party", "volume", "store", "mount", "kek", "vault", "secret"}
+
+func sourceOf(c *urfave.Context) spec.Source {
+	return spec.Source{
+		Name: c.String("name"), Party: c.String("party"), Volume: c.String("volume"), Store: c.String("store"), Mount: c.String("mount"),
+		Key:      spec.Key{KEK: c.String("kek"), Vault: c.String("vault"), Secret: c.String("secret")},
+		Identity: c.String("identity"),
+	}
+}
+
+func addSourceCommand(name, usage string, list func(*spec.Specification) *[]spec.Source) *urfave.Command {
+	field := map[string]string{"code": "code", "datasource": "datasources"}[name]
+	return &urfave.Command{
+		Name: name, Usage: usage, ArgsUsage: "FILE", Flags: volumeFlags(),
+		Action: func(c *urfave.Context) error {
+			args, err := anyOrder(c, volumeRequired, "FILE")
+			if err != nil {
+				return err
+			}
+			source := sourceOf(c)
+			return editSpec(args[0], func(d *yaml.Document) (*yaml.Document, error) {
+				return d.Append(field, source, func(s *spec.Specification) { *list(s) = append(*list(s), source) })
+			})
+		},
+	}
+}
+
+func addSinkCommand() *urfave.Command {
+	return &urfave.Command{
+		Name: "datasink", Usage: "a sealed volume that the application writes", ArgsUsage: "FILE",
+		Flags: append(volumeFlags(), &urfave.StringSliceFlag{Name: "recipient", Usage: "a `PARTY`, beside the owner, who can open it; may be repeated"}),
+		Action: func(c *urfave.Context) error {
+			args, err := anyOrder(c, volumeRequired, "FILE")
+			if err != nil {
+				return err
+			}
+			v := sourceOf(c)
+			sink := spec.Sink{Name: v.Name, Party: v.Party, Volume: v.Volume, Store: v.Store, Mount: v.Mount, Key: v.Key,
+				Identity: v.Identity, Recipients: c.StringSlice("recipient")}
+			return editSpec(args[0], func(d *yaml.Document) (*yaml.Document, error) {
+				return d.Append("datasinks", sink, func(s *spec.Specification) { s.DataSinks = append(s.DataSinks, sink) })
+			})
+		},
+	}
+}
+
+func addApplicationCommand() *urfave.Command {
+	return &urfave.Command{
+		Name: "application", Usage: "what runs: the program and its arguments, flags before FILE", ArgsUsage: "FILE PROGRAM [ARG...]",
+		Flags: []urfave.Flag{
+			text("name", "the application's `NAME`"),
+			&urfave.StringSliceFlag{Name: "env", Usage: "a variable as `NAME=VALUE`; may be repeated"},
+			text("workdir", "the `DIR` it starts in"),
+			&urfave.Uint64Flag{Name: "uid", Usage: "the user it runs as, not 0"},
+			&urfave.Uint64Flag{Name: "gid", Usage: "the group it runs as, not 0"},
+			text("image", "the container image by digest, `REPOSITORY@sha256:…`"),
+			&urfave.StringSliceFlag{Name: "layer", Usage: "a layer's dm-verity root `HASH`, lowest first; repeated"},
+		},
+		Action: func(c *urfave.Context) error {
+			if c.NArg() < 2 {
+				return fault.Errorf(fault.Usage, "see --help", "%s takes FILE PROGRAM [ARG...], got %d argument(s)", c.Command.HelpName, c.NArg())
+			}
+			app, err := applicationOf(c)
+			if err != nil {
+				return err
+			}
+			return editSpec(c.Args().First(), func(d *yaml.Document) (*yaml.Document, error) { return addApplication(d, app) })
+		},
+	}
+}
+
+func applicationOf(c *urfave.Context) (spec.Application, error) {
+	app := spec.Application{Name: c.String("name"), Command: c.Args().Tail(), WorkingDir: c.String("workdir")}
+	if err := requireFlags(c, "name"); err != nil {
+		return app, err
+	}
+	for _, variable := range c.StringSlice("env") {
+		name, value, ok := strings.Cut(variable, "=")
+		if _, twice := app.Environment[name]; !ok || twice {
+			return app, fault.Errorf(fault.Usage, "write --env NAME=VALUE, each name once", "--env %.80q is not a new variable", variable)
+		}
+		if app.Environment == nil {
+			app.Environment = map[string]string{}
+		}
+		app.Environment[name] = value
+	}
+	if c.IsSet("uid") || c.IsSet("gid") {
+		uid, gid := c.Uint64("uid"), c.Uint64("gid")
+		if uid > math.MaxUint32 || gid > math.MaxUint32 {
+			return app, fault.Errorf(fault.Usage, "use numbers below 4294967296", "--uid or --gid is too large")
+		}
+		app.User = &spec.User{UID: uint32(uid), GID: uint32(gid)}
+	}
+	if c.IsSet("image") || c.IsSet("layer") {
+		app.Image = &spec.Image{Reference: c.String("image"), Layers: c.StringSlice("layer")}
+	}
+	return app, nil
+}
+
+func addApplication(d *yaml.Document, app spec.Application) (*yaml.Document, error) {
+	if d.Spec.Application.Name != "" || len(d.Spec.Application.Command) > 0 {
+		return nil, fault.Errorf(fault.Conflict, "change it in the file, or take it out first", "there is already an application, %q", d.Spec.Application.Name)
+	}
+	var err error
+	set := func(given bool, field string, value any, change func(*spec.Application)) {
+		if given && err == nil {
+			d, err = d.Set("application", field, value, func(s *spec.Specification) { change(&s.Application) })
+		}
+	}
+	set(true, "name", app.Name, func(a *spec.Application) { a.Name = app.Name })
+	set(app.Image != nil, "image", app.Image, func(a *spec.Application) { a.Image = app.Image })
+	set(true, "command", app.Command, func(a *spec.Application) { a.Command = app.Command })
+	set(app.Environment != nil, "environment", app.Environment, func(a *spec.Application) { a.Environment = app.Environment })
+	set(app.WorkingDir != "", "workingDir", app.WorkingDir, func(a *spec.Application) { a.WorkingDir = app.WorkingDir })
+	set(app.User != nil, "user", app.User, func(a *spec.Application) { a.User = app.User })
+	return d, err
+}
+
+func specSetCommand() *urfave.Command {
+	return &urfave.Command{
+		Name:        "set",
+		Usage:       "set a part of a specification; comments and layout stay",
+		Subcommands: []*urfave.Command{setKindCommand(), setGovernanceCommand(), setAttestationCommand()},
+	}
+}
+
+func setKindCommand() *urfave.Command {
+	return &urfave.Command{
+		Name: "kind", Usage: "where the clean room runs: aci, aks or simulated", ArgsUsage: "FILE KIND",
+		Flags: []urfave.Flag{text("runtime-binary", "kind simulated: the cloisterd `FILE` that may hold the keys, or its sha256:…")},
+		Action: func(c *urfave.Context) error {
+			args, err := anyOrder(c, nil, "FILE", "KIND")
+			if err != nil {
+				return err
+			}
+			binary, err := fileDigest(c.String("runtime-binary"))
+			if err != nil {
+				return err
+			}
+			return editSpecAbout(c, args[0], []string{"kind", "runtime"}, func(d *yaml.Document) (*yaml.Document, error) {
+				return setKind(d, spec.Kind(args[1]), binary)
+			})
+		},
+	}
+}
+
+func setKind(d *yaml.Document, kind spec.Kind, binary string) (*yaml.Document, error) {
+	d, err := d.Set("", "kind", string(kind), func(s *spec.Specification) { s.Kind = kind })
+	switch {
+	case err != nil:
+		return nil, err
+	case binary != "":
+		return d.Set("runtime", "binary", binary, func(s *spec.Specification) { s.Runtime = &spec.Runtime{Binary: binary} })
+	case kind != spec.Simulated:
+		return d.Remove("runtime", func(s *spec.Specification) { s.Runtime = nil })
+	default:
+		return d, nil
+	}
+}
+
+// fileDigest returns a digest as it is, and otherwise that of the named file.
+func fileDigest(arg string) (string, error) {
+	if arg == "" || strings.HasPrefix(arg, "sha256:") {
+		return arg, nil
+	}
+	f, err := os.Open(arg)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fault.Errorf(fault.NotFound, "give the cloisterd file, or its sha256:…", "runtime binary %s is not there", arg)
+	}
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", fmt.Errorf("reading runtime binary: %w", err)
+	}
+	return "sha256:" + hex.EncodeToString(h.Sum(nil)), nil
+}
+
+func setGovernanceCommand() *urfave.Command {
+	return &urfave.Command{
+		Name: "governance", Usage: "whose record of consent and use is believed", ArgsUsage: "FILE",
+		Flags: []urfave.Flag{
+			text("ledger", "`URL` of the ledger"),
+			text("ledger-key", "public `KEY` of the ledger: a PEM file, base64, or NAME+HASH+BASE64"),
+			&urfave.StringSliceFlag{Name: "witness", Usage: "public `KEY` of a witness that must cosign; may be repeated"},
+		},
+		Action: func(c *urfave.Context) error {
+			args, err := anyOrder(c, nil, "FILE")
+			if err != nil {
+				return err
+			}
+			g := spec.Governance{Ledger: c.String("ledger"), Witnesses: c.StringSlice("witness")}
+			if g.LedgerKey, err = publicKey(c.String("ledger-key")); err != nil {
+				return err
+			}
+			return editSpec(args[0], func(d *yaml.Document) (*yaml.Document, error) { return setGovernance(d, g) })
+		},
+	}
+}
+
+func setGovernance(d *yaml.Document, g spec.Governance) (*yaml.Document, error) {
+	var err error
+	if g.Ledger != "" {
+		d, err = d.Set("governance", "ledger", g.Ledger, func(s *spec.Specification) { s.Governance.Ledger = g.Ledger })
+	}
+	if err == nil && g.LedgerKey != "" {
+		d, err = d.Set("governance", "ledgerKey", g.LedgerKey, func(s *spec.Specification) { s.Governance.LedgerKey = g.LedgerKey })
+	}
+	if err == nil && len(g.Witnesses) > 0 {
+		d, err = d.Set("governance", "witnesses", g.Witnesses, func(s *spec.Specification) { s.Governance.Witnesses = g.Witnesses })
+	}
+	return d, err
+}
+
+func setAttestationCommand() *urfave.Command {
+	return &urfave.Command{
+		Name: "attestation", Usage: "whose word about the platform is believed", ArgsUsage: "FILE",
+		Flags: []urfave.Flag{
+			text("authority", "`URL` of the attestation service"),
+			&urfave.Uint64Flag{Name: "min-svn", Usage: "lowest security version of the utility VM that is accepted"},
+		},
+		Action: func(c *urfave.Context) error {
+			args, err := anyOrder(c, nil, "FILE")
+			if err != nil {
+				return err
+			}
+			svn := c.Uint64("min-svn")
+			if svn > math.MaxUint32 {
+				return fault.Errorf(fault.Usage, "use the newest published minimum", "--min-svn %d is too large", svn)
+			}
+			return editSpec(args[0], func(d *yaml.Document) (*yaml.Document, error) {
+				return setAttestation(d, c.String("authority"), uint32(svn), c.IsSet("min-svn"))
+			})
+		},
+	}
+}
+
+func setAttestation(d *yaml.Document, authority string, svn uint32, svnGiven bool) (*yaml.Document, error) {
+	var err error
+	if authority != "" {
+		d, err = d.Set("attestation", "authority", authority, func(s *spec.Specification) { s.Attestation.Authority = authority })
+	}
+	if err == nil && svnGiven {
+		d, err = d.Set("attestation", "minSVN", svn, func(s *spec.Specification) { s.Attestation.MinSVN = svn })
+	}
+	return d, err
+}

@@ -1,0 +1,160 @@
+package launch
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// exitNotStarted is the init's exit code when there was no application to
+// wait for. An application that exits with it too is told apart by nobody; it
+// is in the range that shells leave alone.
+const exitNotStarted = 251
+
+// description is what the init is told.
+type description struct {
+	Command    []string `json:"command"`
+	Env        []string `json:"env"`
+	WorkingDir string   `json:"workingDir"`
+	UID        uint32   `json:"uid"`
+	GID        uint32   `json:"gid"`
+	SetUser    bool     `json:"setUser"`
+}
+
+func (a Application) describe() description {
+	d := description{Command: a.Command, Env: []string{}, WorkingDir: a.WorkingDir, UID: a.UID, GID: a.GID, SetUser: os.Getuid() == 0}
+	for name, value := range a.Environment {
+		d.Env = append(d.Env, name+"="+value)
+	}
+	if d.WorkingDir == "" {
+		d.WorkingDir = "/"
+	}
+	return d
+}
+
+// Init must be the first thing that main calls. In the process that Run
+// started it is the namespaces' init and does not return, but ends the
+// process; anywhere else it returns at once.
+func Init() {
+	if len(os.Args) != 1 || os.Args[0] != initName || os.Getpid() != 1 {
+		return
+	}
+	exit, err := runInit()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "cloisterd: starting the application: %v\n", err)
+	}
+	os.Exit(exit)
+}
+
+func runInit() (exit int, err error) {
+	// The thread that gives up privileges must be the one that forks.
+	runtime.LockOSThread()
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCHLD)
+
+	d, err := readDescription()
+	if err != nil {
+		return exitNotStarted, err
+	}
+	if err := prepareMounts(); err != nil {
+		return exitNotStarted, err
+	}
+	if err := giveUp(); err != nil {
+		return exitNotStarted, err
+	}
+	cmd := exec.Command(d.Command[0], d.Command[1:]...)
+	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = d.Env, d.WorkingDir, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if d.SetUser {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: d.UID, Gid: d.GID}
+	}
+	if err := cmd.Start(); err != nil {
+		return exitNotStarted, err
+	}
+	return reap(cmd.Process.Pid, signals), nil
+}
+
+func readDescription() (d description, err error) {
+	pipe := os.NewFile(3, "description")
+	defer pipe.Close()
+	raw, err := io.ReadAll(pipe)
+	if err == nil {
+		err = json.Unmarshal(raw, &d)
+	}
+	if err == nil && len(d.Command) == 0 {
+		err = errors.New("the runtime ended before it described the application")
+	}
+	return d, err
+}
+
+// prepareMounts keeps what is mounted from here on from reaching the runtime's
+// namespace, and hides its processes behind a /proc of this PID namespace.
+func prepareMounts() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("making the mounts private: %w", err)
+	}
+	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("mounting /proc: %w", err)
+	}
+	return nil
+}
+
+// giveUp makes sure that neither a setuid program nor an inherited capability
+// raises what the application may do.
+func giveUp() error {
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("setting no_new_privs: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+		return fmt.Errorf("clearing ambient capabilities: %w", err)
+	}
+	return nil
+}
+
+// reap waits for every process of the namespace, passes signals on to the
+// application, and returns the application's exit code once it has ended.
+func reap(application int, signals <-chan os.Signal) int {
+	for s := range signals {
+		if s != syscall.SIGCHLD {
+			// To its group: a shell does not pass a signal on to what it runs.
+			syscall.Kill(-application, s.(syscall.Signal))
+			continue
+		}
+		for {
+			var status syscall.WaitStatus
+			pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil)
+			if pid <= 0 || err != nil {
+				break
+			}
+			if pid != application {
+				continue
+			}
+			if status.Signaled() {
+				return signalled + int(status.Signal())
+			}
+			return status.ExitStatus()
+		}
+	}
+	return exitNotStarted
+}
+
+// startPinned starts cmd from a thread that lives as long as the process: a
+// death signal is sent when the thread that forked ends, not the process.
+func startPinned(cmd *exec.Cmd) error {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		started <- cmd.Start()
+		// Never unlocked, never returns: the thread stays.
+		select {}
+	}()
+	return <-started
+}

@@ -1,0 +1,148 @@
+// Package launch runs the application: another user, in namespaces of its own,
+// with nothing of the runtime in reach but the mounts.
+//
+// Life of an application: the runtime calls Run. Run starts this same program
+// again as the init of new PID, mount, IPC, UTS and network namespaces (Init,
+// which main calls first of all); the init mounts a /proc of its own, gives up
+// what it could hand on, starts the application as its user and waits, reaping
+// what it orphans and passing signals on. The init ends with the
+// application's exit code, and with it every process of the PID namespace. If
+// the runtime dies, the kernel kills the init, and so all of them.
+//
+// The network namespace is empty: without a rule that says otherwise there is
+// no way out.
+package launch
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+
+	"cloister/internal/fault"
+)
+
+// Application is what to run.
+type Application struct {
+	Command     []string          // the program's absolute path and its arguments
+	Environment map[string]string // all of it: nothing is inherited
+	WorkingDir  string
+	UID, GID    uint32 // who it runs as where the runtime is root
+	// Grace is how long the application has after SIGTERM before it is killed.
+	Grace time.Duration
+	// Stdout and Stderr are given to the application; nil is nowhere.
+	Stdout, Stderr *os.File
+}
+
+// initName is the argument by which main knows that it is to be the init. The
+// application's own description comes through a pipe: a command line can be
+// read by others.
+const initName = "cloisterd-init"
+
+// signalled is the exit code for an application that a signal ended, less the
+// signal's number: what shells use.
+const signalled = 128
+
+// Run runs the application to its end and returns its exit code. When ctx
+// ends, the application gets SIGTERM and, after its grace, SIGKILL; Run returns
+// once no process of it is left.
+func Run(ctx context.Context, a Application) (exit int, err error) {
+	description, err := json.Marshal(a.describe())
+	if err != nil {
+		return 0, err
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close()
+	defer w.Close()
+
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = []string{initName}
+	cmd.Env = []string{}
+	cmd.Dir = "/"
+	if a.Stdout != nil {
+		cmd.Stdout = a.Stdout
+	}
+	if a.Stderr != nil {
+		cmd.Stderr = a.Stderr
+	}
+	cmd.ExtraFiles = []*os.File{r}
+	cmd.SysProcAttr = isolation()
+	if err := startPinned(cmd); err != nil {
+		return 0, fault.Errorf(fault.Denied, "the runtime needs the right to make namespaces: run it as root, or allow user namespaces",
+			"isolating %s: %w", a.Command[0], err)
+	}
+	r.Close()
+	_, werr := w.Write(description)
+	w.Close()
+
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	err = a.wait(ctx, cmd.Process, done)
+	if werr != nil {
+		return 0, fmt.Errorf("describing %s to its init: %w", a.Command[0], werr)
+	}
+	return exitCode(a, err)
+}
+
+// wait returns what the init's end was, and sees to it that there is one.
+func (a Application) wait(ctx context.Context, init *os.Process, done <-chan error) error {
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	init.Signal(syscall.SIGTERM)
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(a.Grace):
+	}
+	init.Kill()
+	return <-done
+}
+
+func exitCode(a Application, err error) (int, error) {
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0, nil
+	case !errors.As(err, &exit):
+		return 0, fmt.Errorf("waiting for %s: %w", a.Command[0], err)
+	}
+	status := exit.Sys().(syscall.WaitStatus)
+	if status.Signaled() {
+		return signalled + int(status.Signal()), nil
+	}
+	if status.ExitStatus() == exitNotStarted {
+		return 0, fault.Errorf(fault.Usage, "the application's command in the specification must name a program that its user can run",
+			"starting %s: see the line above", a.Command[0])
+	}
+	return status.ExitStatus(), nil
+}
+
+// isolation asks for the namespaces. Where the runtime is not root, a user
+// namespace gives the init what it needs to mount /proc.
+func isolation() *syscall.SysProcAttr {
+	attr := &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS | syscall.CLONE_NEWNET,
+		Pdeathsig:  syscall.SIGKILL,
+		Setsid:     true,
+	}
+	if uid, gid := os.Getuid(), os.Getgid(); uid != 0 {
+		attr.Cloneflags |= syscall.CLONE_NEWUSER
+		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}}
+		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}}
+		attr.AmbientCaps = []uintptr{capSysAdmin}
+	}
+	return attr
+}
+
+// capSysAdmin is CAP_SYS_ADMIN of linux/capability.h.
+const capSysAdmin = 21

@@ -1,0 +1,65 @@
+// Package snp is why this machine may be believed: evidence from the AMD
+// SEV-SNP processor, and the one call that judges it.
+//
+// Life of a report: a caller states what the report shall vouch for (KeyRelease
+// or Identity) and calls Collect. Collect hashes the statement into
+// REPORT_DATA, has the platform make a report over it and adds what the
+// platform's security context holds: the policy the container runs under, the
+// processor's certificates and the endorsement of the utility VM. Whoever
+// relies on the evidence, this runtime first of all, calls Verify with what it
+// expects and gets every check by name.
+//
+// The platform is the hardware (package hardware) or, in builds for
+// development, a simulated one with a root of its own (package simulated). A
+// platform is trusted only through Anchors.
+package snp
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+)
+
+// Platform makes reports. The context bounds the call where the platform
+// allows it.
+type Platform interface {
+	// GuestReport returns the raw report of ReportSize bytes over reportData.
+	GuestReport(ctx context.Context, reportData [64]byte) ([]byte, error)
+	// SecurityContext returns what the host put beside the container. All of it
+	// is the host's word until Verify has tied it to a report.
+	SecurityContext() (SecurityContext, error)
+}
+
+// SecurityContext is what the container platform hands to a container.
+type SecurityContext struct {
+	Policy    []byte    // the container policy's text; HOST_DATA is its SHA-256
+	HostCerts HostCerts // the certificates of the processor that hosts us
+	UVM       []byte    // COSE_Sign1: the utility VM's endorsed measurement
+}
+
+// Evidence is a report with everything needed to judge it offline.
+type Evidence struct {
+	Report []byte // ReportSize bytes
+	SecurityContext
+}
+
+// HostData returns the digest that HOST_DATA must have under this policy.
+func (s *SecurityContext) HostData() [32]byte { return sha256.Sum256(s.Policy) }
+
+// Collect is the only function that has reports made: a report always vouches
+// for a statement of a known purpose, never for bytes of a stranger's choosing.
+func Collect(ctx context.Context, p Platform, about Statement) (*Evidence, error) {
+	reportData, err := about.ReportData()
+	if err != nil {
+		return nil, fmt.Errorf("making an attestation report: %w", err)
+	}
+	secctx, err := p.SecurityContext()
+	if err != nil {
+		return nil, fmt.Errorf("reading the security context: %w", err)
+	}
+	raw, err := p.GuestReport(ctx, reportData)
+	if err != nil {
+		return nil, fmt.Errorf("asking the processor for a report: %w", err)
+	}
+	return &Evidence{Report: raw, SecurityContext: secctx}, nil
+}

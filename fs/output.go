@@ -1,0 +1,238 @@
+package fs
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"syscall"
+	"time"
+
+	"cloister/fs/format"
+	"cloister/internal/fault"
+)
+
+// OutputStore is where an output volume lives. Put makes an object whole or
+// not at all, and only under a name that is free: an error of kind
+// fault.Conflict says it is not. Get and Size of an object that is not there
+// fail with fault.NotFound; Delete of one succeeds.
+type OutputStore interface {
+	Store
+	Put(ctx context.Context, name string, data []byte) error
+	Delete(ctx context.Context, name string) error
+}
+
+// Head is how far a journal has come: what is told to somebody who remembers
+// it, so that a store cannot withhold the tail unnoticed. Sequence 0 is the
+// manifest of the epoch itself.
+type Head struct {
+	Epoch    uint64
+	Sequence uint64
+	Digest   format.Digest
+}
+
+// OutputOptions are what can be chosen about an output volume. The zero value
+// opens one that exists.
+type OutputOptions struct {
+	Reference  *format.Reference // the manifest to build on; nil: the newest there is
+	Head       *Head             // the journal must have come this far; nil: not checked
+	Create     bool              // make the volume where there is none
+	Volume     format.VolumeID   // of a new volume; zero: random. Of another: checked
+	KeyVersion uint32            // of a new volume; 0: 1
+	Stanzas    []byte            // recipient stanzas; nil: those of the volume, if any
+	Root       format.Attr       // permissions and owner of a new volume's root; mode 0: 0755
+	Memory     int64             // bytes for dirty data, its sealed copies and what is read back; 0: DefaultMemory
+	SyncClose  bool              // close returns when the file is durable
+	Clock      func() time.Time  // for times of files; nil: time.Now
+	Log        *slog.Logger      // for flushes that fail with nobody waiting; nil: none
+
+	noBackground bool // tests: nothing is flushed that nobody asked for
+}
+
+const (
+	// CloseWithin is the promise: what was closed is durable after it, if the
+	// store takes requests in the time it usually does.
+	CloseWithin = time.Second
+	// closeDelay is how long a closed file or a changed name waits for others
+	// to share its requests. It leaves three quarters of CloseWithin to the
+	// store.
+	closeDelay = CloseWithin / 4
+	// openDelay is how long what was written to a file that stays open waits;
+	// Linux's ext4 commits after 5 s.
+	openDelay = 5 * time.Second
+
+	minMemory = 8 << 20
+)
+
+// ErrFenced is what a writer is refused with whose volume another writer has
+// taken over.
+var ErrFenced = fault.Sentinel(fault.Conflict, "another writer has taken the output volume over")
+
+// Output is a volume being written: a POSIX file system without FUSE. All
+// methods may be called from any number of goroutines. What they refuse, they
+// refuse with a syscall.Errno, which errors.Is and errors.As find in every
+// error returned; where a store or a seal is the cause, that is wrapped beside
+// it.
+//
+// Life of a write: the bytes go into dirty pages of the file, in memory. A
+// flush (fsync, the background after a close, or too little memory) freezes
+// the pages, packs them into data objects, seals and puts those, and points
+// the file's extents at them. A commit then puts one journal record with every
+// change of names and attributes up to the moment of freezing, and with it
+// what fsync promised is durable. Close folds all into a manifest.
+//
+// A commit covers the files it is asked for, and files that got a new name,
+// so that "write beside, rename over" is never seen with the name and without
+// the bytes. Other dirty files wait for their turn; they are as they last were.
+//
+// Locks: mu guards the tree, all nodes, and every field up to the line in
+// Output. It is never held while the store is called. One goroutine, run,
+// does all flushing, and owns the fields below the line.
+type Output struct {
+	store OutputStore
+	key   *format.DEK
+	opts  OutputOptions
+	limit int // pages
+
+	mu       sync.Mutex
+	tree     *tree
+	pool     pages
+	changed  map[*node]bool     // since the last commit
+	names    map[nameKey]uint32 // the inode the journal has there; 0: none
+	waiting  []*waiter
+	due      time.Time     // of the next background commit; zero: none
+	hungry   bool          // memory is short: stage
+	progress chan struct{} // closed and replaced when a flush ends or frees memory
+	starved  int           // stagings that failed
+	dead     error         // this writer can make nothing durable any more
+	closing  bool
+	head     Head
+
+	wake    chan struct{} // capacity 1
+	stopped chan struct{}
+	stop    context.CancelFunc
+
+	// ---- run's own
+	preamble  format.Preamble  // of the next record
+	base      format.Digest    // of the manifest this epoch builds on
+	pending   []*pendingRecord // sealed, and not known to be in the store
+	settled   time.Time        // when a record was last known to be there
+	sealKey   *format.ObjectKey
+	slot      uint32            // of the object key that this run seals with
+	put       []format.ObjectID // tried in this epoch
+	backoff   time.Duration
+	sweep     bool // an earlier writer may have left objects
+	recovered *Recovery
+	sealers   chan *sealer
+	reader    reader // has its own locks
+}
+
+type nameKey struct {
+	dir  uint32
+	name string
+}
+
+type waiter struct {
+	node *node // nil: everything
+	done chan error
+}
+
+// OpenOutput opens the output volume in store for writing, recovers what a
+// killed writer left there, and claims the next epoch: a writer that is still
+// at it fails from then on.
+func OpenOutput(ctx context.Context, store OutputStore, key KeyFunc, opts OutputOptions) (*Output, error) {
+	if opts.Memory == 0 {
+		opts.Memory = DefaultMemory
+	}
+	opts.Memory = max(opts.Memory, minMemory)
+	if opts.Clock == nil {
+		opts.Clock = time.Now
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	o := &Output{
+		store: store, opts: opts,
+		changed: map[*node]bool{}, names: map[nameKey]uint32{}, progress: make(chan struct{}),
+		wake: make(chan struct{}, 1), stopped: make(chan struct{}),
+	}
+	if err := o.open(ctx, key); err != nil {
+		o.destroy()
+		return nil, fmt.Errorf("opening output volume %s: %w", store, err)
+	}
+	o.openReader()
+	run, stop := context.WithCancel(context.Background())
+	o.stop = stop
+	go o.run(run)
+	return o, nil
+}
+
+// Volume returns the volume's id.
+func (o *Output) Volume() format.VolumeID { return o.tree.volume }
+
+// Recovered says what was found of a writer that did not close the volume, or
+// nil.
+func (o *Output) Recovered() *Recovery { return o.recovered }
+
+// Head returns how far the journal has come.
+func (o *Output) Head() Head {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.head
+}
+
+func (o *Output) destroy() {
+	o.reader.close()
+	if o.key != nil {
+		o.key.Destroy()
+	}
+	if o.tree != nil {
+		o.tree.destroy()
+	}
+	o.pool.destroy()
+}
+
+// now returns the time for attributes.
+func (o *Output) now() format.Time {
+	t := o.opts.Clock()
+	return format.Time{Sec: t.Unix(), Nsec: uint32(t.Nanosecond())}
+}
+
+// ioError is EIO with its cause.
+func ioError(cause error) error { return fmt.Errorf("%w: %w", syscall.EIO, cause) }
+
+// touch notes that an inode changed, and sees to a commit.
+func (o *Output) touch(n *node, delay time.Duration) {
+	o.changed[n] = true
+	o.dueIn(delay)
+}
+
+// willName notes that a name is about to change.
+func (o *Output) willName(dir *node, name string) {
+	k := nameKey{dir.inode, name}
+	if _, ok := o.names[k]; !ok {
+		o.names[k] = dir.dir.get(name)
+	}
+}
+
+// dueIn sees to a background commit after delay at the latest.
+func (o *Output) dueIn(delay time.Duration) {
+	at := time.Now().Add(delay)
+	if o.due.IsZero() || at.Before(o.due) {
+		o.due = at
+		o.kick()
+	}
+}
+
+func (o *Output) kick() {
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+// proceed wakes those who wait for memory.
+func (o *Output) proceed() {
+	close(o.progress)
+	o.progress = make(chan struct{})
+}

@@ -1,0 +1,17 @@
+// Package governance is who said yes, and what was done.
+//
+// Life of a run: the runtime opens a Log and calls Begin with the Trust that
+// its measured specification gives. Begin follows the log from its first entry
+// to a checkpoint signed by the ledger's key (View), folding every statement
+// into a State, and goes on only with a contract that is accepted by exactly
+// the parties of the specification. It then binds a fresh audit key to the
+// enclave's evidence and appends run-begin. Before each step the gate calls
+// CheckConsent or Record: each appends a signed statement, follows the log to a
+// checkpoint that covers it, and returns nil only when the statement is there
+// and the fold up to there allows the step.
+//
+// The fold is the law, and the same everywhere: the ledger asks State.Check
+// before it appends, parties and auditors fold what they read. So nobody needs
+// to believe the ledger about the contract, only, as long as no witnesses
+// cosign its checkpoints, about there being nothing newer.
+package governance

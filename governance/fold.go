@@ -1,0 +1,85 @@
+package governance
+
+import (
+	"errors"
+	"time"
+
+	"cloister/governance/statement"
+)
+
+// judged is an entry that may be appended: what it says, and what it changes.
+type judged struct {
+	*statement.Opened
+	commit func(entry int64)
+}
+
+// Check reports whether an entry may be the log's next. It changes nothing.
+// A refusal is an error that ReasonOf and fault.KindOf understand.
+func (s *State) Check(entry []byte) error {
+	_, err := s.judge(entry)
+	return err
+}
+
+// Apply folds the log's next entry, whose index the caller gives. An entry that
+// Check refuses changes nothing, except that an unknown type is counted.
+func (s *State) Apply(index int64, entry []byte) (*statement.Statement, error) {
+	j, err := s.judge(entry)
+	if err != nil {
+		if ReasonOf(err) == UnknownType {
+			s.unknown++
+		}
+		return nil, err
+	}
+	for _, id := range j.Signers {
+		if s.counters == nil {
+			s.counters = map[string]uint64{}
+		}
+		s.counters[id.Key] = id.Counter
+	}
+	s.newest = later(s.newest, j.Time)
+	j.commit(index)
+	return &j.Statement, nil
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+func (s *State) judge(entry []byte) (judged, error) {
+	opened, err := statement.Open(entry)
+	if errors.Is(err, statement.ErrUnknownType) {
+		return judged{}, Refuse(UnknownType, "use a newer cloister", "%w", err)
+	}
+	if err != nil {
+		return judged{}, Refuse(Malformed, "", "malformed statement: %w", err)
+	}
+	if s.digest != "" && opened.Contract != s.contract.ID {
+		return judged{}, Refuse(WrongContract, "", "the statement is about contract %q, this log is of %q", opened.Contract, s.contract.ID)
+	}
+	if body, ok := opened.Body.(statement.RunBody); ok {
+		return s.judgeRun(opened, body)
+	}
+	return s.judgeParty(opened)
+}
+
+// authenticate checks the one signature of a statement, then that it is new.
+// No type of statement known here has several signers.
+func (s *State) authenticate(o *statement.Opened, key statement.PublicKey) error {
+	if len(o.Signers) != 1 {
+		return Refuse(WrongSignature, "", "%s has %d signers, want 1", o.Body.Type(), len(o.Signers))
+	}
+	if err := o.Verify(0, key); err != nil {
+		return Refuse(WrongSignature, "", "wrong signature: %w", err)
+	}
+	return nil
+}
+
+func (s *State) checkCounter(id statement.SignerID) error {
+	if last := s.counters[id.Key]; id.Counter <= last {
+		return Refuse(Replayed, "sign a new statement", "replayed: the signer's counter is %d and was %d before", id.Counter, last)
+	}
+	return nil
+}

@@ -1,0 +1,145 @@
+package governance
+
+import (
+	"cloister/governance/statement"
+)
+
+func (s *State) judgeRun(o *statement.Opened, body statement.RunBody) (judged, error) {
+	if begin, ok := body.(*statement.RunBegin); ok {
+		return s.judgeBegin(o, begin)
+	}
+	head := body.Header()
+	r, ok := s.runs[head.ID]
+	if !ok {
+		return judged{}, Refuse(UnknownRun, "", "%s by run %s, which did not begin", o.Body.Type(), head.ID)
+	}
+	if err := s.authenticate(o, r.key); err != nil {
+		return judged{}, err
+	}
+	if err := r.checkChain(o, head); err != nil {
+		return judged{}, err
+	}
+	commit, err := s.judgeRecord(o, r, body)
+	if err != nil {
+		return judged{}, err
+	}
+	entryDigest := o.EntryDigest()
+	return judged{o, func(entry int64) {
+		r.sequence, r.previous = o.Signers[0].Counter, entryDigest
+		commit(entry)
+	}}, nil
+}
+
+func (s *State) judgeBegin(o *statement.Opened, body *statement.RunBegin) (judged, error) {
+	key, err := statement.ParsePublicKey(body.AuditKey)
+	if err != nil {
+		return judged{}, Refuse(Malformed, "", "malformed statement: %w", err)
+	}
+	if err := s.authenticate(o, key); err != nil {
+		return judged{}, err
+	}
+	if err := s.checkCounter(o.Signers[0]); err != nil {
+		return judged{}, err
+	}
+	if _, again := s.runs[body.Run.ID]; again || o.Signers[0].Counter != 1 {
+		return judged{}, Refuse(Replayed, "", "run %s begins again, or not with sequence 1", body.Run.ID)
+	}
+	if s.Status() != Accepted {
+		return judged{}, Refuse(WrongState, "wait until all parties have approved", "the contract is %s, a run carries out an accepted one", s.Status())
+	}
+	if o.Version != s.contract.Version {
+		return judged{}, Refuse(StaleVersion, "", "the run is about version %d, the newest is %d", o.Version, s.contract.Version)
+	}
+	if body.ContractDigest != s.digest {
+		return judged{}, Refuse(WrongDigest, "", "the run carries out %s, version %d is %s", body.ContractDigest, s.contract.Version, s.digest)
+	}
+	evidence, err := body.Evidence.Digest()
+	if err != nil {
+		return judged{}, Refuse(Malformed, "", "malformed statement: %w", err)
+	}
+	r := &run{key: key, version: o.Version, evidence: evidence, sequence: 1, previous: o.EntryDigest(), asked: map[string]Answer{}}
+	return judged{o, func(entry int64) {
+		r.begun = entry
+		s.runs[body.Run.ID] = r
+	}}, nil
+}
+
+// checkChain holds a record to its place: after exactly the record before it,
+// about the version that the run began with.
+func (r *run) checkChain(o *statement.Opened, head statement.Run) error {
+	counter := o.Signers[0].Counter
+	switch {
+	case r.completed:
+		return Refuse(WrongState, "", "%s by run %s, which is completed", o.Body.Type(), head.ID)
+	case counter <= r.sequence:
+		return Refuse(Replayed, "", "replayed: record %d of run %s, which is at %d", counter, head.ID, r.sequence)
+	case counter != r.sequence+1:
+		return Refuse(BrokenChain, "", "record %d of run %s follows record %d", counter, head.ID, r.sequence)
+	case head.Previous != r.previous:
+		return Refuse(BrokenChain, "", "record %d of run %s names %s as the one before, it is %s", counter, head.ID, head.Previous, r.previous)
+	case o.Version != r.version:
+		return Refuse(StaleVersion, "", "record %d of run %s is about version %d, the run about %d", counter, head.ID, o.Version, r.version)
+	}
+	return nil
+}
+
+// judgeRecord judges a record that is in its place. What happened can always be
+// told; what is about to happen needs consent.
+func (s *State) judgeRecord(o *statement.Opened, r *run, body statement.RunBody) (func(int64), error) {
+	id := body.Header().ID
+	switch b := body.(type) {
+	case *statement.ConsentCheck:
+		return s.judgeConsentCheck(o, r, b)
+	case *statement.RecordAccess:
+		return func(int64) {}, s.requireConsent(o, r, id)
+	case *statement.RecordExecution:
+		return s.judgeExecution(o, r, b)
+	case *statement.Completion:
+		return func(int64) { r.completed, r.started = true, "" }, nil
+	default:
+		return func(int64) {}, nil
+	}
+}
+
+// judgeConsentCheck accepts the question and commits its answer, yes or no.
+func (s *State) judgeConsentCheck(o *statement.Opened, r *run, b *statement.ConsentCheck) (func(int64), error) {
+	if b.Evidence != r.evidence {
+		return nil, Refuse(WrongDigest, "", "consent is asked with evidence %s, run %s began with %s", b.Evidence, b.Run.ID, r.evidence)
+	}
+	allowed, why := s.allows(b.Run.ID, r, b.Scope, o.Time)
+	return func(entry int64) {
+		r.asked[b.Scope] = Answer{Entry: entry, Allowed: allowed, Reason: why, nonce: b.Nonce}
+		if allowed {
+			s.count(b.Run.ID, b.Scope)
+		}
+	}, nil
+}
+
+// requireConsent refuses a step unless the run's newest question was answered
+// yes and nothing has changed since.
+func (s *State) requireConsent(o *statement.Opened, r *run, id string) error {
+	answer, asked := r.asked[statement.ScopeExecution]
+	if !asked {
+		return Refuse(NoConsent, "", "%s by run %s, which has not asked for consent", o.Body.Type(), id)
+	}
+	if !answer.Allowed {
+		return Refuse(NoConsent, "", "%s by run %s without consent: %s", o.Body.Type(), id, answer.Reason)
+	}
+	if ok, why := s.allows(id, r, statement.ScopeExecution, o.Time); !ok {
+		return Refuse(NoConsent, "", "%s by run %s without consent: %s", o.Body.Type(), id, why)
+	}
+	return nil
+}
+
+func (s *State) judgeExecution(o *statement.Opened, r *run, b *statement.RecordExecution) (func(int64), error) {
+	if b.Phase == statement.PhaseEnd {
+		if r.started != b.Application {
+			return nil, Refuse(WrongState, "", "application %q of run %s ends, %q runs", b.Application, b.Run.ID, r.started)
+		}
+		return func(int64) { r.started = "" }, nil
+	}
+	if r.started != "" {
+		return nil, Refuse(WrongState, "", "application %q of run %s starts while %q runs", b.Application, b.Run.ID, r.started)
+	}
+	return func(int64) { r.started = b.Application }, s.requireConsent(o, r, b.Run.ID)
+}

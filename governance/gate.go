@@ -1,0 +1,123 @@
+package governance
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"slices"
+	"strings"
+
+	"cloister/governance/statement"
+	"cloister/internal/fault"
+)
+
+// Kinds of events that a gate records, beside the kinds of access that package
+// statement names.
+const (
+	EventExecution = "execution" // the application Name starts
+	EventRefusal   = "refusal"   // the step Name was not taken, for the reason in Detail
+)
+
+// Event is what a gate records before it acts.
+type Event struct {
+	Kind   string // statement.AccessWrappedDEK and the like, EventExecution or EventRefusal
+	Name   string // of the secret, key, volume, application or step
+	Volume string // name or reference of the volume it is about, if any
+	Detail string
+}
+
+// CheckConsent asks the log whether all parties consent to a scope
+// (statement.ScopeExecution and the like) now, for the step that what names. It
+// returns nil only if the log, followed to a checkpoint that covers the
+// question, says so.
+func (r *Run) CheckConsent(ctx context.Context, scope, what string) error {
+	var nonce [32]byte
+	if _, err := rand.Read(nonce[:]); err != nil {
+		return err
+	}
+	release, err := r.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	check := statement.ConsentCheck{Evidence: r.evidence, Nonce: hex.EncodeToString(nonce[:]), Scope: scope, What: what}
+	if err := r.appendHolding(ctx, func(head statement.Run) statement.Body { check.Run = head; return &check }); err != nil {
+		return err
+	}
+	return r.answer(check)
+}
+
+// answer reads the answer to a check off the view. The nonce makes sure that it
+// is the answer to this question.
+func (r *Run) answer(check statement.ConsentCheck) error {
+	if err := r.trust.check(r.view.State()); err != nil {
+		return err
+	}
+	answer := r.view.State().runs[r.id].asked[check.Scope]
+	if answer.nonce != check.Nonce {
+		return fault.Errorf(fault.Refused, "", "the log holds no answer to this run's question")
+	}
+	if !answer.Allowed {
+		return fault.Errorf(fault.Refused, "see cloister contract status", "no consent to %s: %s", check.Scope, answer.Reason)
+	}
+	return nil
+}
+
+// Record records an event and returns nil once it is in the verified log. The
+// caller acts only then.
+func (r *Run) Record(ctx context.Context, e Event) error {
+	body, err := e.body()
+	if err != nil {
+		return err
+	}
+	return r.append(ctx, body)
+}
+
+func (e Event) body() (func(statement.Run) statement.Body, error) {
+	accesses := []string{statement.AccessWrappedDEK, statement.AccessKEK, statement.AccessData, statement.AccessCode}
+	switch {
+	case slices.Contains(accesses, e.Kind):
+		return func(head statement.Run) statement.Body {
+			return &statement.RecordAccess{Detail: e.Detail, Name: e.Name, Run: head, Volume: e.Volume, What: e.Kind}
+		}, nil
+	case e.Kind == EventExecution:
+		return func(head statement.Run) statement.Body {
+			return &statement.RecordExecution{Application: e.Name, Detail: e.Detail, Phase: statement.PhaseStart, Run: head}
+		}, nil
+	case e.Kind == EventRefusal:
+		return func(head statement.Run) statement.Body {
+			return &statement.RunRefusal{Reason: statement.Text(e.Detail), Run: head, Step: e.Name}
+		}, nil
+	default:
+		return nil, fault.Errorf(fault.Internal, "", "no statement records an event of kind %q", e.Kind)
+	}
+}
+
+// RecordEnd records that the application ended, with its exit code and the
+// outputs' references.
+func (r *Run) RecordEnd(ctx context.Context, application string, exit int, outputs []statement.Output) error {
+	return r.append(ctx, func(head statement.Run) statement.Body {
+		return &statement.RecordExecution{Application: application, Exit: &exit, Outputs: byName(outputs), Phase: statement.PhaseEnd, Run: head}
+	})
+}
+
+// RecordJournalHead pins the newest journal record of an output volume.
+func (r *Run) RecordJournalHead(ctx context.Context, volume string, sequence uint64, head string) error {
+	return r.append(ctx, func(run statement.Run) statement.Body {
+		return &statement.JournalHead{Head: head, Run: run, Sequence: sequence, Volume: volume}
+	})
+}
+
+// Complete ends the run. complete is false where an output is partial or not
+// all durable. The run records nothing after it.
+func (r *Run) Complete(ctx context.Context, exit int, complete bool, detail string, outputs []statement.Output) error {
+	return r.append(ctx, func(head statement.Run) statement.Body {
+		return &statement.Completion{Complete: complete, Detail: detail, Exit: exit, Outputs: byName(outputs), Run: head}
+	})
+}
+
+func byName(outputs []statement.Output) []statement.Output {
+	sorted := slices.Clone(outputs)
+	slices.SortFunc(sorted, func(a, b statement.Output) int { return strings.Compare(a.Name, b.Name) })
+	return sorted
+}

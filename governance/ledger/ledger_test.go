@@ -1,0 +1,446 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"cloister/governance"
+	"cloister/governance/statement"
+	"cloister/internal/fault"
+
+	"golang.org/x/mod/sumdb/note"
+)
+
+const digestA = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+
+// author signs statements of one party of one contract.
+type author struct {
+	t        testing.TB
+	key      *statement.PrivateKey
+	counter  uint64
+	contract statement.Contract
+}
+
+func newAuthor(t testing.TB, raw []byte) *author {
+	t.Helper()
+	var key *statement.PrivateKey
+	var err error
+	if raw == nil {
+		key, err = statement.GenerateKey(statement.Ed25519)
+	} else {
+		key, err = statement.ParsePrivateKey(raw)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &author{t: t, key: key, contract: statement.Contract{
+		ContainerPolicy: digestA, ID: "trial", KeyReleasePolicy: digestA, Specification: digestA, Version: 1,
+		Parties: []statement.Party{{Key: key.Public().SPKI(), Name: "alice"}}}}
+}
+
+func (a *author) sign(body statement.Body) []byte { return a.signAt(time.Now(), body) }
+
+func (a *author) signAt(when time.Time, body statement.Body) []byte {
+	a.t.Helper()
+	a.counter++
+	entry, err := statement.Sign(statement.Statement{Body: body, Contract: "trial", Time: when, Version: 1},
+		statement.Signature{Signer: a.key, Counter: a.counter})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return entry
+}
+
+func (a *author) propose() []byte { return a.sign(&statement.Propose{Contract: a.contract}) }
+
+func (a *author) approve() []byte {
+	digest, err := a.contract.Digest()
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return a.sign(&statement.Approve{Digest: digest})
+}
+
+func (a *author) grant() []byte {
+	return a.sign(&statement.ConsentGrant{Scopes: []string{"execution"}})
+}
+
+func initLedger(t testing.TB) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "ledger")
+	if _, err := Init(dir, ""); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func open(t testing.TB, dir string) *Ledger {
+	t.Helper()
+	l, err := Open(context.Background(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func put(t testing.TB, l *Ledger, entries ...[]byte) {
+	t.Helper()
+	for _, e := range entries {
+		if _, err := l.Append(context.Background(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestAppendIsSeenByEveryReader(t *testing.T) {
+	dir := initLedger(t)
+	a := newAuthor(t, nil)
+	one, two := open(t, dir), open(t, dir)
+	want := [][]byte{a.propose(), a.approve(), a.grant()}
+	for i, e := range want {
+		l := []*Ledger{one, two}[i%2]
+		r, err := l.Append(t.Context(), e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Index != int64(i) {
+			t.Errorf("index %d, want %d", r.Index, i)
+		}
+		c, err := governance.OpenCheckpoint(r.Checkpoint, one.Key())
+		if err != nil || c.Size != int64(i)+1 {
+			t.Errorf("%+v %v", c, err)
+		}
+	}
+	for name, source := range map[string]governance.Source{"one": one, "two": two, "reopened": open(t, dir), "read": Read(dir)} {
+		v := governance.NewView(one.Key())
+		var got [][]byte
+		if err := v.AdvanceToNewest(t.Context(), source, func(s governance.Seen) { got = append(got, s.Entry) }); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if !bytes.Equal(bytes.Join(got, nil), bytes.Join(want, nil)) || v.State().Status() != governance.Accepted {
+			t.Errorf("%s reads %d entries, %s", name, len(got), v.State().Status())
+		}
+	}
+	if _, err := one.Entries(t.Context(), 0, 9); fault.KindOf(err) != fault.NotFound {
+		t.Errorf("entries beyond the end: %v", err)
+	}
+}
+
+func TestManyEntriesAreReadInBatches(t *testing.T) {
+	dir := initLedger(t)
+	a := newAuthor(t, nil)
+	l := open(t, dir)
+	put(t, l, a.propose(), a.approve())
+	for range batch {
+		put(t, l, a.grant())
+	}
+	got, err := open(t, dir).Entries(t.Context(), 0, batch+2)
+	if err != nil || len(got) != batch {
+		t.Errorf("%d entries, %v", len(got), err)
+	}
+}
+
+func TestRefusedStatementsLeaveTheFilesAlone(t *testing.T) {
+	dir := initLedger(t)
+	a, eve := newAuthor(t, nil), newAuthor(t, nil)
+	l := open(t, dir)
+	proposal := a.propose()
+	put(t, l, proposal)
+	eve.counter = 10
+	future, past := a.signAt(time.Now().Add(time.Hour), &statement.Withdraw{}), a.signAt(time.Now().Add(-time.Hour), &statement.Withdraw{})
+	for _, tc := range []struct {
+		name   string
+		entry  []byte
+		reason governance.Reason
+		text   string
+	}{
+		{"malformed", []byte("x"), governance.Malformed, "malformed"},
+		{"two lines", append(append(a.approve(), '\n'), a.grant()...), governance.Malformed, "malformed"},
+		{"oversize", bytes.Repeat([]byte("x"), statement.MaxEntry+1), governance.Malformed, "at most 65535"},
+		{"not a party", eve.approve(), governance.NotAParty, "is of no party"},
+		{"replay", proposal, governance.WrongState, "proposed already"},
+		{"clock ahead", future, governance.ClockFarOff, "1h0m0s from the ledger's"},
+		{"clock behind", past, governance.ClockFarOff, "1h0m0s from the ledger's"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			before := snapshot(t, dir)
+			_, err := l.Append(t.Context(), tc.entry)
+			if governance.ReasonOf(err) != tc.reason || !strings.Contains(err.Error(), tc.text) {
+				t.Errorf("got (%s) %v, want (%s) with %q", governance.ReasonOf(err), err, tc.reason, tc.text)
+			}
+			if snapshot(t, dir) != before {
+				t.Error("something was written")
+			}
+		})
+	}
+}
+
+func snapshot(t testing.TB, dir string) string {
+	t.Helper()
+	var all strings.Builder
+	list, err := os.ReadDir(dir)
+	if err != nil || len(list) < 5 {
+		t.Fatal(err, len(list))
+	}
+	for _, f := range list {
+		raw, err := os.ReadFile(filepath.Join(dir, f.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.WriteString(f.Name() + "\n" + string(raw) + "\n")
+	}
+	return all.String()
+}
+
+func TestInitAndOpenRefuse(t *testing.T) {
+	dir := initLedger(t)
+	if _, err := Init(dir, ""); fault.KindOf(err) != fault.Conflict || !strings.Contains(err.Error(), "is not empty") {
+		t.Errorf("init twice: %v", err)
+	}
+	if _, err := Init(filepath.Join(t.TempDir(), "x"), "no spaces here"); fault.KindOf(err) != fault.Usage {
+		t.Errorf("a bad name: %v", err)
+	}
+	if _, err := Open(t.Context(), t.TempDir()); fault.KindOf(err) != fault.NotFound {
+		t.Errorf("no ledger: %v", err)
+	}
+	secret, err := os.ReadFile(filepath.Join(dir, keyFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name string
+		do   func(dir string)
+		want string
+	}{
+		{"key readable by others", func(dir string) { check(t, os.Chmod(filepath.Join(dir, keyFile), 0o640)) }, "readable by others (mode 640)"},
+		{"key missing", func(dir string) { check(t, os.Remove(filepath.Join(dir, keyFile))) }, "there is no ledger key"},
+		{"key of another ledger", func(dir string) { other := initLedger(t); move(t, other, dir, keyFile) }, "is not the key that ledger.pub names"},
+		{"key broken", func(dir string) {
+			check(t, os.WriteFile(filepath.Join(dir, keyFile), append([]byte("x"), secret...), 0o600))
+		}, "is not a ledger's key"},
+		{"checkpoint missing", func(dir string) { check(t, os.Remove(filepath.Join(dir, checkpointFile))) }, "there is no ledger in"},
+		{"entries missing", func(dir string) { check(t, os.Remove(filepath.Join(dir, entriesFile))) }, entriesFile},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := initLedger(t)
+			put(t, open(t, dir), newAuthor(t, nil).propose())
+			tc.do(dir)
+			_, err := Open(t.Context(), dir)
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Fatalf("got %v, want an error with %q", err, tc.want)
+			}
+			if strings.Contains(err.Error(), strings.TrimSpace(string(secret))) || strings.Contains(err.Error(), "PRIVATE") {
+				t.Errorf("the error shows the key: %v", err)
+			}
+		})
+	}
+}
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func move(t testing.TB, from, to, name string) {
+	t.Helper()
+	check(t, os.Rename(filepath.Join(from, name), filepath.Join(to, name)))
+}
+
+func lines(t testing.TB, dir string) [][]byte {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(dir, entriesFile))
+	check(t, err)
+	return bytes.SplitAfter(bytes.TrimSuffix(raw, []byte("\n")), []byte("\n"))
+}
+
+func setLines(t testing.TB, dir string, list [][]byte) {
+	t.Helper()
+	raw := bytes.Join(list, nil)
+	if len(raw) > 0 && raw[len(raw)-1] != '\n' {
+		raw = append(raw, '\n')
+	}
+	check(t, os.WriteFile(filepath.Join(dir, entriesFile), raw, 0o644))
+}
+
+// TestTamperedFilesAreRefused has somebody write into the directory, first
+// without the ledger's key, then with it.
+func TestTamperedFilesAreRefused(t *testing.T) {
+	resign := func(t *testing.T, dir string) {
+		signer, err := readSigner(filepath.Join(dir, keyFile), must(ReadKey(dir)))
+		check(t, err)
+		var tree governance.Frontier
+		for _, line := range lines(t, dir) {
+			tree.Add(bytes.TrimSuffix(line, []byte("\n")))
+		}
+		signed, err := sign(signer, &tree)
+		check(t, err)
+		check(t, os.WriteFile(filepath.Join(dir, checkpointFile), signed, 0o644))
+	}
+	for _, tc := range []struct {
+		name   string
+		tamper func(t *testing.T, dir string, a *author)
+		want   string
+	}{
+		{"rewrite a byte", func(t *testing.T, dir string, _ *author) {
+			l := lines(t, dir)
+			l[1][30] ^= 1
+			setLines(t, dir, l)
+		}, "do not have the root"},
+		{"drop an entry", func(t *testing.T, dir string, _ *author) {
+			l := lines(t, dir)
+			setLines(t, dir, append(l[:1:1], l[2:]...))
+		}, "ends, or runs into a line that is too long, at entry 3 of 4"},
+		{"reorder entries", func(t *testing.T, dir string, _ *author) {
+			l := lines(t, dir)
+			l[2], l[1] = l[1], l[2]
+			setLines(t, dir, l)
+		}, "do not have the root"},
+		{"truncate", func(t *testing.T, dir string, _ *author) { setLines(t, dir, lines(t, dir)[:3]) }, "at entry 3 of 4"},
+		{"truncate in an entry", func(t *testing.T, dir string, _ *author) {
+			info, err := os.Stat(filepath.Join(dir, entriesFile))
+			check(t, err)
+			check(t, os.Truncate(filepath.Join(dir, entriesFile), info.Size()-10))
+		}, "at entry 3 of 4"},
+		{"replay an entry within", func(t *testing.T, dir string, _ *author) {
+			l := lines(t, dir)
+			setLines(t, dir, append(append(l[:2:2], l[1]), l[2:]...))
+		}, "do not have the root"},
+		{"an endless line", func(t *testing.T, dir string, _ *author) {
+			check(t, os.WriteFile(filepath.Join(dir, entriesFile), bytes.Repeat([]byte("x"), 1<<20), 0o644))
+		}, "too long, at entry 0 of 4"},
+		{"checkpoint with another size", func(t *testing.T, dir string, _ *author) {
+			raw, err := os.ReadFile(filepath.Join(dir, checkpointFile))
+			check(t, err)
+			check(t, os.WriteFile(filepath.Join(dir, checkpointFile), bytes.Replace(raw, []byte("\n4\n"), []byte("\n3\n"), 1), 0o644))
+		}, "invalid signature"},
+		{"checkpoint of another key", func(t *testing.T, dir string, _ *author) {
+			other := initLedger(t)
+			put(t, open(t, other), newAuthor(t, nil).propose())
+			move(t, other, dir, checkpointFile)
+		}, "no verifiable signatures"},
+		{"rewrite a byte and sign again", func(t *testing.T, dir string, a *author) {
+			l := lines(t, dir)
+			l[1] = bytes.Replace(l[1], []byte(`"sig":"`), []byte(`"sig":"AAAA`), 1)
+			setLines(t, dir, l)
+			resign(t, dir)
+		}, "entry 1 is not one that a ledger appends: wrong signature"},
+		{"replay an entry and sign again", func(t *testing.T, dir string, a *author) {
+			l := lines(t, dir)
+			setLines(t, dir, append(l[:3:3], l[2]))
+			resign(t, dir)
+		}, "entry 3 is not one that a ledger appends: replayed"},
+		{"reorder entries and sign again", func(t *testing.T, dir string, a *author) {
+			l := lines(t, dir)
+			l[2], l[1] = l[1], l[2]
+			setLines(t, dir, l)
+			resign(t, dir)
+		}, "entry 1 is not one that a ledger appends: the contract is proposed"},
+		{"put a forged entry in and sign again", func(t *testing.T, dir string, a *author) {
+			eve := newAuthor(t, nil)
+			setLines(t, dir, append(append(lines(t, dir), []byte("\n")), eve.grant()))
+			resign(t, dir)
+		}, "entry 4 is not one that a ledger appends: key"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := initLedger(t)
+			a := newAuthor(t, nil)
+			running := open(t, dir)
+			put(t, running, a.propose(), a.approve(), a.grant(), a.grant())
+			tc.tamper(t, dir, a)
+			_, err := Open(t.Context(), dir)
+			if err == nil || !strings.Contains(err.Error(), tc.want) || fault.KindOf(err) != fault.Refused && fault.KindOf(err) != fault.Conflict {
+				t.Errorf("opening: got (%v) %v, want an error with %q", fault.KindOf(err), err, tc.want)
+			}
+		})
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// TestRollbackIsSeenByWhoeverSawMore: an operator can put back all files of an
+// earlier time. Nobody who starts fresh can tell, which is what witnesses are
+// for; a reader that goes on from what it saw can.
+func TestRollbackIsSeenByWhoeverSawMore(t *testing.T) {
+	dir := initLedger(t)
+	a := newAuthor(t, nil)
+	running := open(t, dir)
+	put(t, running, a.propose(), a.approve())
+	earlier := map[string][]byte{}
+	for _, name := range []string{entriesFile, checkpointFile} {
+		earlier[name] = must(os.ReadFile(filepath.Join(dir, name)))
+	}
+	put(t, running, a.grant())
+	for name, raw := range earlier {
+		check(t, os.WriteFile(filepath.Join(dir, name), raw, 0o644))
+	}
+	if _, err := running.Append(t.Context(), a.grant()); err == nil || !strings.Contains(err.Error(), "rolled back") {
+		t.Errorf("the running ledger: %v", err)
+	}
+	if _, err := Open(t.Context(), dir); err != nil {
+		t.Errorf("a fresh reader cannot tell, yet says %v", err)
+	}
+}
+
+func TestAppendersTakeTurns(t *testing.T) {
+	dir := initLedger(t)
+	a := newAuthor(t, nil)
+	put(t, open(t, dir), a.propose(), a.approve())
+	// The grants' counters rise in the order of signing, so of two that race one
+	// may be refused as replayed. What may not happen is any other error.
+	var all sync.WaitGroup
+	var entries [][]byte
+	for range 12 {
+		entries = append(entries, a.grant())
+	}
+	for i := range 3 {
+		l := open(t, dir)
+		all.Go(func() {
+			for _, e := range entries[i*4 : i*4+4] {
+				if _, err := l.Append(t.Context(), e); err != nil && governance.ReasonOf(err) != governance.Replayed {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	put(t, open(t, dir), a.grant())
+}
+
+func TestWaitingForTheLockGivesWayToTheContext(t *testing.T) {
+	dir := initLedger(t)
+	l, other := open(t, dir), open(t, dir)
+	unlock, err := other.lockFiles(t.Context())
+	check(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := l.Append(ctx, newAuthor(t, nil).propose()); fault.KindOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "locking the ledger") {
+		t.Errorf("got %v", err)
+	}
+	unlock()
+	put(t, l, newAuthor(t, nil).propose())
+}
+
+// TestCheckpointIsANote: any reader of signed notes can check a checkpoint.
+func TestCheckpointIsANote(t *testing.T) {
+	dir := initLedger(t)
+	put(t, open(t, dir), newAuthor(t, nil).propose())
+	verifier, err := note.NewVerifier(must(ReadKey(dir)))
+	check(t, err)
+	n, err := note.Open(must(os.ReadFile(filepath.Join(dir, checkpointFile))), note.VerifierList(verifier))
+	if err != nil || !strings.HasPrefix(n.Text, verifier.Name()+"\n1\n") {
+		t.Errorf("%+v %v", n, err)
+	}
+}

@@ -1,0 +1,168 @@
+package statement
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// PayloadType is the DSSE payload type. What it names changes only with the
+// number at its end.
+const PayloadType = "application/vnd.cloister.statement.v1+json"
+
+// envelope is a DSSE envelope, members in rising order. It is written here
+// because the library that has it brings an SSH implementation into the
+// enclave; the test opens our envelopes with that library.
+type envelope struct {
+	Payload     string              `json:"payload"`
+	PayloadType string              `json:"payloadType"`
+	Signatures  []envelopeSignature `json:"signatures"`
+}
+
+type envelopeSignature struct {
+	KeyID string `json:"keyid"`
+	Sig   string `json:"sig"`
+}
+
+// preAuth is DSSE's pre-authentication encoding, version 1, of our payload
+// type. It frames both parts with their lengths, so no other pair of type and
+// payload has the same signed bytes.
+func preAuth(payload []byte) []byte {
+	head := "DSSEv1 " + strconv.Itoa(len(PayloadType)) + " " + PayloadType + " " + strconv.Itoa(len(payload)) + " "
+	return append([]byte(head), payload...)
+}
+
+// Signature is one signer of a statement to be made.
+type Signature struct {
+	Signer  Signer
+	Counter uint64
+}
+
+// Sign completes s with its signers and returns the entry: the DSSE envelope
+// as it goes into the log. s.Signers is ignored.
+func Sign(s Statement, signatures ...Signature) ([]byte, error) {
+	signatures = slices.Clone(signatures)
+	slices.SortFunc(signatures, func(a, b Signature) int {
+		return cmp.Compare(a.Signer.Public().Fingerprint(), b.Signer.Public().Fingerprint())
+	})
+	s.Signers = nil
+	for _, sig := range signatures {
+		s.Signers = append(s.Signers, SignerID{Counter: sig.Counter, Key: sig.Signer.Public().Fingerprint()})
+	}
+	payload, err := s.payload()
+	if err != nil {
+		return nil, err
+	}
+	env := envelope{PayloadType: PayloadType, Payload: base64.StdEncoding.EncodeToString(payload)}
+	for i, sig := range signatures {
+		raw, err := sig.Signer.SignMessage(preAuth(payload))
+		if err != nil {
+			return nil, fmt.Errorf("signing with %s: %w", s.Signers[i].Key, err)
+		}
+		env.Signatures = append(env.Signatures, envelopeSignature{
+			KeyID: s.Signers[i].Key, Sig: base64.StdEncoding.EncodeToString(raw)})
+	}
+	entry, err := encode(env)
+	if err != nil {
+		return nil, err
+	}
+	if len(entry) > MaxEntry {
+		return nil, fmt.Errorf("the statement makes an entry of %d bytes, at most %d are allowed", len(entry), MaxEntry)
+	}
+	return entry, nil
+}
+
+// Opened is an entry that is well formed. Nothing of it is authentic before
+// Verify has said so.
+type Opened struct {
+	Statement
+	message    []byte
+	signatures [][]byte
+	digest     string
+}
+
+// EntryDigest returns what the function EntryDigest returns for the entry.
+func (o *Opened) EntryDigest() string { return o.digest }
+
+// Open parses an entry. It accepts only what Sign makes, byte for byte, up to
+// the signatures themselves.
+func Open(entry []byte) (*Opened, error) {
+	if len(entry) > MaxEntry {
+		return nil, fmt.Errorf("an entry of %d bytes, at most %d are allowed", len(entry), MaxEntry)
+	}
+	var env envelope
+	if err := json.Unmarshal(entry, &env); err != nil {
+		return nil, fmt.Errorf("parsing the envelope: %w", err)
+	}
+	if env.PayloadType != PayloadType {
+		return nil, fmt.Errorf("payload type %q, want %q", env.PayloadType, PayloadType)
+	}
+	if again, err := encode(env); err != nil || !bytes.Equal(again, entry) {
+		return nil, errors.New("the envelope is not in its canonical encoding")
+	}
+	payload, err := decodeBase64(env.Payload)
+	if err != nil {
+		return nil, fmt.Errorf("decoding the payload: %w", err)
+	}
+	s, err := parse(payload)
+	if err != nil {
+		return nil, err
+	}
+	opened := &Opened{Statement: s, message: preAuth(payload), digest: EntryDigest(entry)}
+	return opened, opened.takeSignatures(env.Signatures)
+}
+
+func (o *Opened) takeSignatures(signatures []envelopeSignature) error {
+	if len(signatures) != len(o.Signers) {
+		return fmt.Errorf("%d signatures for %d signers", len(signatures), len(o.Signers))
+	}
+	for i, sig := range signatures {
+		if sig.KeyID != o.Signers[i].Key {
+			return fmt.Errorf("signature %d is by %q, the statement names %q", i, sig.KeyID, o.Signers[i].Key)
+		}
+		raw, err := decodeBase64(sig.Sig)
+		if err != nil {
+			return fmt.Errorf("decoding signature %d: %w", i, err)
+		}
+		o.signatures = append(o.signatures, raw)
+	}
+	return nil
+}
+
+// decodeBase64 accepts the one standard form with padding.
+func decodeBase64(s string) ([]byte, error) {
+	raw, err := base64.StdEncoding.Strict().DecodeString(s)
+	if err != nil {
+		return nil, err
+	}
+	if base64.StdEncoding.EncodeToString(raw) != s {
+		return nil, errors.New("base64 with line breaks")
+	}
+	return raw, nil
+}
+
+// Verify checks the signature of the i-th signer with key, which the caller
+// trusts for it.
+func (o *Opened) Verify(i int, key PublicKey) error {
+	if i < 0 || i >= len(o.Signers) {
+		return fmt.Errorf("no signer %d", i)
+	}
+	if fp := key.Fingerprint(); fp != o.Signers[i].Key {
+		return fmt.Errorf("key %s was given for signer %s", fp, o.Signers[i].Key)
+	}
+	return key.verify(o.message, o.signatures[i])
+}
+
+// EntryDigest returns "sha256:" and the RFC 6962 leaf hash of an entry in
+// hexadecimal: its name in a run's chain, and in proofs of the log.
+func EntryDigest(entry []byte) string {
+	h := tlog.RecordHash(entry)
+	return fmt.Sprintf("sha256:%x", h[:])
+}

@@ -1,0 +1,111 @@
+package governance
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+
+	"cloister/governance/statement"
+	"cloister/internal/fault"
+)
+
+// View is a log as far as its reader has verified it. Advance is the only way
+// on: it never goes back, and a log that once contradicted a checkpoint is
+// refused from then on. A View is not safe for concurrent use.
+type View struct {
+	key      string
+	tree     Frontier
+	state    State
+	verified Checkpoint
+	signed   []byte
+	broken   error
+}
+
+// Seen is one entry as Advance meets it.
+type Seen struct {
+	Index     int64
+	Entry     []byte
+	Statement *statement.Statement // nil where Refused is set
+	Refused   error                // why the fold passes the entry over
+}
+
+// NewView returns a View of nothing yet, of the log whose checkpoints are
+// signed with key, a verifier key of a signed note.
+func NewView(key string) *View { return &View{key: key} }
+
+// State returns the fold of the verified entries. The caller only reads it.
+func (v *View) State() *State { return &v.state }
+
+// Checkpoint returns the newest verified checkpoint and its signed form.
+func (v *View) Checkpoint() (Checkpoint, []byte) { return v.verified, v.signed }
+
+// Tree returns the verified entries' tree. The caller only reads it.
+func (v *View) Tree() *Frontier { return &v.tree }
+
+// AdvanceToNewest is Advance to the checkpoint that the log shows now.
+func (v *View) AdvanceToNewest(ctx context.Context, log Source, visit func(Seen)) error {
+	signed, err := log.Checkpoint(ctx)
+	if err != nil {
+		return fmt.Errorf("asking for the newest checkpoint: %w", err)
+	}
+	return v.Advance(ctx, log, signed, visit)
+}
+
+// Advance verifies a signed checkpoint and every entry up to it, folds them and
+// hands each to visit, which may be nil. That the tree grown here from the old
+// entries and the new ones has the checkpoint's root proves both inclusion and
+// consistency: no other sequence of entries has that root.
+func (v *View) Advance(ctx context.Context, log Source, signed []byte, visit func(Seen)) error {
+	if v.broken != nil {
+		return v.broken
+	}
+	next, err := OpenCheckpoint(signed, v.key)
+	if err != nil {
+		return err
+	}
+	if next.Size < v.tree.Size() {
+		return v.breaks("the ledger shows a log of %d entries after one of %d: it was rolled back", next.Size, v.tree.Size())
+	}
+	for v.tree.Size() < next.Size {
+		// A failed read leaves the view between two checkpoints, from where the
+		// next Advance goes on.
+		if err := v.read(ctx, log, next.Size, visit); err != nil {
+			return err
+		}
+	}
+	if v.tree.Root() != next.Root {
+		return v.breaks("the ledger's %d entries do not have the root of its checkpoint: an entry was changed, moved, dropped or put in", next.Size)
+	}
+	v.verified, v.signed = next, append([]byte(nil), signed...)
+	return nil
+}
+
+func (v *View) breaks(format string, args ...any) error {
+	v.broken = fault.Errorf(fault.Refused, "keep the ledger's files and its checkpoint: they are the evidence", format, args...)
+	return v.broken
+}
+
+func (v *View) read(ctx context.Context, log Source, to int64, visit func(Seen)) error {
+	from := v.tree.Size()
+	entries, err := log.Entries(ctx, from, to)
+	if err != nil {
+		return fmt.Errorf("reading entries %d to %d: %w", from, to, err)
+	}
+	if len(entries) == 0 || int64(len(entries)) > to-from {
+		return v.breaks("the ledger returned %d entries of %d asked for", len(entries), to-from)
+	}
+	for i, entry := range entries {
+		seen := Seen{Index: from + int64(i), Entry: entry}
+		seen.Statement, seen.Refused = v.state.Apply(seen.Index, entry)
+		v.tree.Add(entry)
+		if visit != nil {
+			visit(seen)
+		}
+	}
+	return nil
+}
+
+// named is the checkpoint as run statements name it.
+func (c Checkpoint) named() statement.Checkpoint {
+	return statement.Checkpoint{Root: base64.StdEncoding.EncodeToString(c.Root[:]), Size: uint64(c.Size)}
+}

@@ -1,0 +1,289 @@
+package localcloud
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"cloister/internal/fault"
+	"cloister/internal/localcloud/attestation"
+	"cloister/internal/localcloud/identity"
+	"cloister/internal/localcloud/platform"
+	"cloister/internal/localcloud/vault"
+	"cloister/internal/localcloud/wire"
+)
+
+// Names of the services, in the request log, in endpoints.json and for SetFault.
+const (
+	Attestation = "attestation"
+	Vault       = "vault"
+	HSM         = "hsm"
+	Authority   = "authority"
+	Managed     = "identity" // the managed-identity endpoint
+)
+
+// Files of the state directory. CAFile and EndpointsFile are the two that a
+// client reads.
+const (
+	CAFile        = "ca.pem"
+	EndpointsFile = "endpoints.json"
+	RequestsFile  = "requests.jsonl"
+	adminSocket   = "admin.sock"
+	keysDir       = "keys"
+)
+
+// stopTime is how long Close waits for requests under way.
+const stopTime = 2 * time.Second
+
+// Config says where a cloud lives.
+type Config struct {
+	// Dir is the state directory. It is made, mode 0700, if it is not there.
+	Dir string
+}
+
+// Cloud is a running set of services. It is safe for concurrent use.
+type Cloud struct {
+	dir         string
+	endpoints   Endpoints
+	log         *wire.Log
+	ca          *wire.CA
+	servers     map[string]*wire.Server
+	listeners   *listeners
+	platform    *platform.Platform
+	attestation *attestation.Service
+	identity    *identity.Service
+	stop        func() error
+
+	mu     sync.Mutex // guards guests
+	guests map[string]*platform.Guest
+}
+
+// Start makes or resumes the cloud of a directory and returns when every
+// service answers. It stops when ctx ends, or at Close, whichever comes first.
+// Errors: fault.Conflict when another process runs the directory or has taken
+// one of its ports.
+func Start(ctx context.Context, config Config) (*Cloud, error) {
+	c, err := start(ctx, config.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("starting the simulated cloud in %s: %w", config.Dir, err)
+	}
+	return c, nil
+}
+
+func start(ctx context.Context, dir string) (_ *Cloud, err error) {
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Join(dir, keysDir), 0o700); err != nil {
+		return nil, err
+	}
+	// The admin socket comes first: whoever holds it has the directory.
+	admin, err := wire.ListenUnix(filepath.Join(dir, adminSocket))
+	if err != nil {
+		return nil, err
+	}
+	c := &Cloud{dir: dir, listeners: &listeners{}, guests: map[string]*platform.Guest{}}
+	c.stop = sync.OnceValue(c.shutdown)
+	defer func() {
+		if err != nil {
+			c.Close()     //nolint:errcheck // the first error is the one to report
+			admin.Close() //nolint:errcheck // may be closed already
+		}
+	}()
+	if c.log, err = wire.OpenLog(filepath.Join(dir, RequestsFile)); err != nil {
+		return nil, err
+	}
+	if err := c.open(); err != nil {
+		return nil, err
+	}
+	if err := c.announce(); err != nil {
+		return nil, err
+	}
+	if err := c.listeners.probe(ctx, c.ca); err != nil {
+		return nil, err
+	}
+	c.listeners.run(admin, c.adminHandler())
+	context.AfterFunc(ctx, func() { c.Close() }) //nolint:errcheck // the caller is gone
+	return c, nil
+}
+
+// open takes the ports, then makes the services.
+func (c *Cloud) open() error {
+	keys := wire.Keys{Dir: filepath.Join(c.dir, keysDir)}
+	if err := prepare(keys); err != nil {
+		return err
+	}
+	var err error
+	if c.ca, err = wire.LoadCA(keys); err != nil {
+		return err
+	}
+	c.servers = map[string]*wire.Server{}
+	for _, name := range []string{Attestation, Vault, HSM, Authority, Managed} {
+		c.servers[name] = wire.NewServer(name, c.log)
+	}
+	if err := c.listen(); err != nil {
+		return err
+	}
+	if err := c.openIdentity(keys); err != nil {
+		return err
+	}
+	if err := c.openAttestation(keys); err != nil {
+		return err
+	}
+	if err := c.openVault(keys, Vault, vault.KeyVault); err != nil {
+		return err
+	}
+	return c.openVault(keys, HSM, vault.ManagedHSM)
+}
+
+// prepare finds the RSA keys of a new directory side by side: one after the
+// other they take most of the time of a first start.
+func prepare(keys wire.Keys) error {
+	names := []string{"ark", "ask", "uvm-leaf", "attestation-1", "identity", "workload", Vault, HSM}
+	errs := make([]error, len(names))
+	var wg sync.WaitGroup
+	for i, name := range names {
+		wg.Go(func() { _, errs[i] = keys.RSA(name) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (c *Cloud) openIdentity(keys wire.Keys) (err error) {
+	c.identity, err = identity.New(c.servers[Managed], c.servers[Authority], keys, c.endpoints.Authority)
+	if err != nil {
+		return err
+	}
+	c.listeners.serve(Managed, c.identity.ManagedHandler(), nil)
+	return c.serveTLS(Authority, c.identity.AuthorityHandler())
+}
+
+func (c *Cloud) openAttestation(keys wire.Keys) (err error) {
+	if c.platform, err = platform.Load(keys); err != nil {
+		return err
+	}
+	c.attestation, err = attestation.New(c.servers[Attestation], c.platform, keys, c.endpoints.Attestation)
+	if err != nil {
+		return err
+	}
+	return c.serveTLS(Attestation, c.attestation.Handler())
+}
+
+func (c *Cloud) openVault(keys wire.Keys, name string, kind vault.Kind) error {
+	key, err := keys.RSA(name)
+	if err != nil {
+		return err
+	}
+	leaf, err := c.ca.Leaf(name, key.Public())
+	if err != nil {
+		return err
+	}
+	service, err := vault.New(vault.Config{
+		Kind:      kind,
+		Server:    c.servers[name],
+		URL:       c.listeners.url(name),
+		Challenge: c.endpoints.Authority + "/" + identity.Tenant,
+		Directory: c.identity,
+		Authority: c.attestation,
+		Signer:    wire.Signer{Key: key, Chain: []*x509.Certificate{leaf, c.ca.Certificate}},
+		File:      filepath.Join(c.dir, name+".json"),
+	})
+	if err != nil {
+		return err
+	}
+	return c.serveTLS(name, service.Handler())
+}
+
+// Endpoints are the addresses of the services.
+func (c *Cloud) Endpoints() Endpoints { return c.endpoints }
+
+// Certificate is the CA under which the services present themselves.
+func (c *Cloud) Certificate() *x509.Certificate { return c.ca.Certificate }
+
+// Close ends the guests and the services, once, and returns when they have
+// ended. The world stays in the directory.
+func (c *Cloud) Close() error { return c.stop() }
+
+func (c *Cloud) shutdown() error {
+	c.mu.Lock()
+	guests := c.guests
+	c.guests = nil
+	c.mu.Unlock()
+	var errs []error
+	for _, g := range guests {
+		errs = append(errs, g.Close())
+	}
+	errs = append(errs, c.listeners.close())
+	if c.log != nil {
+		errs = append(errs, c.log.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// LaunchGuest starts a guest whose directory is dir. It lives until RemoveGuest
+// or Close. See platform.Platform.Launch for errors.
+func (c *Cloud) LaunchGuest(dir string, config platform.GuestConfig) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	g, err := c.platform.Launch(dir, config)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.guests == nil { // closed meanwhile
+		return errors.Join(fault.Errorf(fault.Unavailable, "start it again", "the simulated cloud has stopped"), g.Close())
+	}
+	c.guests[dir] = g
+	return nil
+}
+
+// RemoveGuest ends the guest of a directory.
+func (c *Cloud) RemoveGuest(dir string) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	g := c.guests[dir]
+	delete(c.guests, dir)
+	c.mu.Unlock()
+	if g == nil {
+		return fault.Errorf(fault.NotFound, "", "no simulated guest runs in %s", dir)
+	}
+	return g.Close()
+}
+
+// SetFault makes a service misbehave, or, with the zero Fault, behave again.
+func (c *Cloud) SetFault(service string, f wire.Fault) error {
+	s := c.servers[service]
+	if s == nil {
+		return fault.Errorf(fault.Usage, "the services are attestation, vault, hsm, authority and identity",
+			"no simulated service is called %q", service)
+	}
+	if err := s.SetFault(f); err != nil {
+		return fault.Errorf(fault.Usage, "", "%w", err)
+	}
+	return nil
+}
+
+// RotateAttestationKey gives the attestation service a new signing key.
+func (c *Cloud) RotateAttestationKey() error { return c.attestation.Rotate() }
+
+// AddIdentity returns the named identity of the directory, made if there is none.
+func (c *Cloud) AddIdentity(name string) (identity.Identity, error) {
+	return c.identity.AddIdentity(name)
+}
+
+// FederatedToken returns an assertion for the named identity: what a cluster
+// would put into AZURE_FEDERATED_TOKEN_FILE. It is a secret.
+func (c *Cloud) FederatedToken(name string) (string, error) {
+	return c.identity.FederatedToken(name)
+}

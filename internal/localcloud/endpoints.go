@@ -1,0 +1,135 @@
+package localcloud
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+
+	"cloister/internal/fault"
+	"cloister/internal/localcloud/identity"
+	"cloister/internal/localcloud/wire"
+)
+
+// Endpoints are the addresses of a cloud's services, as endpoints.json holds
+// them (mode 0600, because of IdentityHeader).
+type Endpoints struct {
+	// Simulated says what this is, to whoever reads the file.
+	Simulated   string `json:"simulated"`
+	Attestation string `json:"attestation"`
+	Vault       string `json:"vault"`
+	HSM         string `json:"hsm"`
+	// Authority is what AZURE_AUTHORITY_HOST holds; Tenant is its one directory.
+	Authority string `json:"authority"`
+	Tenant    string `json:"tenant"`
+	// IdentityEndpoint and IdentityHeader are what the environment variables of
+	// the same names hold in a container group.
+	IdentityEndpoint string         `json:"identityEndpoint"`
+	IdentityHeader   IdentityHeader `json:"identityHeader"`
+	// CA is the path of the certificate to trust, PEM.
+	CA string `json:"ca"`
+}
+
+// IdentityHeader is the secret that the managed-identity endpoint asks for. It
+// shows itself in endpoints.json and by Reveal, and nowhere else.
+type IdentityHeader string
+
+// Reveal returns the secret.
+func (h IdentityHeader) Reveal() string { return string(h) }
+
+// String shows that there is a secret, not what it is.
+func (h IdentityHeader) String() string { return "[redacted]" }
+
+// GoString is String.
+func (h IdentityHeader) GoString() string { return h.String() }
+
+// LogValue is String.
+func (h IdentityHeader) LogValue() slog.Value { return slog.StringValue(h.String()) }
+
+// Format writes the redacted form, whatever the verb.
+func (h IdentityHeader) Format(f fmt.State, _ rune) { fmt.Fprint(f, h.String()) }
+
+// ReadEndpoints returns the addresses in a state directory. A directory without
+// them is fault.NotFound.
+func ReadEndpoints(dir string) (Endpoints, error) {
+	var e Endpoints
+	found, err := wire.LoadJSON(filepath.Join(dir, EndpointsFile), &e)
+	if err == nil && !found {
+		err = fault.Errorf(fault.NotFound, "start one there with cloister local up", "no simulated cloud lives in %s", dir)
+	}
+	return e, err
+}
+
+// listen takes all ports, the ones of the run before where there was one.
+func (c *Cloud) listen() error {
+	var before Endpoints
+	if _, err := wire.LoadJSON(filepath.Join(c.dir, EndpointsFile), &before); err != nil {
+		return err
+	}
+	for _, s := range []struct {
+		name, before string
+		secure       bool
+	}{
+		{Attestation, before.Attestation, true},
+		{Vault, before.Vault, true},
+		{HSM, before.HSM, true},
+		{Authority, before.Authority, true},
+		{Managed, before.IdentityEndpoint, false},
+	} {
+		u, err := url.Parse(s.before)
+		if err != nil {
+			return fault.Errorf(fault.Usage, "remove the file to have new addresses", "%s: %w", filepath.Join(c.dir, EndpointsFile), err)
+		}
+		if err := c.listeners.take(s.name, u.Host, s.secure); err != nil {
+			return err
+		}
+	}
+	c.endpoints = Endpoints{
+		Simulated:        wire.Simulated,
+		Attestation:      c.listeners.url(Attestation),
+		Vault:            c.listeners.url(Vault),
+		HSM:              c.listeners.url(HSM),
+		Authority:        c.listeners.url(Authority),
+		Tenant:           identity.Tenant,
+		IdentityEndpoint: c.listeners.url(Managed) + identity.ManagedPath,
+		CA:               filepath.Join(c.dir, CAFile),
+	}
+	return nil
+}
+
+func (c *Cloud) serveTLS(name string, h http.Handler) error {
+	config, err := c.ca.TLS(name)
+	if err != nil {
+		return err
+	}
+	c.listeners.serve(name, h, config)
+	return nil
+}
+
+// announce writes what clients read.
+func (c *Cloud) announce() error {
+	c.endpoints.IdentityHeader = IdentityHeader(c.identity.Header())
+	if err := os.WriteFile(c.endpoints.CA, c.ca.PEM(), 0o644); err != nil {
+		return err
+	}
+	return wire.SaveJSON(filepath.Join(c.dir, EndpointsFile), c.endpoints)
+}
+
+// Environment returns the lines NAME=VALUE with which a process finds the
+// services through the variables of the Azure SDKs, acting as the identity with
+// the client id given, or as the clean room's own where it is "".
+func (e Endpoints) Environment(clientID string) []string {
+	out := []string{
+		"IDENTITY_ENDPOINT=" + e.IdentityEndpoint,
+		"IDENTITY_HEADER=" + e.IdentityHeader.Reveal(),
+		"AZURE_AUTHORITY_HOST=" + e.Authority,
+		"AZURE_TENANT_ID=" + e.Tenant,
+		"SSL_CERT_FILE=" + e.CA,
+	}
+	if clientID != "" {
+		out = append(out, "AZURE_CLIENT_ID="+clientID)
+	}
+	return out
+}

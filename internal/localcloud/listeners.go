@@ -1,0 +1,138 @@
+package localcloud
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"cloister/internal/fault"
+	"cloister/internal/localcloud/wire"
+)
+
+// listeners are the ports of the services and the servers behind them.
+type listeners struct {
+	services []*service
+
+	mu      sync.Mutex // guards servers and closed
+	servers []*http.Server
+	closed  bool
+}
+
+// service is one port: taken first, served when its service is made, because
+// the services' addresses are part of what they say.
+type service struct {
+	name     string
+	secure   bool
+	listener net.Listener
+}
+
+// take listens for a service on the address it had before, or on any port of
+// loopback.
+func (l *listeners) take(name, address string, secure bool) error {
+	if address == "" {
+		address = "127.0.0.1:0"
+	}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return fault.Errorf(fault.Conflict, "stop what listens there: release policies name the address, so that it cannot change",
+			"the %s service cannot have its address again: %w", name, err)
+	}
+	l.services = append(l.services, &service{name: name, secure: secure, listener: listener})
+	return nil
+}
+
+func (l *listeners) find(name string) *service {
+	for _, s := range l.services {
+		if s.name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+func (l *listeners) address(name string) string { return l.find(name).listener.Addr().String() }
+
+func (l *listeners) url(name string) string {
+	if l.find(name).secure {
+		return "https://" + l.address(name)
+	}
+	return "http://" + l.address(name)
+}
+
+// serve answers on the service's port with h, over TLS where config is given.
+func (l *listeners) serve(name string, h http.Handler, config *tls.Config) {
+	listener := l.find(name).listener
+	if config != nil {
+		listener = tls.NewListener(listener, config)
+	}
+	l.run(listener, h)
+}
+
+// run serves h on listener until close.
+func (l *listeners) run(listener net.Listener, h http.Handler) {
+	server := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		// What a client's broken handshake prints is of no use to the user.
+		ErrorLog: log.New(io.Discard, "", 0),
+	}
+	l.mu.Lock()
+	l.servers = append(l.servers, server)
+	closed := l.closed
+	l.mu.Unlock()
+	if closed {
+		listener.Close()
+		return
+	}
+	go server.Serve(listener) //nolint:errcheck // ends with close
+}
+
+// probe returns when every port answers; over TLS, when the handshake is done.
+func (l *listeners) probe(ctx context.Context, ca *wire.CA) error {
+	pool := x509.NewCertPool()
+	pool.AddCert(ca.Certificate)
+	for _, s := range l.services {
+		var d interface {
+			DialContext(context.Context, string, string) (net.Conn, error)
+		} = &net.Dialer{}
+		if s.secure {
+			d = &tls.Dialer{Config: &tls.Config{RootCAs: pool}}
+		}
+		conn, err := d.DialContext(ctx, "tcp", s.listener.Addr().String())
+		if err != nil {
+			return fmt.Errorf("the %s service does not answer: %w", s.name, err)
+		}
+		conn.Close()
+	}
+	return nil
+}
+
+// close stops serving: requests under way get stopTime to end.
+func (l *listeners) close() error {
+	l.mu.Lock()
+	servers := l.servers
+	l.servers, l.closed = nil, true
+	l.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	var errs []error
+	for _, s := range servers {
+		if err := s.Shutdown(ctx); err != nil {
+			errs = append(errs, s.Close())
+		}
+	}
+	for _, s := range l.services {
+		if err := s.listener.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,29 @@
+package cce
+
+import (
+	"bytes"
+	"fmt"
+
+	"cloister/policy/spec"
+)
+
+// simulated writes the policy of the software platform. It can never pass for
+// a real one, nor a real one for it: it is in another Rego package, so the
+// platform's framework finds no enforcement point in it and refuses
+// everything; it declares no framework; and it names the hash of a file where
+// a real policy has layers. HostData of the two therefore never agree, and the
+// key release policy for one is never met by the other for further reasons
+// (see release.New).
+func simulated(s spec.Specification, command []string) []byte {
+	process := map[string]any{
+		"command":               command,
+		"name":                  s.Application.Name,
+		"runtime_binary_sha256": s.Runtime.Binary,
+	}
+	var b bytes.Buffer
+	b.WriteString("# Simulated platform: for development only. It protects nothing, and no\n")
+	b.WriteString("# confidential platform starts anything under this policy.\n")
+	b.WriteString("package cloister_simulated\n\n")
+	fmt.Fprintf(&b, "simulated := true\n\nprocess := %s\n", encodeIndented(process))
+	return b.Bytes()
+}

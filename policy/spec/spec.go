@@ -1,0 +1,169 @@
+// Package spec is the clean room specification: what the parties agree may run,
+// on whose data, under which keys, and where its results go.
+//
+// Life of a specification: a party writes it as YAML with the owner's tool
+// (package yaml below this one), Validate finds everything that is wrong with
+// it, and Canonical turns it into the one sequence of bytes that stands for it.
+// Digest of those bytes goes into the container policy. The runtime is handed
+// the canonical bytes by an untrusted host, compares their digest with the one
+// on its measured command line, and reads them with ParseCanonical; it never
+// reads YAML.
+//
+// Nothing here is secret, and nothing here depends on a later document: no
+// volume reference and no policy hash, or the order of digests had a cycle.
+package spec
+
+// APIVersion is the form of specification that this package reads.
+const APIVersion = "cloister/v1"
+
+// Kind is where the clean room runs.
+type Kind string
+
+// The kinds.
+const (
+	ACI Kind = "aci" // a confidential container group of Azure Container Instances
+	AKS Kind = "aks" // a pod on confidential virtual nodes of AKS
+	// Simulated is the software platform for development. It protects nothing.
+	Simulated Kind = "simulated"
+)
+
+// Monolithic is the deployment model in which runtime and application share
+// one container.
+const Monolithic = "monolithic"
+
+// EgressClosed is the network without a way out.
+const EgressClosed = "closed"
+
+// Specification is the whole document. Lists of named things are sets: their
+// order has no meaning and does not change the digest.
+type Specification struct {
+	APIVersion  string      `json:"apiVersion"`
+	Name        string      `json:"name"`
+	Kind        Kind        `json:"kind"`
+	Model       string      `json:"model"`
+	Parties     []Party     `json:"parties,omitempty"`
+	Identities  []Identity  `json:"identities,omitempty"`
+	Runtime     *Runtime    `json:"runtime,omitempty"`
+	Application Application `json:"application"`
+	// Code holds volumes of code or models: mounted first, like sources.
+	Code        []Source    `json:"code,omitempty"`
+	DataSources []Source    `json:"datasources,omitempty"`
+	DataSinks   []Sink      `json:"datasinks,omitempty"`
+	Network     Network     `json:"network"`
+	Endpoints   []Endpoint  `json:"endpoints,omitempty"`
+	Governance  Governance  `json:"governance"`
+	Attestation Attestation `json:"attestation"`
+}
+
+// Party is somebody whose agreement is needed.
+type Party struct {
+	Name string `json:"name"`
+	// SigningKey signs the party's statements: SubjectPublicKeyInfo, DER, in
+	// base64, ECDSA P-256 or Ed25519.
+	SigningKey string `json:"signingKey"`
+	// RecipientKey is the key results are sealed for, in the same form: X25519
+	// or RSA of 2048 bits and more.
+	RecipientKey string `json:"recipientKey,omitempty"`
+}
+
+// Identity is a managed identity of the clean room at the cloud's directory.
+type Identity struct {
+	Name     string `json:"name"`
+	ClientID string `json:"clientId"`           // a UUID
+	TenantID string `json:"tenantId,omitempty"` // a UUID; the resource's own tenant when empty
+}
+
+// Runtime pins the program that holds the keys where no image does: on the
+// simulated platform.
+type Runtime struct {
+	Binary string `json:"binary"` // "sha256:" and the hash of the cloisterd file
+}
+
+// Application is the program that reads the sources and writes the sinks.
+type Application struct {
+	Name string `json:"name"`
+	// Image is what the container is started from: runtime and application in
+	// one. The simulated platform has none.
+	Image       *Image            `json:"image,omitempty"`
+	Command     []string          `json:"command"` // the program's absolute path and its arguments
+	Environment map[string]string `json:"environment,omitempty"`
+	WorkingDir  string            `json:"workingDir,omitempty"` // "/" when empty
+	User        *User             `json:"user,omitempty"`       // nobody (65534:65534) when absent
+}
+
+// Image is a container image.
+type Image struct {
+	Reference string `json:"reference"` // repository and digest, never a tag alone
+	// Layers are the dm-verity root hashes of the layers, lowest first, each
+	// 64 hexadecimal digits.
+	Layers []string `json:"layers"`
+}
+
+// User is the numeric user and group the application runs as; never root.
+type User struct {
+	UID uint32 `json:"uid"`
+	GID uint32 `json:"gid"`
+}
+
+// Source is a sealed volume that the application reads.
+type Source struct {
+	Name   string `json:"name"`
+	Party  string `json:"party"`  // who owns it
+	Volume string `json:"volume"` // volume id, 32 hexadecimal digits
+	Store  string `json:"store"`  // URL of the volume; simulated: also a directory
+	Mount  string `json:"mount"`  // absolute path the application sees
+	Key    Key    `json:"key"`
+	// Identity the runtime uses at the store and the vaults; its only one when empty.
+	Identity string `json:"identity,omitempty"`
+}
+
+// Sink is a sealed volume that the application writes.
+type Sink struct {
+	Name       string   `json:"name"`
+	Party      string   `json:"party"`
+	Volume     string   `json:"volume"`
+	Store      string   `json:"store"`
+	Mount      string   `json:"mount"`
+	Key        Key      `json:"key"`
+	Identity   string   `json:"identity,omitempty"`
+	Recipients []string `json:"recipients,omitempty"` // parties, beside the owner, who can open it
+}
+
+// Source returns what a sink has in common with a source.
+func (s Sink) Source() Source {
+	return Source{Name: s.Name, Party: s.Party, Volume: s.Volume, Store: s.Store, Mount: s.Mount, Key: s.Key, Identity: s.Identity}
+}
+
+// Key says where a volume's keys are. The DEK's check value is not here: it
+// comes with the volume reference in the contract.
+type Key struct {
+	KEK    string `json:"kek"`    // name of the key in the vault
+	Vault  string `json:"vault"`  // URL of the Managed HSM or Key Vault that holds it
+	Secret string `json:"secret"` // URL of the secret that holds the wrapped DEK
+}
+
+// Network says what the application reaches.
+type Network struct {
+	Egress string `json:"egress"`
+}
+
+// Endpoint is a port of the application that clients may call.
+type Endpoint struct {
+	Name string `json:"name"`
+	Port uint32 `json:"port"`
+}
+
+// Governance says whose record is believed.
+type Governance struct {
+	Ledger string `json:"ledger,omitempty"` // URL of the ledger
+	// LedgerKey verifies the ledger's signatures: a SubjectPublicKeyInfo in
+	// base64, or a verifier key of the C2SP signed note.
+	LedgerKey string   `json:"ledgerKey"`
+	Witnesses []string `json:"witnesses,omitempty"` // verifier keys that must cosign
+}
+
+// Attestation says whose word about the platform is believed.
+type Attestation struct {
+	Authority string `json:"authority"` // URL of the attestation service
+	MinSVN    uint32 `json:"minSVN"`    // lowest security version of the utility VM
+}

@@ -1,0 +1,237 @@
+package prep
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"cloister/fs/format"
+	"cloister/internal/fault"
+)
+
+// EncryptOptions say what Encrypt seals, and how.
+type EncryptOptions struct {
+	Source    string             // the folder
+	Root      *format.RootSecret // the owner's
+	NoPadding bool
+	// Previous is the reference of the newest epoch, where the caller knows it:
+	// a store that shows an older state is then refused, not built upon.
+	Previous *format.Reference
+	Progress Progress
+}
+
+// Sealed is what Encrypt made. The JSON names are part of the command's
+// interface.
+type Sealed struct {
+	Reference     format.Reference `json:"reference"`
+	Volume        string           `json:"volume"`
+	Epoch         uint64           `json:"epoch"`
+	Files         uint64           `json:"files"` // inodes: a hard link counts once
+	Directories   uint64           `json:"directories"`
+	Others        uint64           `json:"others"` // symlinks, fifos, sockets, devices
+	Bytes         uint64           `json:"bytes"`  // of all files, holes included
+	ReusedFiles   uint64           `json:"reused_files"`
+	NewObjects    int              `json:"new_objects"`
+	SealedBytes   int64            `json:"sealed_bytes"`   // of new objects
+	ManifestBytes int64            `json:"manifest_bytes"` // sealed
+}
+
+// provenance is the informative JSON that prep writes into a manifest.
+type provenance struct {
+	Writer string `json:"writer"`
+	// Started is when the walk began, by this machine's clock: files that
+	// changed after it, or shortly before, are not taken for unchanged by the
+	// next run.
+	Started time.Time `json:"started"`
+}
+
+const writerName = "cloister prep encrypt"
+
+// readProvenance returns what it can: the section is informative.
+func readProvenance(m *format.Manifest) (p provenance) {
+	json.Unmarshal(m.Provenance(), &p)
+	return p
+}
+
+// Encrypt seals a folder as the next epoch of a volume, the first if there is
+// no volume at s. Objects of files that have not changed since the newest
+// epoch, by size and modification time, are used again. An error, a kill
+// included, leaves the volume as it was, with at most some objects that no
+// manifest knows. Of two writers at once one wins; the other's error is of kind
+// Conflict.
+func Encrypt(ctx context.Context, s Store, o EncryptOptions) (*Sealed, error) {
+	o.Progress = orNone(o.Progress)
+	base, err := openBase(ctx, s, o)
+	if err != nil {
+		return nil, err
+	}
+	defer base.dek.Destroy()
+	work := newWork(s, o, base)
+	if err := work.run(ctx); err != nil {
+		return nil, err
+	}
+	return work.publish(ctx)
+}
+
+// base is what an epoch is built on: the newest one, or nothing.
+type base struct {
+	preamble format.Preamble // of the epoch to be made
+	dek      *format.DEK
+	manifest *format.Manifest // nil for a first epoch
+}
+
+func openBase(ctx context.Context, s Store, o EncryptOptions) (*base, error) {
+	m, dek, err := openVolume(ctx, s, o.Root, nil)
+	if errors.Is(err, errNoVolume) && o.Previous == nil {
+		return newVolume(ctx, s, o.Root)
+	}
+	if err != nil {
+		return nil, err
+	}
+	p := m.Preamble()
+	b := &base{manifest: m, dek: dek, preamble: format.Preamble{
+		Suite: suite, KeyVersion: p.KeyVersion, Volume: p.Volume, Run: format.NewRunID(),
+		Epoch: p.Epoch + 1, Previous: m.Reference().Manifest,
+	}}
+	if o.Previous != nil && m.Reference() != *o.Previous {
+		err = refused(s, fmt.Errorf("%w: its newest is %s", format.ErrReference, m.Reference()))
+	} else if p.Epoch == 1<<64-1 {
+		err = fault.Errorf(fault.Refused, "", "volume %s: there is no epoch after %d", s, p.Epoch)
+	} else {
+		err = checkNoJournal(ctx, s, p.Epoch)
+	}
+	if err != nil {
+		dek.Destroy()
+		return nil, err
+	}
+	return b, nil
+}
+
+// newVolume begins a volume in a place that holds nothing else.
+func newVolume(ctx context.Context, s Store, root *format.RootSecret) (*base, error) {
+	for e, err := range s.List(ctx, "") {
+		if err != nil {
+			return nil, err
+		}
+		if !strings.HasPrefix(e.Name, format.DataPrefix) {
+			return nil, fault.Errorf(fault.Conflict, "name an empty place, or one that does not exist yet",
+				"%s is not a volume and not empty: it holds %s", s, e.Name)
+		}
+	}
+	id := format.NewVolumeID()
+	return &base{
+		dek:      root.DeriveDEK(id, 1),
+		preamble: format.Preamble{Suite: suite, KeyVersion: 1, Volume: id, Run: format.NewRunID(), Epoch: 1},
+	}, nil
+}
+
+// checkNoJournal refuses a volume that an output mount is writing, or was
+// killed writing: its next epoch is the journal's.
+func checkNoJournal(ctx context.Context, s Store, newest uint64) error {
+	for e, err := range s.List(ctx, format.JournalPrefix) {
+		if err != nil {
+			return err
+		}
+		if at, _, ok := format.ParseRecordName(e.Name); ok && at > newest {
+			return fault.Errorf(fault.Conflict, "end the mount that writes it, or mount it once with `cloister mount --output`, which finishes what a killed one left",
+				"volume %s has an unfinished output (%s)", s, e.Name)
+		}
+	}
+	return nil
+}
+
+// work is one run of Encrypt.
+type work struct {
+	store   Store
+	options EncryptOptions
+	base    *base
+	builder *format.Builder
+	sealing sealing
+	result  Sealed
+	started time.Time
+}
+
+func newWork(s Store, o EncryptOptions, b *base) *work {
+	w := &work{store: s, options: o, base: b, builder: new(format.Builder), started: time.Now()}
+	key, slot := w.addKeys()
+	w.sealing = sealing{store: s, volume: b.preamble.Volume, key: key, slot: slot, pad: !o.NoPadding, progress: o.Progress}
+	return w
+}
+
+// addKeys keeps the key table of the base and returns the key to seal with:
+// the volume's own of the current suite, or a new one where there is none.
+func (w *work) addKeys() (key *format.ObjectKey, slot uint32) {
+	if m := w.base.manifest; m != nil {
+		for i := range uint32(m.Keys()) {
+			k := m.Key(i)
+			w.builder.AddKey(k)
+			if key == nil && k.Origin == w.base.preamble.Volume && k.Slot == i && k.Suite == suite {
+				key, slot = k.Key, i
+				continue
+			}
+			k.Key.Destroy()
+		}
+	}
+	if key != nil {
+		return key, slot
+	}
+	key = format.NewObjectKey()
+	next := uint32(0)
+	if m := w.base.manifest; m != nil {
+		next = uint32(m.Keys())
+	}
+	return key, w.builder.AddKey(format.Key{Key: key, Origin: w.base.preamble.Volume, Slot: next, Suite: suite})
+}
+
+// run walks the folder and has its contents sealed and put.
+func (w *work) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer w.sealing.key.Destroy()
+	w.sealing.start(ctx)
+	walked := w.walk()
+	if walked != nil {
+		cancel()
+	}
+	put := w.sealing.finish()
+	// The side that failed first made the other end with a bare cancellation.
+	if walked != nil && (put == nil || !errors.Is(walked, context.Canceled)) {
+		return walked
+	}
+	return put
+}
+
+// publish puts the manifest: with it the epoch exists.
+func (w *work) publish(ctx context.Context) (*Sealed, error) {
+	for i, o := range w.sealing.objects {
+		w.builder.SetObject(i, o)
+		w.result.SealedBytes += o.SealedLen
+	}
+	w.result.NewObjects = len(w.sealing.objects)
+	text, err := json.Marshal(provenance{writerName, w.started.UTC()})
+	if err != nil {
+		return nil, err
+	}
+	w.builder.SetProvenance(text)
+	plain, err := w.builder.Finish()
+	if err != nil {
+		return nil, fmt.Errorf("describing %s: %w", w.options.Source, err)
+	}
+	sealed, ref := format.SealManifest(w.base.dek, w.base.preamble, plain)
+	clear(plain)
+	err = w.store.Put(ctx, format.ManifestName(ref.Epoch), sealed)
+	if errors.Is(err, fs.ErrExist) {
+		return nil, fault.Errorf(fault.Conflict, "run the command again to seal the folder as the epoch after",
+			"volume %s: another writer made epoch %d meanwhile; nothing was published", w.store, ref.Epoch)
+	}
+	if err != nil {
+		return nil, err
+	}
+	w.result.Reference, w.result.Volume = ref, ref.Volume.String()
+	w.result.Epoch, w.result.ManifestBytes = ref.Epoch, int64(len(sealed))
+	return &w.result, nil
+}

@@ -1,0 +1,115 @@
+package prep
+
+import (
+	"cloister/fs/format"
+	"cloister/prep/tree"
+)
+
+const (
+	suite = format.Suite16K
+
+	// smallFile is the size in bytes from which a file has objects of its own.
+	// FORMAT.md §4.
+	smallFile = 1 << 20
+)
+
+// objectSpace is how many plaintext bytes fill an object of
+// format.WriteObject sealed bytes.
+var objectSpace = mustPlainLen(format.WriteObject)
+
+func mustPlainLen(sealedLen int64) int64 {
+	n, ok := suite.PlainLen(sealedLen)
+	if !ok {
+		panic("prep: no stream has the length of a full object")
+	}
+	return n
+}
+
+// piece is a range of a source file and its place in an object's plaintext.
+type piece struct {
+	path      string
+	version   tree.Version
+	fileOff   int64
+	objectOff int64
+	length    int64
+}
+
+// plannedObject is an object to be read, sealed and put.
+type plannedObject struct {
+	index  uint32 // in the object table
+	pieces []piece
+	length int64 // plaintext bytes
+}
+
+// planner says which bytes go into which object: files of less than smallFile
+// bytes of data follow each other in one, larger ones have their own.
+type planner struct {
+	newObject func() uint32 // reserves an entry of the object table
+	emit      func(*plannedObject) error
+	pack      *plannedObject // being filled with small files, or nil
+}
+
+type dataRange struct{ off, length int64 }
+
+// file plans a file's data and returns its extents.
+func (p *planner) file(path string, v tree.Version, data []dataRange) ([]format.Extent, error) {
+	var total int64
+	for _, r := range data {
+		total += r.length
+	}
+	if total == 0 {
+		return nil, nil
+	}
+	if total >= smallFile {
+		return p.large(path, v, data)
+	}
+	if p.pack != nil && p.pack.length+total > objectSpace {
+		if err := p.flush(); err != nil {
+			return nil, err
+		}
+	}
+	if p.pack == nil {
+		p.pack = &plannedObject{index: p.newObject()}
+	}
+	var extents []format.Extent
+	for _, r := range data {
+		extents = append(extents, p.pack.add(path, v, r))
+	}
+	return extents, nil
+}
+
+// large cuts a file where an object is full.
+func (p *planner) large(path string, v tree.Version, data []dataRange) (extents []format.Extent, err error) {
+	o := &plannedObject{index: p.newObject()}
+	for _, r := range data {
+		for r.length > 0 {
+			if o.length == objectSpace {
+				if err := p.emit(o); err != nil {
+					return nil, err
+				}
+				o = &plannedObject{index: p.newObject()}
+			}
+			n := min(r.length, objectSpace-o.length)
+			extents = append(extents, o.add(path, v, dataRange{r.off, n}))
+			r.off, r.length = r.off+n, r.length-n
+		}
+	}
+	return extents, p.emit(o)
+}
+
+// flush emits the object that small files are being packed into.
+func (p *planner) flush() error {
+	pack := p.pack
+	p.pack = nil
+	if pack == nil {
+		return nil
+	}
+	return p.emit(pack)
+}
+
+func (o *plannedObject) add(path string, v tree.Version, r dataRange) format.Extent {
+	o.pieces = append(o.pieces, piece{path: path, version: v, fileOff: r.off, objectOff: o.length, length: r.length})
+	e := format.Extent{FileOff: uint64(r.off), Object: o.index, ObjectOff: uint32(o.length), Length: uint32(r.length)}
+	o.length += r.length
+	return e
+}
