@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -18,7 +19,6 @@ import (
 	"cloister/fs"
 	"cloister/fs/format"
 	"cloister/fs/mount"
-	"cloister/fs/store"
 	"cloister/internal/cli"
 	"cloister/internal/fault"
 	"cloister/prep/keyfile"
@@ -57,20 +57,26 @@ func runMount(c *urfave.Context) error {
 	if err := mount.Check(); err != nil {
 		return err
 	}
-	key, err := ownerKey(c.String("key"))
+	root, err := keyfile.Read(c.String("key"), nil)
 	if err != nil {
 		return err
 	}
-	s, err := store.Open(c.Context, args[0], store.Options{CAFile: c.String("ca-file")})
+	defer root.Destroy()
+	s, err := openStore(c, args[0], false)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
+	key := func(volume format.VolumeID, keyVersion uint32) (*format.DEK, error) {
+		return root.DeriveDEK(volume, keyVersion), nil
+	}
 	v, err := fs.Open(c.Context, s, key, o)
 	if err != nil {
 		return err
 	}
 	defer v.Close()
+	root.Destroy() // not needed while serving
+	limitMemory(o.Memory)
 	m, err := mount.Input(args[1], v, mount.Options{Logger: slog.New(slog.NewTextHandler(c.App.ErrWriter, nil))})
 	if err != nil {
 		return err
@@ -83,9 +89,6 @@ func mountOptions(c *urfave.Context) (o fs.Options, err error) {
 	if o.Memory, err = parseSize(c.String("memory")); err != nil {
 		return o, fmt.Errorf("--memory: %w", err)
 	}
-	// The collector would otherwise let garbage grow to the size of what is
-	// kept before it looks.
-	debug.SetMemoryLimit(o.Memory + o.Memory/4)
 	if text := c.String("reference"); text != "" {
 		ref, err := format.ParseReference(text)
 		if err != nil {
@@ -96,16 +99,15 @@ func mountOptions(c *urfave.Context) (o fs.Options, err error) {
 	return o, nil
 }
 
-// ownerKey returns the key of any volume of a KEYFILE's root secret.
-func ownerKey(path string) (fs.KeyFunc, error) {
-	root, err := keyfile.Read(path, nil)
-	if err != nil {
-		return nil, err
-	}
-	return func(volume format.VolumeID, keyVersion uint32) (*format.DEK, error) {
-		defer root.Destroy()
-		return root.DeriveDEK(volume, keyVersion), nil
-	}, nil
+// limitMemory keeps the collector from letting garbage grow as large as what
+// is kept: beyond the manifest, which is there by now, memory is cached bytes
+// and a margin for replies.
+func limitMemory(cached int64) {
+	const margin = 64 << 20 // 64 replies of 1 MiB: what the kernel has in flight
+	runtime.GC()
+	var now runtime.MemStats
+	runtime.ReadMemStats(&now)
+	debug.SetMemoryLimit(int64(now.HeapAlloc) + cached + margin)
 }
 
 // busyRetry is how often a mount that is in use is tried again after the first
