@@ -2,11 +2,15 @@
 // volume, writing an output volume.
 //
 // Life of a read: the kernel asks package mount for bytes of an inode; mount
-// calls Volume.ReadAt; the extents in the manifest say which objects and
-// segments hold them; each segment comes from the segment cache (package
-// cache), or on a miss, once for all who wait, from the store as ciphertext,
-// opened by package format; the plaintext goes into the reply. Read-ahead
-// calls the cache; it is not a layer.
+// calls File.ReadAt; the extents in the manifest say which objects and segments
+// hold them. Over a local store exactly those segments are read; over any other
+// they come from the cache of sealed ranges (package cache), or on a miss, once
+// for all who wait, from the store. Package format opens each segment straight
+// into the reply, on all cores. Read-ahead calls the cache; it is not a layer.
+//
+// The cache holds ciphertext: opening a segment again costs microseconds, the
+// kernel keeps the plaintext that was asked for, and what is read ahead is
+// never plain before somebody wants it.
 //
 // Where bytes come from (a Store) and where keys come from (a KeyFunc) are the
 // caller's to say.

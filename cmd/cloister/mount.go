@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -18,10 +19,8 @@ import (
 	"cloister/fs"
 	"cloister/fs/format"
 	"cloister/fs/mount"
-	"cloister/fs/store"
 	"cloister/internal/cli"
 	"cloister/internal/fault"
-	"cloister/prep/keyfile"
 
 	urfave "github.com/urfave/cli/v2"
 )
@@ -31,13 +30,12 @@ func mountCommand() *urfave.Command {
 		Name:      "mount",
 		Usage:     "show a volume as plain files in a directory, until interrupted",
 		ArgsUsage: "VOLUME DIR",
-		Flags: []urfave.Flag{
-			&urfave.StringFlag{Name: "key", Usage: "the owner's `KEYFILE`", Required: true},
+		Flags: append(keyFlags(),
 			&urfave.StringFlag{Name: "reference", Usage: "refuse anything but the state of the volume that `REF` names"},
 			&urfave.BoolFlag{Name: "output", Usage: "mount writable; makes the volume if there is none, and prints its reference at the end"},
 			&urfave.StringFlag{Name: "sync", Usage: "with `close`, closing a file written to --output returns when it is durable"},
 			&urfave.StringFlag{Name: "memory", Usage: "keep and read ahead at most `SIZE` of the volume, such as 512MiB", Value: "256MiB"},
-		},
+		),
 		Action: runMount,
 	}
 }
@@ -59,14 +57,18 @@ func runMount(c *urfave.Context) error {
 	if err := mount.Check(); err != nil {
 		return err
 	}
-	key, err := ownerKey(c.String("key"))
+	root, err := readKey(c)
 	if err != nil {
 		return err
+	}
+	defer root.Destroy()
+	key := func(volume format.VolumeID, keyVersion uint32) (*format.DEK, error) {
+		return root.DeriveDEK(volume, keyVersion), nil
 	}
 	if c.Bool("output") {
 		return mountOutput(c, args[0], args[1], key, o, signals)
 	}
-	s, err := store.Open(c.Context, args[0], store.Options{CAFile: c.String("ca-file")})
+	s, err := openStore(c, args[0], false)
 	if err != nil {
 		return err
 	}
@@ -76,6 +78,8 @@ func runMount(c *urfave.Context) error {
 		return err
 	}
 	defer v.Close()
+	root.Destroy() // not needed while serving
+	limitMemory(o.Memory)
 	m, err := mount.Input(args[1], v, mount.Options{Logger: slog.New(slog.NewTextHandler(c.App.ErrWriter, nil))})
 	if err != nil {
 		return err
@@ -88,9 +92,6 @@ func mountOptions(c *urfave.Context) (o fs.Options, err error) {
 	if o.Memory, err = parseSize(c.String("memory")); err != nil {
 		return o, fmt.Errorf("--memory: %w", err)
 	}
-	// The collector would otherwise let garbage grow to the size of what is
-	// kept before it looks.
-	debug.SetMemoryLimit(o.Memory + o.Memory/4)
 	if text := c.String("reference"); text != "" {
 		ref, err := format.ParseReference(text)
 		if err != nil {
@@ -101,16 +102,15 @@ func mountOptions(c *urfave.Context) (o fs.Options, err error) {
 	return o, nil
 }
 
-// ownerKey returns the key of any volume of a KEYFILE's root secret.
-func ownerKey(path string) (fs.KeyFunc, error) {
-	root, err := keyfile.Read(path, nil)
-	if err != nil {
-		return nil, err
-	}
-	return func(volume format.VolumeID, keyVersion uint32) (*format.DEK, error) {
-		defer root.Destroy()
-		return root.DeriveDEK(volume, keyVersion), nil
-	}, nil
+// limitMemory keeps the collector from letting garbage grow as large as what
+// is kept: beyond the manifest, which is there by now, memory is cached bytes
+// and a margin for replies.
+func limitMemory(cached int64) {
+	const margin = 64 << 20 // 64 replies of 1 MiB: what the kernel has in flight
+	runtime.GC()
+	var now runtime.MemStats
+	runtime.ReadMemStats(&now)
+	debug.SetMemoryLimit(int64(now.HeapAlloc) + cached + margin)
 }
 
 // busyRetry is how often a mount that is in use is tried again after the first

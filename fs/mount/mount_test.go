@@ -22,7 +22,9 @@ import (
 
 	"cloister/fs/format"
 	"cloister/fs/internal/voltest"
+	"cloister/fs/store"
 	"cloister/fs/store/dir"
+	"cloister/internal/azurite"
 	"cloister/prep/keyfile"
 )
 
@@ -122,12 +124,12 @@ func newSite(t *testing.T, user uint32, model *voltest.Volume) *site {
 		t.Fatal(err)
 	}
 	s := &site{user: user, volume: root + "/volume", key: root + "/KEYFILE", dir: root + "/mnt", model: model}
-	store, err := dir.Open(s.volume, true)
+	objects, err := dir.Open(s.volume, true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close()
-	s.reference = model.Write(t, store)
+	defer objects.Close()
+	s.reference = model.Write(t, objects)
 	if err := keyfile.Write(s.key, model.Root, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -355,6 +357,25 @@ func TestInput(t *testing.T) {
 			d.stop(s)
 		})
 	}
+}
+
+// TestOverAzurite mounts from a blob service, with a budget smaller than the
+// largest file.
+func TestOverAzurite(t *testing.T) {
+	server := azurite.Start(t)
+	t.Setenv("AZURE_STORAGE_CONNECTION_STRING", server.ConnectionString())
+	s := newSite(t, uint32(os.Geteuid()), fixture())
+	s.volume = server.NewURL()
+	blobs, err := store.Open(t.Context(), s.volume, store.Options{Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer blobs.Close()
+	s.model.Epoch = 2
+	s.reference = s.model.Write(t, blobs)
+	d := s.mount(t, "--reference", s.reference.String(), "--memory", "4MiB")
+	s.look(t)
+	d.stop(s)
 }
 
 // look runs checkTree as the site's user, in a process of its own.

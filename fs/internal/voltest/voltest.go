@@ -121,6 +121,7 @@ func (v *Volume) Key(volume format.VolumeID, keyVersion uint32) (*format.DEK, er
 func (v *Volume) Write(t testing.TB, store Putter) format.Reference {
 	t.Helper()
 	var b format.Builder
+	v.objects = nil
 	p := &packer{t: t, store: store, v: v, key: format.NewObjectKey()}
 	b.AddKey(format.Key{Key: p.key, Origin: v.ID, Suite: v.Suite})
 	for _, n := range v.nodes {
