@@ -52,8 +52,8 @@ func (o *Output) open(ctx context.Context, key KeyFunc) (err error) {
 		if err = o.tryOpen(ctx, key); !errors.Is(err, errTaken) {
 			return err
 		}
-		o.destroy()
-		o.key, o.tree, o.recovered = nil, nil, nil
+		o.tree.destroy()
+		o.tree, o.recovered = nil, nil
 	}
 	return fault.Errorf(fault.Conflict, "end the other writer, or give each its own output volume", "%w: %w", ErrFenced, err)
 }
@@ -150,11 +150,13 @@ func (o *Output) identify(ctx context.Context, s *survey, key KeyFunc) error {
 	if want := o.opts.Volume; want != (format.VolumeID{}) && want != p.Volume {
 		return fault.Errorf(fault.Refused, "check the volume's name", "the volume is %s, not %s", p.Volume, want)
 	}
-	dek, err := key(p.Volume, p.KeyVersion)
-	if err != nil {
-		return fmt.Errorf("getting the key of volume %s: %w", p.Volume, err)
+	if o.key == nil || o.preamble.Volume != p.Volume || o.preamble.KeyVersion != p.KeyVersion {
+		dek, err := key(p.Volume, p.KeyVersion)
+		if err != nil {
+			return fmt.Errorf("getting the key of volume %s: %w", p.Volume, err)
+		}
+		o.key = dek
 	}
-	o.key = dek
 	if o.opts.Stanzas != nil {
 		p.Stanzas = o.opts.Stanzas
 	}

@@ -31,7 +31,8 @@ type Decrypted struct {
 	Directories uint64           `json:"directories"`
 	Others      uint64           `json:"others"`
 	Bytes       uint64           `json:"bytes"`
-	// Skipped are the devices that were not made, by path.
+	// Skipped are the devices that were not made, by path, escaped as in Go
+	// strings.
 	Skipped []string `json:"skipped"`
 }
 

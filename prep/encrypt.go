@@ -59,9 +59,9 @@ func readProvenance(m *format.Manifest) (p provenance) {
 
 // Encrypt seals a folder as the next epoch of a volume, the first if there is
 // no volume at s. Objects of files that have not changed since the newest
-// epoch, by size and modification time, are used again. An error, a kill
-// included, leaves the volume as it was, with at most some objects that no
-// manifest knows. Of two writers at once one wins; the other's error is of kind
+// epoch, by size and modification time, are used again. An error leaves the
+// volume as it was; a kill, or a store that fails, leaves besides some objects
+// that no manifest knows. Of two writers at once one wins; the other's error is of kind
 // Conflict.
 func Encrypt(ctx context.Context, s Store, o EncryptOptions) (*Sealed, error) {
 	o.Progress = orNone(o.Progress)
@@ -72,6 +72,7 @@ func Encrypt(ctx context.Context, s Store, o EncryptOptions) (*Sealed, error) {
 	defer base.dek.Destroy()
 	work := newWork(s, o, base)
 	if err := work.run(ctx); err != nil {
+		work.abandon(ctx)
 		return nil, err
 	}
 	return work.publish(ctx)
@@ -205,6 +206,22 @@ func (w *work) run(ctx context.Context) error {
 	return put
 }
 
+// abandonTime is how long the objects of a failed run are being removed: the
+// store may be what failed. What stays takes space and is known to no manifest.
+const abandonTime = 30 * time.Second
+
+// abandon removes what a failed run has put. No manifest names it, and none
+// ever will.
+func (w *work) abandon(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abandonTime)
+	defer cancel()
+	for _, o := range w.sealing.objects {
+		if err := w.store.Delete(ctx, format.ObjectName(o.ID)); err != nil {
+			return
+		}
+	}
+}
+
 // publish puts the manifest: with it the epoch exists.
 func (w *work) publish(ctx context.Context) (*Sealed, error) {
 	for i, o := range w.sealing.objects {
@@ -219,12 +236,14 @@ func (w *work) publish(ctx context.Context) (*Sealed, error) {
 	w.builder.SetProvenance(text)
 	plain, err := w.builder.Finish()
 	if err != nil {
+		w.abandon(ctx)
 		return nil, fmt.Errorf("describing %s: %w", w.options.Source, err)
 	}
 	sealed, ref := format.SealManifest(w.base.dek, w.base.preamble, plain)
 	clear(plain)
 	err = w.store.Put(ctx, format.ManifestName(ref.Epoch), sealed)
 	if errors.Is(err, fs.ErrExist) {
+		w.abandon(ctx)
 		return nil, fault.Errorf(fault.Conflict, "run the command again to seal the folder as the epoch after",
 			"volume %s: another writer made epoch %d meanwhile; nothing was published", w.store, ref.Epoch)
 	}

@@ -314,7 +314,7 @@ func (x *extraction) finishEntry(ctx context.Context, d *os.File, at string, i u
 	}
 	if !made {
 		x.result.Others--
-		x.result.Skipped = append(x.result.Skipped, name)
+		x.result.Skipped = append(x.result.Skipped, escaped(name))
 		return nil
 	}
 	if err := tree.Restore(d, string(entry), a, x.m.Xattrs(inode), x.options); err != nil {
@@ -327,8 +327,8 @@ func (x *extraction) finishEntry(ctx context.Context, d *os.File, at string, i u
 // a device that was not made has none.
 func (x *extraction) link(name string, inode uint32) error {
 	err := x.root.Link(x.paths.of(inode), name)
-	if errors.Is(err, os.ErrNotExist) && slices.Contains(x.result.Skipped, x.paths.of(inode)) {
-		x.result.Skipped = append(x.result.Skipped, name)
+	if errors.Is(err, os.ErrNotExist) && slices.Contains(x.result.Skipped, escaped(x.paths.of(inode))) {
+		x.result.Skipped = append(x.result.Skipped, escaped(name))
 		return nil
 	}
 	if err != nil {

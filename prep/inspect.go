@@ -103,3 +103,12 @@ func (r *Inspected) count(ctx context.Context, s Store) error {
 	}
 	return nil
 }
+
+// CheckVolume reports as an error that there is no volume at s.
+func CheckVolume(ctx context.Context, s Store) error {
+	epochs, err := listEpochs(ctx, s)
+	if err == nil && len(epochs) == 0 {
+		err = noVolume(s)
+	}
+	return err
+}

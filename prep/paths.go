@@ -2,6 +2,7 @@ package prep
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"cloister/fs/format"
@@ -51,4 +52,11 @@ func (p *paths) of(inode uint32) string {
 	}
 	slices.Reverse(parts)
 	return strings.Join(parts, "/")
+}
+
+// escaped returns a path as inside a Go string: names are any bytes, and go to
+// terminals and into JSON.
+func escaped(path string) string {
+	quoted := strconv.Quote(path)
+	return quoted[1 : len(quoted)-1]
 }

@@ -23,6 +23,7 @@ type Store interface {
 	Get(ctx context.Context, name string, off int64, p []byte) error
 	Put(ctx context.Context, name string, data []byte) error
 	List(ctx context.Context, prefix string) iter.Seq2[listed, error]
+	Delete(ctx context.Context, name string) error
 	String() string
 }
 

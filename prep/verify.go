@@ -38,10 +38,12 @@ type Verified struct {
 
 // Failure is a part of a volume that is not what was sealed.
 type Failure struct {
-	Object  string   `json:"object"`            // name in the store
-	Segment *int64   `json:"segment,omitempty"` // nil: the object as a whole
-	Reason  string   `json:"reason"`
-	Files   []string `json:"files,omitempty"` // that have bytes there, in the newest epoch that has any
+	Object  string `json:"object"`            // name in the store
+	Segment *int64 `json:"segment,omitempty"` // nil: the object as a whole
+	Reason  string `json:"reason"`
+	// Files are those with bytes there, in the newest epoch that knows the
+	// object, escaped as in Go strings.
+	Files []string `json:"files,omitempty"`
 }
 
 // Verify fetches every object of every epoch that the store holds and opens
@@ -335,7 +337,7 @@ func (v *verifier) filesAt(c *checked, segment int64) []string {
 	var files []string
 	for _, u := range e.users[c.index] {
 		if u.off < to && u.off+u.size > from {
-			files = append(files, e.paths.of(u.inode))
+			files = append(files, escaped(e.paths.of(u.inode)))
 		}
 	}
 	slices.Sort(files)

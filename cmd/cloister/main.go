@@ -32,6 +32,7 @@ func newApp() *urfave.App {
 // commands is every group of commands, one line each.
 func commands() []*urfave.Command {
 	return []*urfave.Command{
+		prepCommand(),
 		mountCommand(),
 		specCommand(),
 		policyCommand(),

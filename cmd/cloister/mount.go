@@ -34,6 +34,8 @@ func mountCommand() *urfave.Command {
 		Flags: []urfave.Flag{
 			&urfave.StringFlag{Name: "key", Usage: "the owner's `KEYFILE`", Required: true},
 			&urfave.StringFlag{Name: "reference", Usage: "refuse anything but the state of the volume that `REF` names"},
+			&urfave.BoolFlag{Name: "output", Usage: "mount writable; makes the volume if there is none, and prints its reference at the end"},
+			&urfave.StringFlag{Name: "sync", Usage: "with `close`, closing a file written to --output returns when it is durable"},
 			&urfave.StringFlag{Name: "memory", Usage: "keep and read ahead at most `SIZE` of the volume, such as 512MiB", Value: "256MiB"},
 		},
 		Action: runMount,
@@ -60,6 +62,9 @@ func runMount(c *urfave.Context) error {
 	key, err := ownerKey(c.String("key"))
 	if err != nil {
 		return err
+	}
+	if c.Bool("output") {
+		return mountOutput(c, args[0], args[1], key, o, signals)
 	}
 	s, err := store.Open(c.Context, args[0], store.Options{CAFile: c.String("ca-file")})
 	if err != nil {

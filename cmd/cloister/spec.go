@@ -166,10 +166,6 @@ func specDigestCommand() *urfave.Command {
 	}
 }
 
-func jsonFlag() *urfave.BoolFlag {
-	return &urfave.BoolFlag{Name: "json", Usage: "machine-readable output"}
-}
-
 func readSpec(path string) (*yaml.Document, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -1,0 +1,79 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"cloister/fs"
+	"cloister/fs/format"
+	"cloister/fs/mount"
+	"cloister/fs/store"
+	"cloister/internal/fault"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+// outputOptions are a writable mount's; a volume that is not there is made, its
+// root the caller's.
+func outputOptions(c *urfave.Context, o fs.Options, log *slog.Logger) (fs.OutputOptions, error) {
+	out := fs.OutputOptions{
+		Reference: o.Reference, Memory: o.Memory, Create: o.Reference == nil, Log: log,
+		Root: format.Attr{Mode: 0o755, UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())},
+	}
+	switch sync := c.String("sync"); sync {
+	case "":
+	case "close":
+		out.SyncClose = true
+	default:
+		return out, fault.Errorf(fault.Usage, "give --sync close, or leave it out", "--sync %s is not known", sync)
+	}
+	return out, nil
+}
+
+// mountOutput serves an output volume until the mount ends, and closes it: the
+// last line on stdout is the reference of what was written.
+func mountOutput(c *urfave.Context, volume, dir string, key fs.KeyFunc, o fs.Options, signals <-chan os.Signal) error {
+	log := slog.New(slog.NewTextHandler(c.App.ErrWriter, nil))
+	opts, err := outputOptions(c, o, log)
+	if err != nil {
+		return err
+	}
+	s, err := store.Open(c.Context, volume, store.Options{Create: opts.Create, CAFile: c.String("ca-file")})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	v, err := fs.OpenOutput(c.Context, s, key, opts)
+	if err != nil {
+		return err
+	}
+	sayRecovered(c.App.ErrWriter, v.Recovered())
+	err = serveOutput(c, dir, v, log, signals)
+	ref, closeErr := v.Close(context.WithoutCancel(c.Context))
+	if closeErr != nil {
+		return errors.Join(err, closeErr)
+	}
+	fmt.Fprintln(c.App.Writer, ref)
+	return err
+}
+
+func serveOutput(c *urfave.Context, dir string, v *fs.Output, log *slog.Logger, signals <-chan os.Signal) error {
+	m, err := mount.Output(dir, v, mount.Options{Logger: log})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(c.App.Writer, "ready", m.Dir())
+	return serve(m, signals, c.App.ErrWriter)
+}
+
+func sayRecovered(w io.Writer, r *fs.Recovery) {
+	if r != nil {
+		fmt.Fprintf(w, "recovered what an earlier writer (run %s) had not closed: %d records, %d files, %d bytes\n", r.Runs, r.Records, r.Files, r.Bytes)
+	}
+}

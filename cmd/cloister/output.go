@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"cloister/internal/cli"
+	"cloister/internal/fault"
+
+	urfave "github.com/urfave/cli/v2"
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/term"
+)
+
+func jsonFlag() urfave.Flag {
+	return &urfave.BoolFlag{Name: "json", Usage: "print the result on standard output as one JSON object"}
+}
+
+// printResult prints v as one line of JSON if --json is given, and otherwise
+// what text prints.
+func printResult(c *urfave.Context, v any, text func(stdout, stderr io.Writer)) error {
+	if !c.Bool("json") {
+		text(c.App.Writer, c.App.ErrWriter)
+		return nil
+	}
+	e := json.NewEncoder(c.App.Writer)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return fmt.Errorf("printing the result: %w", err)
+	}
+	return nil
+}
+
+// action makes a command's action of run: the arguments are those named, and
+// a signal that ended it is reported as that, with the remedy.
+func action(run func(c *urfave.Context, args []string) error, names ...string) urfave.ActionFunc {
+	return func(c *urfave.Context) error {
+		args, err := cli.Args(c, names...)
+		if err != nil {
+			return misplaced(c, err)
+		}
+		err = run(c, args)
+		if err != nil && c.Context.Err() != nil && errors.Is(err, context.Canceled) {
+			return fault.Errorf(fault.Incomplete, "run the same command again", "%s was interrupted", c.Command.HelpName)
+		}
+		return err
+	}
+}
+
+// misplaced tells of an option behind the arguments, where it is not read.
+func misplaced(c *urfave.Context, err error) error {
+	for _, arg := range c.Args().Slice() {
+		if strings.HasPrefix(arg, "-") && len(arg) > 1 {
+			return fault.Errorf(fault.Usage, fmt.Sprintf("put %s before the arguments", strings.SplitN(arg, "=", 2)[0]), "%w", err)
+		}
+	}
+	return err
+}
+
+// progress shows how far work has come, on a terminal, once it has taken a
+// second. It implements prep.Progress.
+type progress struct {
+	total, done atomic.Int64
+	began       time.Time
+	stopped     chan struct{}
+	gone        sync.WaitGroup
+}
+
+// showAfter is how long work takes before it is worth a bar.
+const showAfter = time.Second
+
+// startProgress begins to watch work called name. The caller stops it before
+// it prints anything.
+func startProgress(c *urfave.Context, name string) *progress {
+	p := &progress{began: time.Now(), stopped: make(chan struct{})}
+	if !isTerminal(c.App.ErrWriter) {
+		return p
+	}
+	p.gone.Go(func() {
+		select {
+		case <-p.stopped:
+		case <-time.After(showAfter):
+			p.show(c.App.ErrWriter, name)
+		}
+	})
+	return p
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+func (p *progress) Total(bytes int64) { p.total.Store(bytes) }
+func (p *progress) Done(bytes int64)  { p.done.Add(bytes) }
+
+// stop takes the bar away.
+func (p *progress) stop() {
+	close(p.stopped)
+	p.gone.Wait()
+}
+
+// elapsed is how long the work has taken, for the result.
+func (p *progress) elapsed() time.Duration { return time.Since(p.began).Round(time.Millisecond) }
+
+func (p *progress) show(w io.Writer, name string) {
+	bars := mpb.New(mpb.WithOutput(w), mpb.WithWidth(40))
+	bar := bars.AddBar(0,
+		mpb.PrependDecorators(decor.Name(name+" "), decor.CountersKiloByte("% .1f / % .1f ")),
+		mpb.AppendDecorators(
+			decor.NewAverageSpeed(decor.SizeB1000(0), "% .1f ", p.began),
+			decor.NewAverageETA(decor.ET_STYLE_GO, p.began, nil)))
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		// A bar that reaches its total is finished; until the work has ended
+		// there is always a byte to go.
+		done := p.done.Load()
+		bar.SetTotal(max(p.total.Load(), done+1), false)
+		bar.SetCurrent(done)
+		select {
+		case <-tick.C:
+		case <-p.stopped:
+			bar.Abort(true)
+			bars.Wait()
+			return
+		}
+	}
+}
+
+// size prints a number of bytes for people.
+func size[N int64 | uint64](n N) string {
+	if n < 1000 {
+		return count(n, "byte")
+	}
+	return fmt.Sprintf("% .1f", decor.SizeB1000(int64(n)))
+}
+
+// count prints a number of things.
+func count[N int | int64 | uint64](n N, thing string) string {
+	if n == 1 {
+		return fmt.Sprintf("1 %s", thing)
+	}
+	if strings.HasSuffix(thing, "y") {
+		thing = strings.TrimSuffix(thing, "y") + "ie"
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
