@@ -1,0 +1,152 @@
+// Package partyfile keeps a party's signing key on its own disk.
+//
+// Life of a key: Create writes the private half to a new file that nobody else
+// can read, and beside it, with ".pub" at its end, the document that the party
+// hands to the others. A command that signs opens the private file with Read
+// and destroys the key when it has signed.
+package partyfile
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+
+	"cloister/governance/statement"
+	"cloister/internal/fault"
+)
+
+const (
+	kind    = "cloister-party-key/v1"
+	maxSize = 16 << 10 // far above what a file with one key takes
+)
+
+// PublicSuffix is what the name of a key's document ends with.
+const PublicSuffix = ".pub"
+
+// file is a private file.
+type file struct {
+	Name       string `json:"name"`
+	PrivateKey []byte `json:"privateKey"` // PKCS #8 in DER
+	Type       string `json:"type"`
+}
+
+// Party is a party with its private key. Whoever has one calls Key.Destroy.
+type Party struct {
+	Name string
+	Key  *statement.PrivateKey
+}
+
+// Create writes a new key's two files, or neither, and refuses to overwrite.
+func Create(path, name string, key *statement.PrivateKey) error {
+	document, err := statement.EncodeDocument(statement.Party{Key: key.Public().SPKI(), Name: name})
+	if err != nil {
+		return fault.Errorf(fault.Usage, "give another --name", "%w", err)
+	}
+	pkcs8, err := key.PKCS8()
+	if err != nil {
+		return err
+	}
+	defer clear(pkcs8)
+	raw, err := json.MarshalIndent(file{Name: name, PrivateKey: pkcs8, Type: kind}, "", "  ")
+	if err != nil {
+		return err
+	}
+	raw = append(raw, '\n')
+	defer clear(raw)
+	if err := writeNew(path, raw, 0o600); err != nil {
+		return err
+	}
+	if err := writeNew(path+PublicSuffix, document, 0o644); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
+}
+
+func writeNew(path string, data []byte, mode os.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if errors.Is(err, os.ErrExist) {
+		return fault.Errorf(fault.Conflict, "choose another name; a key that is lost cannot be made again", "%s is already there", path)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("writing %s: %w", path, errors.Join(err, os.Remove(path)))
+	}
+	return nil
+}
+
+// Read reads a private file. It refuses one that others can read.
+func Read(path string) (*Party, error) {
+	raw, err := read(path)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(raw)
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
+		return nil, fault.Errorf(fault.Refused, "chmod 600 "+path, "party key %s is accessible to others (mode %o)", path, info.Mode().Perm())
+	}
+	f, err := parse(raw)
+	if err != nil {
+		return nil, fault.Errorf(fault.Usage, "give the file that cloister party keygen made", "%s is not a party's key: %w", path, err)
+	}
+	defer clear(f.PrivateKey)
+	key, err := statement.ParsePrivateKey(f.PrivateKey)
+	if err != nil {
+		return nil, fault.Errorf(fault.Usage, "give the file that cloister party keygen made", "%s is not a party's key: %w", path, err)
+	}
+	return &Party{f.Name, key}, nil
+}
+
+// parse says nothing of the content in its errors: it is secret.
+func parse(raw []byte) (file, error) {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	var f file
+	if err := dec.Decode(&f); err != nil || dec.More() {
+		return file{}, errors.New("it is not of the form")
+	}
+	if f.Type != kind {
+		return file{}, errors.New("it is of another type")
+	}
+	return f, statement.CheckName(f.Name)
+}
+
+// ReadDocument reads a party's document: of a private file, the one beside it.
+func ReadDocument(path string) (statement.Party, error) {
+	raw, err := read(path)
+	if err != nil {
+		return statement.Party{}, err
+	}
+	defer clear(raw)
+	if _, err := parse(raw); err == nil {
+		return ReadDocument(path + PublicSuffix)
+	}
+	p, err := statement.ParseDocument(raw)
+	if err != nil {
+		return statement.Party{}, fault.Errorf(fault.Usage, "give the .pub file that cloister party keygen made", "%s: %w", path, err)
+	}
+	return p, nil
+}
+
+func read(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fault.Errorf(fault.NotFound, "make a party's key with cloister party keygen", "there is no party file %s", path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > maxSize {
+		return nil, fault.Errorf(fault.Usage, "", "%s has %d bytes: it is no party file", path, info.Size())
+	}
+	return os.ReadFile(path)
+}
