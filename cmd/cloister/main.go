@@ -36,6 +36,7 @@ func commands() []*urfave.Command {
 		mountCommand(),
 		specCommand(),
 		policyCommand(),
+		provisionCommand(),
 		localCommand(),
 	}
 }

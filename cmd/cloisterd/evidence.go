@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"fmt"
+
+	"cloister/enclave/snp"
+	"cloister/governance"
+	"cloister/governance/statement"
+)
+
+// floorTCB is below every firmware that AMD still supports; what is recent
+// enough for the parties' keys is for the attestation service's policy to say.
+var floorTCB = snp.TCB{Bootloader: 3, SNP: 8}
+
+// platform is where the runtime runs, and who is believed about it.
+type platform struct {
+	snp.Platform
+	anchors   snp.Anchors
+	name      string // in the record
+	simulated bool
+}
+
+// Anchors says who is believed.
+func (p platform) Anchors() (snp.Anchors, error) { return p.anchors, nil }
+
+// collect has a report made, and checks what it says of this machine before
+// anybody else is shown it.
+func (r *room) collect(ctx context.Context, about snp.Statement) (*snp.Evidence, error) {
+	e, err := snp.Collect(ctx, r.platform, about)
+	if err != nil {
+		return nil, err
+	}
+	data, err := about.ReportData()
+	if err != nil {
+		return nil, err
+	}
+	host, want := e.HostData(), demands(r.spec)
+	_, err = snp.Verify(e, snp.Expectations{
+		Anchors: r.platform.anchors, HostData: host[:], ReportData: data[:],
+		SMT: want.SMT, MinTCB: want.MinTCB, MinUVMSVN: want.MinUVMSVN,
+	})
+	return e, err
+}
+
+// beginRun binds a fresh audit key to the machine's evidence and begins the
+// run of the contract that the measured specification admits.
+func (r *room) beginRun(ctx context.Context, log governance.Log, specification string) (*governance.Run, error) {
+	secctx, err := r.platform.SecurityContext()
+	if err != nil {
+		return nil, fmt.Errorf("reading the security context: %w", err)
+	}
+	trust := governance.Trust{Ledger: r.spec.Governance.LedgerKey, Specification: specification,
+		ContainerPolicy: fmt.Sprintf("sha256:%x", secctx.HostData())}
+	for _, p := range r.spec.Parties {
+		fingerprint, err := p.Fingerprint()
+		if err != nil {
+			return nil, err
+		}
+		trust.Parties = append(trust.Parties, fingerprint)
+	}
+	return governance.Begin(ctx, log, trust, r.attestRun)
+}
+
+// attestRun makes the one identity report of this process. The TLS key is
+// bound now, as a report cannot be amended, although no endpoint answers yet.
+func (r *room) attestRun(ctx context.Context, b governance.Binding) (statement.Evidence, []byte, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return statement.Evidence{}, nil, err
+	}
+	tlsKey, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		return statement.Evidence{}, nil, err
+	}
+	e, err := r.collect(ctx, snp.Identity{RunID: b.RunID, ContractDigest: b.ContractDigest, AuditKey: b.AuditKey, TLSKey: tlsKey})
+	if err != nil {
+		return statement.Evidence{}, nil, err
+	}
+	return statement.Evidence{Platform: r.platform.name, Report: e.Report, Certificates: e.HostCerts.PEM(), Endorsement: e.UVM}, tlsKey, nil
+}

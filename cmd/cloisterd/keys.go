@@ -1,0 +1,174 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"cloister/enclave"
+	"cloister/enclave/attest"
+	"cloister/enclave/azure"
+	"cloister/enclave/azurekeys"
+	"cloister/enclave/envelope"
+	"cloister/enclave/snp"
+	"cloister/enclave/vault"
+	"cloister/fs/format"
+	"cloister/governance/statement"
+	"cloister/internal/fault"
+	"cloister/policy"
+	"cloister/policy/release"
+	"cloister/policy/spec"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	azpolicy "github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+)
+
+// clockSkew is how far the attestation service's clock may be from ours: what
+// Azure's own services allow each other.
+const clockSkew = 5 * time.Minute
+
+// plan joins the measured specification, which says where keys are, with the
+// accepted contract, which says what they must be.
+func (r *room) plan() (enclave.Plan, error) {
+	plan := enclave.Plan{Application: r.spec.Application.Name}
+	p, err := r.releasePolicy()
+	if err != nil {
+		return plan, err
+	}
+	add := func(to *[]enclave.Volume, s spec.Source, kind string) {
+		if err != nil {
+			return
+		}
+		var v enclave.Volume
+		if v, err = r.volume(s, kind, p); err == nil {
+			*to = append(*to, v)
+		}
+	}
+	for _, s := range r.spec.Code {
+		add(&plan.Code, s, statement.CodeVolume)
+	}
+	for _, s := range r.spec.DataSources {
+		add(&plan.Data, s, statement.SourceVolume)
+	}
+	for _, s := range r.spec.DataSinks {
+		add(&plan.Data, s.Source(), statement.SinkVolume)
+	}
+	return plan, err
+}
+
+// releasePolicy makes the policy again from what is measured, and refuses a
+// contract that is about another.
+func (r *room) releasePolicy() (release.Policy, error) {
+	secctx, err := r.platform.SecurityContext()
+	if err != nil {
+		return release.Policy{}, err
+	}
+	p, err := policy.KeyRelease(r.spec, secctx.HostData())
+	if err != nil {
+		return p, err
+	}
+	if got := r.record.Contract().KeyReleasePolicy; got != p.Digest() {
+		return p, fault.Errorf(fault.Refused, "propose and approve the key release policy that `cloister policy generate` writes",
+			"the contract is about key release policy %s, this container's is %s", got, p.Digest())
+	}
+	return p, nil
+}
+
+// volume is one that contract and specification agree on.
+func (r *room) volume(s spec.Source, kind string, p release.Policy) (enclave.Volume, error) {
+	agreed, ok := r.record.Contract().Volume(s.Name)
+	if !ok || agreed.Kind != kind {
+		return enclave.Volume{}, fault.Errorf(fault.Refused, "amend the contract: each volume of the specification needs its reference there",
+			"the contract has no %s %q", kind, s.Name)
+	}
+	ref, err := pinned(agreed)
+	if err != nil {
+		return enclave.Volume{}, fmt.Errorf("volume %q of the contract: %w", s.Name, err)
+	}
+	if ref.Volume.String() != s.Volume {
+		return enclave.Volume{}, fault.Errorf(fault.Refused, "amend the contract with the reference of the specification's volume",
+			"%q is volume %s in the specification and %s in the contract", s.Name, s.Volume, ref.Volume)
+	}
+	return enclave.Volume{
+		Name:          s.Name,
+		Key:           envelope.Expected{VolumeID: ref.Volume, KeyVersion: ref.KeyVersion, CheckValue: ref.Check},
+		WrappedDEK:    s.Key.Secret,
+		KEK:           strings.TrimSuffix(s.Key.Vault, "/") + "/keys/" + s.Key.KEK,
+		ReleasePolicy: p,
+	}, nil
+}
+
+// pinned is what the contract pins of a volume. A sink that has no reference
+// yet has epoch 0.
+func pinned(v statement.Volume) (format.Reference, error) {
+	if v.Reference != "" {
+		return format.ParseReference(v.Reference)
+	}
+	id, err := format.ParseVolumeID(v.ID)
+	if err != nil {
+		return format.Reference{}, err
+	}
+	check, err := format.ParseCheckValue(v.Check)
+	return format.Reference{Volume: id, KeyVersion: uint32(v.KeyVersion), Check: check}, err
+}
+
+// cloud is how the runtime reaches the services, and as whom.
+type cloud struct {
+	spec       spec.Specification
+	simulated  bool
+	identities map[string]string // by volume
+}
+
+func newCloud(s spec.Specification, p platform) *cloud {
+	c := &cloud{spec: s, simulated: p.simulated, identities: map[string]string{}}
+	for _, v := range slices.Concat(s.Code, s.DataSources) {
+		c.identities[v.Name] = v.Identity
+	}
+	for _, v := range s.DataSinks {
+		c.identities[v.Name] = v.Identity
+	}
+	return c
+}
+
+func (c *cloud) options() azpolicy.ClientOptions {
+	return azpolicy.ClientOptions{Transport: azure.NewTransport(nil)}
+}
+
+// credential is that of a volume's identity in the specification; a
+// specification with one identity need not name it at each volume.
+func (c *cloud) credential(volume string) (azcore.TokenCredential, error) {
+	who := azure.Identity{PrivateCloud: c.simulated, Transport: azure.NewTransport(nil)}
+	name := c.identities[volume]
+	for _, i := range c.spec.Identities {
+		if i.Name == name || name == "" && len(c.spec.Identities) == 1 {
+			who.ClientID, who.TenantID = i.ClientID, i.TenantID
+		}
+	}
+	return who.Credential()
+}
+
+// vault is a client of vaults in the name of a volume's identity.
+func (c *cloud) vault(volume string) (*vault.Client, error) {
+	cred, err := c.credential(volume)
+	if err != nil {
+		return nil, err
+	}
+	return vault.New(vault.Options{Credential: cred, Client: c.options(), PrivateCloud: c.simulated}), nil
+}
+
+// keys is the gate's source of keys: the attestation service, and vaults that
+// release to its token.
+func (c *cloud) keys(p platform) (*azurekeys.Source, error) {
+	service, err := attest.New(attest.Options{Authority: c.spec.Attestation.Authority, Client: c.options(), Skew: clockSkew})
+	if err != nil {
+		return nil, err
+	}
+	return azurekeys.New(p, demands(c.spec), service, c.vault), nil
+}
+
+// demands is what this machine must show of itself before it is shown to
+// anybody else.
+func demands(s spec.Specification) azurekeys.Requirements {
+	return azurekeys.Requirements{SMT: snp.SMTAllowed, MinTCB: floorTCB, MinUVMSVN: uint64(s.Attestation.MinSVN)}
+}

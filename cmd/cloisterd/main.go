@@ -1,0 +1,33 @@
+// Command cloisterd is the runtime inside the confidential container: its
+// entrypoint, and the trusted computing base.
+//
+// Life of a run: `cloisterd run` reads the specification whose digest its
+// measured command line pins, follows the contract's log, and opens the gate of
+// package enclave, which asks, records, attests and has the keys released in
+// one fixed order; each volume is mounted as its key arrives; the application
+// runs in namespaces of its own. At its end the outputs are made durable, the
+// mounts go, the keys are erased, what was done is recorded, and the
+// application's exit code is this program's.
+package main
+
+import (
+	"os"
+
+	"cloister/enclave/launch"
+	"cloister/internal/cli"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+func main() {
+	launch.Init()
+	os.Exit(cli.Main(app(), os.Args))
+}
+
+func app() *urfave.App {
+	return &urfave.App{
+		Name:     "cloisterd",
+		Usage:    "the clean room's runtime",
+		Commands: []*urfave.Command{runCommand()},
+	}
+}

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"cloister/enclave/envelope"
+	"cloister/fs"
+	"cloister/fs/format"
+	"cloister/fs/mount"
+	"cloister/fs/store"
+	"cloister/governance/statement"
+	"cloister/internal/fault"
+	"cloister/policy/spec"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+)
+
+// mounts are the volumes that the application sees, in the order in which they
+// were mounted.
+type mounts struct {
+	log        *slog.Logger
+	spec       spec.Specification
+	contract   statement.Contract
+	credential func(volume string) (azcore.TokenCredential, error)
+	open       []*mounted
+}
+
+// mounted is one of them: of input and output one is nil.
+type mounted struct {
+	name   string
+	spec   spec.Specification
+	mount  *mount.Mount
+	store  *store.Store
+	input  *fs.Volume
+	output *fs.Output
+}
+
+func newMounts(log *slog.Logger, s spec.Specification, c statement.Contract, credential func(string) (azcore.TokenCredential, error)) *mounts {
+	return &mounts{log: log, spec: s, contract: c, credential: credential}
+}
+
+// mount shows the volume of that name to the application. The DEK is the
+// caller's.
+func (m *mounts) mount(ctx context.Context, name string, dek *envelope.DEK) (err error) {
+	where, writable, err := m.find(name)
+	if err != nil {
+		return err
+	}
+	agreed, _ := m.contract.Volume(name)
+	ref, err := pinned(agreed)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(where.Mount, 0o755); err != nil {
+		return fault.Errorf(fault.Denied, "the mount path of the specification must be one that the runtime can make", "making the mount point of %s: %w", name, err)
+	}
+	v := &mounted{name: name, spec: m.spec}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, v.close())
+		}
+	}()
+	if v.store, err = m.openStore(ctx, where, writable); err != nil {
+		return err
+	}
+	key := releasedKey(ref, dek)
+	if writable {
+		err = v.mountOutput(ctx, where.Mount, key, ref, agreed.Reference != "", m.log)
+	} else {
+		err = v.mountInput(ctx, where.Mount, key, ref, m.log)
+	}
+	if err == nil {
+		m.open = append(m.open, v)
+		m.log.Info("mounted", "volume", name, "writable", writable)
+	}
+	return err
+}
+
+func (m *mounts) find(name string) (where spec.Source, writable bool, err error) {
+	for _, s := range m.spec.DataSinks {
+		if s.Name == name {
+			return s.Source(), true, nil
+		}
+	}
+	for _, list := range [][]spec.Source{m.spec.Code, m.spec.DataSources} {
+		for _, s := range list {
+			if s.Name == name {
+				return s, false, nil
+			}
+		}
+	}
+	return where, false, fault.Errorf(fault.Internal, "", "the specification has no volume %q", name)
+}
+
+func (m *mounts) openStore(ctx context.Context, where spec.Source, writable bool) (*store.Store, error) {
+	cred, err := m.credential(where.Name)
+	if err != nil {
+		return nil, err
+	}
+	return store.Open(ctx, where.Store, store.Options{Credential: cred, Create: writable})
+}
+
+// releasedKey gives the released DEK for the volume it was released for, and
+// for no other.
+func releasedKey(ref format.Reference, dek *envelope.DEK) fs.KeyFunc {
+	return func(volume format.VolumeID, keyVersion uint32) (*format.DEK, error) {
+		if volume != ref.Volume || keyVersion != ref.KeyVersion {
+			return nil, fault.Errorf(fault.Refused, "the store must hold the volume that the contract pins",
+				"the store holds volume %s, key version %d; the contract pins %s, key version %d", volume, keyVersion, ref.Volume, ref.KeyVersion)
+		}
+		return format.DEKFromBytes(dek.Bytes())
+	}
+}
+
+func (v *mounted) mountInput(ctx context.Context, dir string, key fs.KeyFunc, ref format.Reference, log *slog.Logger) (err error) {
+	if v.input, err = fs.Open(ctx, v.store, key, fs.Options{Reference: &ref}); err != nil {
+		return err
+	}
+	v.mount, err = mount.Input(dir, v.input, mount.Options{Logger: log})
+	return err
+}
+
+func (v *mounted) mountOutput(ctx context.Context, dir string, key fs.KeyFunc, ref format.Reference, exists bool, log *slog.Logger) (err error) {
+	uid, gid := applicationUser(v.spec)
+	opts := fs.OutputOptions{Create: true, Volume: ref.Volume, KeyVersion: ref.KeyVersion, Log: log,
+		Root: format.Attr{Mode: format.ModeDir | 0o755, UID: uid, GID: gid}}
+	if exists {
+		opts.Reference = &ref
+	}
+	if v.output, err = fs.OpenOutput(ctx, v.store, key, opts); err != nil {
+		return err
+	}
+	if r := v.output.Recovered(); r != nil {
+		log.Warn("recovered what an earlier writer left", "volume", v.name, "found", fmt.Sprintf("%+v", *r))
+	}
+	v.mount, err = mount.Output(dir, v.output, mount.Options{Logger: log})
+	return err
+}
+
+// unmountTime is how long the mounts are given to become free: no process of
+// the application is left, but the kernel may still be taking its namespaces
+// down.
+const unmountTime = 10 * time.Second
+
+// close unmounts everything, the outputs first made durable, and returns the
+// references of the outputs. An output that is not all durable has no entry
+// and is part of the error.
+func (m *mounts) close(ctx context.Context) ([]statement.Output, error) {
+	var outputs []statement.Output
+	var errs []error
+	for _, v := range m.open {
+		if err := v.unmount(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("unmounting %s: %w", v.name, err))
+		}
+		if v.output != nil {
+			ref, err := v.output.Close(ctx)
+			v.output = nil
+			if err != nil {
+				errs = append(errs, fmt.Errorf("finishing output %s: %w", v.name, err))
+			} else {
+				outputs = append(outputs, statement.Output{Name: v.name, Reference: ref.String(), Check: ref.Check.String()})
+			}
+		}
+		errs = append(errs, v.close())
+	}
+	m.open = nil
+	return outputs, errors.Join(errs...)
+}
+
+// abandon unmounts after a start that did not come to the application. Nothing
+// was written.
+func (m *mounts) abandon() error {
+	ctx, cancel := context.WithTimeout(context.Background(), finishTime)
+	defer cancel()
+	_, err := m.close(ctx)
+	return err
+}
+
+// unmount takes the mount away for real; where somebody holds it to the last,
+// it is at least taken out of the tree.
+func (v *mounted) unmount(ctx context.Context) error {
+	if v.mount == nil {
+		return nil
+	}
+	deadline := time.Now().Add(unmountTime)
+	for {
+		err := v.mount.Unmount()
+		if err == nil || fault.KindOf(err) != fault.Conflict || time.Now().After(deadline) || ctx.Err() != nil {
+			if err != nil {
+				err = errors.Join(err, v.mount.Detach())
+			}
+			v.mount = nil
+			return err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// close gives up what is left of a volume.
+func (v *mounted) close() error {
+	var errs []error
+	if v.mount != nil {
+		errs = append(errs, v.unmount(context.Background()))
+	}
+	if v.output != nil {
+		_, err := v.output.Close(context.Background())
+		errs = append(errs, err)
+	}
+	if v.input != nil {
+		v.input.Close()
+	}
+	if v.store != nil {
+		errs = append(errs, v.store.Close())
+	}
+	return errors.Join(errs...)
+}
