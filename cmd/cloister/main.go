@@ -37,6 +37,11 @@ func commands() []*urfave.Command {
 		specCommand(),
 		policyCommand(),
 		provisionCommand(),
+		partyCommand(),
+		contractCommand(),
+		consentCommand(),
+		auditCommand(),
+		ledgerCommand(),
 		localCommand(),
 	}
 }

@@ -1,0 +1,281 @@
+package main
+
+import (
+	"cmp"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"cloister/fs/format"
+	"cloister/governance"
+	"cloister/governance/statement"
+	"cloister/internal/cli"
+	"cloister/internal/fault"
+	"cloister/policy"
+	"cloister/policy/spec"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+// contractCommand is "cloister contract": what the parties agree on.
+func contractCommand() *urfave.Command {
+	return &urfave.Command{
+		Name:  "contract",
+		Usage: "agree on a specification, its policies and the volumes",
+		Subcommands: []*urfave.Command{
+			proposeCommand("propose", "open the contract with its first version"),
+			proposeCommand("amend", "put a new version in the place of the newest; approvals lapse"),
+			approveCommand(), rejectCommand(), withdrawCommand(), contractStatusCommand(),
+		},
+	}
+}
+
+func specificationFlag() urfave.Flag {
+	return &urfave.StringFlag{Name: "specification", Usage: "the specification, `FILE`", Required: true}
+}
+
+func proposeCommand(name, usage string) *urfave.Command {
+	return &urfave.Command{
+		Name: name, Usage: usage,
+		Description: "The digests of the specification and of both policies are computed here, from\n" +
+			"the specification. A data source's REFERENCE is what `cloister prep encrypt`\n" +
+			"printed; a data sink's what `cloister prep sink` printed.",
+		Flags: append(partyFlags(), specificationFlag(),
+			&urfave.StringSliceFlag{Name: "volume", Usage: "`NAME=REFERENCE` for each volume of the specification; repeated"}),
+		Action: func(c *urfave.Context) error {
+			if _, err := cli.Args(c); err != nil {
+				return err
+			}
+			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
+				now, _ := s.Contract()
+				k, err := contractOf(c)
+				if err != nil {
+					return nil, "", 0, err
+				}
+				k.Version = now.Version + 1
+				if name == "propose" {
+					return &statement.Propose{Contract: k}, k.ID, k.Version, nil
+				}
+				return &statement.Amend{Contract: k}, k.ID, k.Version, nil
+			})
+		},
+	}
+}
+
+// contractOf makes the contract of a specification and the references given.
+func contractOf(c *urfave.Context) (statement.Contract, error) {
+	s, t, err := translate(c.String("specification"))
+	if err != nil {
+		return statement.Contract{}, err
+	}
+	k := statement.Contract{ID: s.Name, Specification: t.specification, ContainerPolicy: t.containerPolicy, KeyReleasePolicy: t.keyReleasePolicy}
+	for _, p := range s.Parties {
+		key, err := base64.StdEncoding.DecodeString(p.SigningKey)
+		if err != nil {
+			return k, err
+		}
+		k.Parties = append(k.Parties, statement.Party{Name: p.Name, Key: key})
+	}
+	if k.Volumes, err = volumesOf(s, c.StringSlice("volume")); err != nil {
+		return k, err
+	}
+	slices.SortFunc(k.Parties, func(a, b statement.Party) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(k.Volumes, func(a, b statement.Volume) int { return cmp.Compare(a.Name, b.Name) })
+	return k, nil
+}
+
+// digests are what a contract pins of a specification.
+type digests struct{ specification, containerPolicy, keyReleasePolicy string }
+
+// translate reads a specification and makes its policies here, on this
+// machine: a party believes nobody about them.
+func translate(path string) (spec.Specification, digests, error) {
+	s, err := loadSpec(path)
+	if err != nil {
+		return s, digests{}, err
+	}
+	t, err := policy.Translate(s)
+	if err != nil {
+		return s, digests{}, err
+	}
+	return s, digests{t.Specification, statement.Digest(t.ContainerPolicy), t.KeyRelease.Digest()}, nil
+}
+
+// volumesOf pairs the specification's volumes with the references given: each
+// has one, and there is none more.
+func volumesOf(s spec.Specification, given []string) ([]statement.Volume, error) {
+	references := map[string]string{}
+	for _, g := range given {
+		name, ref, ok := strings.Cut(g, "=")
+		if _, twice := references[name]; !ok || twice {
+			return nil, fault.Errorf(fault.Usage, "write --volume NAME=REFERENCE, each name once", "--volume %.80q", g)
+		}
+		references[name] = ref
+	}
+	var volumes []statement.Volume
+	add := func(name, owner, kind string, pin func(*statement.Volume, string) error) error {
+		ref, ok := references[name]
+		if !ok {
+			return fault.Errorf(fault.Usage, "give --volume "+name+"=REFERENCE", "volume %q of the specification has no reference", name)
+		}
+		delete(references, name)
+		v := statement.Volume{Name: name, Owner: owner, Kind: kind}
+		if err := pin(&v, ref); err != nil {
+			return fmt.Errorf("volume %q: %w", name, err)
+		}
+		volumes = append(volumes, v)
+		return nil
+	}
+	for _, v := range s.Code {
+		if err := add(v.Name, v.Party, statement.CodeVolume, pinReference); err != nil {
+			return nil, err
+		}
+	}
+	for _, v := range s.DataSources {
+		if err := add(v.Name, v.Party, statement.SourceVolume, pinReference); err != nil {
+			return nil, err
+		}
+	}
+	for _, v := range s.DataSinks {
+		if err := add(v.Name, v.Party, statement.SinkVolume, pinSink); err != nil {
+			return nil, err
+		}
+	}
+	for name := range references {
+		return nil, fault.Errorf(fault.Usage, "see cloister spec show", "the specification has no volume %q", name)
+	}
+	return volumes, nil
+}
+
+func pinReference(v *statement.Volume, text string) error {
+	ref, err := format.ParseReference(text)
+	v.Reference = ref.String()
+	return err
+}
+
+// pinSink reads what `cloister prep sink` prints, or the reference of an epoch
+// to go on from.
+func pinSink(v *statement.Volume, text string) error {
+	if ref, err := format.ParseReference(text); err == nil {
+		v.Reference, v.ID, v.KeyVersion, v.Check = ref.String(), ref.Volume.String(), uint64(ref.KeyVersion), ref.Check.String()
+		return nil
+	}
+	parts := strings.Split(text, ":")
+	if len(parts) != 3 {
+		return fault.Errorf(fault.Usage, "give what `cloister prep sink` printed", "%.80q is not VOLUME_ID:KEY_VERSION:CHECK_VALUE", text)
+	}
+	id, err := format.ParseVolumeID(parts[0])
+	if err != nil {
+		return fault.Errorf(fault.Usage, "give what `cloister prep sink` printed", "%w", err)
+	}
+	version, err := strconv.ParseUint(parts[1], 10, 32)
+	if err != nil || version == 0 {
+		return fault.Errorf(fault.Usage, "give what `cloister prep sink` printed", "key version %q is not a number from 1", parts[1])
+	}
+	check, err := format.ParseCheckValue(parts[2])
+	if err != nil {
+		return fault.Errorf(fault.Usage, "give what `cloister prep sink` printed", "%w", err)
+	}
+	v.ID, v.KeyVersion, v.Check = id.String(), version, check.String()
+	return nil
+}
+
+func approveCommand() *urfave.Command {
+	return &urfave.Command{
+		Name:  "approve",
+		Usage: "approve the newest version, after its policies were made again here from the specification",
+		Flags: append(partyFlags(), specificationFlag()),
+		Action: func(c *urfave.Context) error {
+			if _, err := cli.Args(c); err != nil {
+				return err
+			}
+			_, want, err := translate(c.String("specification"))
+			if err != nil {
+				return err
+			}
+			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
+				k, digest := s.Contract()
+				got := digests{k.Specification, k.ContainerPolicy, k.KeyReleasePolicy}
+				if got != want {
+					return nil, "", 0, fault.Errorf(fault.Refused, "do not approve; ask the proposer which specification is meant",
+						"the contract pins %+v, this specification gives %+v", got, want)
+				}
+				return &statement.Approve{Digest: digest}, k.ID, k.Version, nil
+			})
+		},
+	}
+}
+
+func reasonFlag() urfave.Flag {
+	return &urfave.StringFlag{Name: "reason", Usage: "why, in words; goes into the record"}
+}
+
+func rejectCommand() *urfave.Command {
+	return &urfave.Command{
+		Name: "reject", Usage: "veto the newest version",
+		Flags: append(partyFlags(), reasonFlag()),
+		Action: func(c *urfave.Context) error {
+			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
+				k, digest := s.Contract()
+				return &statement.Reject{Digest: digest, Reason: c.String("reason")}, k.ID, k.Version, nil
+			})
+		},
+	}
+}
+
+func withdrawCommand() *urfave.Command {
+	return &urfave.Command{
+		Name: "withdraw", Usage: "end the contract for all parties, for good",
+		Flags: append(partyFlags(), reasonFlag()),
+		Action: func(c *urfave.Context) error {
+			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
+				k, _ := s.Contract()
+				return &statement.Withdraw{Reason: c.String("reason")}, k.ID, k.Version, nil
+			})
+		},
+	}
+}
+
+// contractStatus is what status reports.
+type contractStatus struct {
+	Status   governance.Status      `json:"status"`
+	Digest   string                 `json:"digest"`
+	Approved []string               `json:"approved"`
+	Consent  map[string]string      `json:"consent"` // by party: "granted", or why not
+	Runs     []governance.RunStatus `json:"runs"`
+	Contract statement.Contract     `json:"contract"`
+}
+
+func contractStatusCommand() *urfave.Command {
+	return &urfave.Command{
+		Name: "status", Usage: "where the contract stands",
+		Flags: []urfave.Flag{ledgerFlag(), jsonFlag()},
+		Action: func(c *urfave.Context) error {
+			_, view, err := openView(c.Context, c.String("ledger"))
+			if err != nil {
+				return err
+			}
+			s := view.State()
+			k, digest := s.Contract()
+			st := contractStatus{s.Status(), digest, s.Approved(), map[string]string{}, s.Runs(), k}
+			for _, p := range k.Parties {
+				st.Consent[p.Name] = "granted"
+				if ok, why := s.Consent(p.Name, statement.ScopeExecution, time.Now()); !ok {
+					st.Consent[p.Name] = why
+				}
+			}
+			if c.Bool("json") {
+				return json.NewEncoder(c.App.Writer).Encode(st)
+			}
+			fmt.Fprintf(c.App.Writer, "contract %s version %d is %s\napproved by %s\n", k.ID, k.Version, st.Status, strings.Join(st.Approved, ", "))
+			for _, p := range k.Parties {
+				fmt.Fprintf(c.App.Writer, "execution, %s: %s\n", p.Name, st.Consent[p.Name])
+			}
+			return nil
+		},
+	}
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"cloister/governance"
+	"cloister/governance/ledger"
+	"cloister/governance/statement"
+	"cloister/internal/cli"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+// ledgerCommand is "cloister ledger": the record on files.
+func ledgerCommand() *urfave.Command {
+	return &urfave.Command{
+		Name:  "ledger",
+		Usage: "a contract's record on files of this machine",
+		Description: "Parties that share a ledger on files believe whoever owns the files about there\n" +
+			"being nothing newer. What is in it nobody can forge: every entry is signed.",
+		Subcommands: []*urfave.Command{{
+			Name:      "init",
+			Usage:     "make a ledger in DIR; prints its verifier key, for the specification",
+			ArgsUsage: "DIR",
+			Action: func(c *urfave.Context) error {
+				args, err := cli.Args(c, "DIR")
+				if err != nil {
+					return err
+				}
+				key, err := ledger.Init(args[0], "")
+				if err == nil {
+					fmt.Fprintln(c.App.Writer, key)
+				}
+				return err
+			},
+		}},
+	}
+}
+
+func ledgerFlag() urfave.Flag {
+	return &urfave.StringFlag{Name: "ledger", Usage: "the ledger's `DIR`", Required: true}
+}
+
+func partyFlags() []urfave.Flag {
+	return []urfave.Flag{ledgerFlag(),
+		&urfave.StringFlag{Name: "party", Usage: "the signing key of the party who speaks, `PARTYFILE`", Required: true}}
+}
+
+// openView opens the ledger and follows its log to the newest checkpoint.
+func openView(ctx context.Context, dir string) (*ledger.Ledger, *governance.View, error) {
+	l, err := ledger.Open(ctx, dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	view := governance.NewView(l.Key())
+	return l, view, view.AdvanceToNewest(ctx, l, nil)
+}
+
+// say appends a party's statement about the newest version of the contract.
+// body is given the state to speak about; for a proposal that is empty.
+func say(c *urfave.Context, body func(s *governance.State, party string) (b statement.Body, contract string, version uint64, err error)) error {
+	l, view, err := openView(c.Context, c.String("ledger"))
+	if err != nil {
+		return err
+	}
+	name, key, err := readParty(c.String("party"))
+	if err != nil {
+		return err
+	}
+	defer key.Destroy()
+	b, contract, version, err := body(view.State(), name)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	entry, err := statement.Sign(statement.Statement{Body: b, Contract: contract, Time: now, Version: version},
+		statement.Signature{Signer: key, Counter: view.State().NextCounter(key.Public().Fingerprint(), now)})
+	if err != nil {
+		return err
+	}
+	receipt, err := l.Append(c.Context, entry)
+	if err != nil {
+		return fmt.Errorf("%s by %s: %w", b.Type(), name, err)
+	}
+	fmt.Fprintf(c.App.Writer, "%s by %s, entry %d of contract %s version %d\n", b.Type(), name, receipt.Index, contract, version)
+	return nil
+}
