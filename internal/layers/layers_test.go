@@ -47,6 +47,7 @@ var rules = []rule{
 
 	{"cmd/cloisterd", []string{"fs/", "enclave/", "policy/", "governance/", "internal/cli"}, "the trusted computing base: never prep, never the emulator"},
 	{"cmd/", []string{"fs/", "enclave/", "policy/", "governance/", "attested", "prep/", "internal/"}, "binaries join the packages"},
+	{"demo", []string{"fs/", "enclave/", "policy/", "prep/", "internal/cli"}, "it drives the binaries, and plays the attacker with the packages"},
 	{"testdata/", []string{"fs/", "enclave/", "policy/", "governance/", "attested", "prep/", "internal/"}, "generators of vectors"},
 }
 
