@@ -159,6 +159,7 @@ func (x *extraction) fill(ctx context.Context) error {
 	slices.SortFunc(parts, func(a, b part) int {
 		return cmp.Or(cmp.Compare(a.object, b.object), cmp.Compare(a.off, b.off), cmp.Compare(a.inode, b.inode))
 	})
+	size := windowOf(x.m)
 	group, running := errgroup.WithContext(ctx)
 	group.SetLimit(transfers)
 	buffers := make(chan []byte, transfers)
@@ -175,7 +176,7 @@ func (x *extraction) fill(ctx context.Context) error {
 		group.Go(func() error {
 			buffer := <-buffers
 			if buffer == nil {
-				buffer = make([]byte, window)
+				buffer = make([]byte, size)
 			}
 			defer func() { buffers <- buffer }()
 			return x.fillFrom(running, ofObject, buffer)

@@ -35,7 +35,8 @@ var errHeader = fmt.Errorf("%w: its header is not the one in the manifest", form
 // open fetches an object, a window at a time, and opens its segments in order.
 // each is called for every segment with its plaintext, in the buffer's memory,
 // or with the reason why it does not open; an error of each's, or of the
-// store's, ends it. buffer has window bytes.
+// store's, ends it. buffer is of windowOf's
+// size.
 func (o *object) open(ctx context.Context, s Store, buffer []byte, each func(segment, plainOff int64, plain []byte, err error) error) error {
 	suite := o.opener.Suite()
 	perWindow := window / suite.SegmentSize()
@@ -60,6 +61,16 @@ func (o *object) open(ctx context.Context, s Store, buffer []byte, each func(seg
 		}
 	}
 	return nil
+}
+
+// windowOf returns how large a buffer for open must be for all objects of a
+// manifest, in bytes.
+func windowOf(m *format.Manifest) int64 {
+	longest := int64(0)
+	for i := range uint32(m.Objects()) {
+		longest = max(longest, m.Object(i).SealedLen)
+	}
+	return min(window, longest)
 }
 
 // isDamage reports whether an error says something of the object's bytes, and

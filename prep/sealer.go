@@ -91,14 +91,16 @@ func (s *sealing) finish() error {
 }
 
 func (s *sealing) sealAll() error {
-	plain := make([]byte, objectSpace)
-	var used int64
-	defer func() { clear(plain[:used]) }()
+	var plain []byte
+	defer func() { clear(plain) }()
 	for o := range s.planned {
 		if err := s.ctx.Err(); err != nil {
 			return err
 		}
-		used = max(used, o.length)
+		if int64(len(plain)) < o.length {
+			clear(plain)
+			plain = make([]byte, min(objectSpace, 2*o.length))
+		}
 		if err := read(plain, o.pieces); err != nil {
 			return err
 		}
@@ -118,8 +120,8 @@ func (s *sealing) seal(o *plannedObject, plain []byte) error {
 	case <-s.ctx.Done():
 		return s.ctx.Err()
 	}
-	if buffer == nil {
-		buffer = make([]byte, 0, format.WriteObject)
+	if need := suite.SealedLen(suite.PaddedPlainLen(o.length)); int64(cap(buffer)) < need {
+		buffer = make([]byte, 0, min(format.WriteObject, 2*need))
 	}
 	id := format.Identity{Suite: suite, Kind: format.KindData, Slot: s.slot, Volume: s.volume, Object: format.NewObjectID()}
 	sealed, header := format.SealData(buffer[:0], s.key, id, plain, s.pad)

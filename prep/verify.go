@@ -238,11 +238,15 @@ func (v *verifier) list(ctx context.Context) error {
 }
 
 func (v *verifier) checkAll(ctx context.Context) error {
+	size := int64(0)
+	for _, e := range v.epochs {
+		size = max(size, windowOf(e.m))
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	work := make(chan *checked)
 	for range transfers {
 		group.Go(func() error {
-			buffer := make([]byte, window)
+			buffer := make([]byte, size)
 			for c := range work {
 				if err := v.check(ctx, c, buffer); err != nil {
 					return err
