@@ -64,12 +64,16 @@ type Guest struct {
 	// Dir is its directory.
 	Dir    string
 	server *http.Server
+	served chan struct{} // closed when server has ended
 }
 
 // Close stops answering and removes the socket. The other files stay: they hold
 // nothing secret, and a later Launch replaces them.
 func (g *Guest) Close() error {
 	err := g.server.Close()
+	// A Serve that had not begun closes the listener, and with it removes the
+	// socket's name, only when it ends: by then another guest may have it.
+	<-g.served
 	if rmErr := os.Remove(filepath.Join(g.Dir, SocketFile)); rmErr != nil && !errors.Is(rmErr, os.ErrNotExist) {
 		err = errors.Join(err, rmErr)
 	}
@@ -103,8 +107,11 @@ func (p *Platform) Launch(dir string, config GuestConfig) (*Guest, error) {
 		listener.Close()
 		return nil, err
 	}
-	g := &Guest{Dir: dir, server: &http.Server{Handler: p.handler(config, l), ReadHeaderTimeout: 10 * time.Second}}
-	go g.server.Serve(listener) //nolint:errcheck // ends with Close
+	g := &Guest{Dir: dir, served: make(chan struct{}), server: &http.Server{Handler: p.handler(config, l), ReadHeaderTimeout: 10 * time.Second}}
+	go func() {
+		g.server.Serve(listener) //nolint:errcheck // ends with Close
+		close(g.served)
+	}()
 	return g, nil
 }
 
