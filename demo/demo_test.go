@@ -1,0 +1,20 @@
+package main
+
+import (
+	"os/exec"
+	"testing"
+)
+
+// TestDemo runs the whole demo with binaries built for it: the story in the
+// README must not come to differ from what the programs do.
+func TestDemo(t *testing.T) {
+	bin := t.TempDir()
+	build := exec.Command("go", "build", "-o", bin+"/", "./cmd/cloister", "./cmd/cloisterd")
+	build.Dir = ".."
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building: %v\n%s", err, out)
+	}
+	if err := demo(t.Context(), bin, false); err != nil {
+		t.Fatal(err)
+	}
+}
