@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -21,7 +21,11 @@ import (
 )
 
 func TestRoundTripOfARealTree(t *testing.T) {
-	source := filepath.Join(runtime.GOROOT(), "src", "net")
+	goroot, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := filepath.Join(strings.TrimSpace(string(goroot)), "src", "net")
 	s, err := store.Open(context.Background(), filepath.Join(t.TempDir(), "volume"), store.Options{Create: true})
 	if err != nil {
 		t.Fatal(err)
