@@ -22,6 +22,7 @@ demo: build
 # as programs to run on a mount, Azurite as the blob store.
 test-setup:
 	@./internal/setup/install fuse3 git sqlite3 nodejs:node npm
+	@./internal/setup/fuse
 	@./internal/setup/azurite
 
 test: test-setup build cross lint
