@@ -121,7 +121,7 @@ func (r *room) mount(ctx context.Context, name string, dek *envelope.DEK) error 
 func (r *room) application(ctx context.Context) {
 	a := r.spec.Application
 	app := launch.Application{Command: a.Command, Environment: a.Environment, WorkingDir: a.WorkingDir,
-		Grace: r.grace, Stdout: os.Stdout, Stderr: os.Stderr}
+		Grace: r.grace, Stdout: os.Stderr, Stderr: os.Stderr} // standard output is the runtime's own word
 	app.UID, app.GID = applicationUser(r.spec)
 	r.log.Info("application starts", "application", a.Name)
 	exit, err := launch.Run(ctx, app)
