@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -160,5 +161,59 @@ func TestKilled(t *testing.T) {
 	}
 	if runs := r.record(); len(runs) != 2 || runs[0].Completed || !runs[1].Complete {
 		t.Errorf("recorded are %+v", runs)
+	}
+}
+
+// holdLedger keeps everybody from appending to the ledger, until it is let go.
+func (r *site) holdLedger() (release func()) {
+	r.t.Helper()
+	f, err := os.OpenFile(r.Path("ledger", "lock"), os.O_RDWR, 0)
+	must(r.t, err)
+	must(r.t, syscall.Flock(int(f.Fd()), syscall.LOCK_EX))
+	return func() { f.Close() }
+}
+
+// TestTerminateBeforeStart: a signal that comes before there is an application.
+func TestTerminateBeforeStart(t *testing.T) {
+	t.Parallel()
+	r := newRoom(t, os.Getuid())
+	release := r.holdLedger()
+	defer release()
+	run := r.launch()
+	until(t, "the runtime waits for the ledger", func() bool {
+		locks, err := os.ReadFile("/proc/locks")
+		must(t, err)
+		for line := range strings.Lines(string(locks)) {
+			if f := strings.Fields(line); f[1] == "->" && f[5] == strconv.Itoa(run.cmd.Process.Pid) {
+				return true
+			}
+		}
+		return false
+	})
+	must(t, run.cmd.Process.Signal(syscall.SIGTERM))
+	run.ends(cli.ExitIncomplete, "a signal ended the run before its application started")
+	if out := run.stdout.String(); out != "" {
+		t.Errorf("standard output is %q", out)
+	}
+	r.checkNothingLeft()
+}
+
+// TestNoAnswerIsNotYes: an application does not go on while nobody can say
+// whether there is consent. What it wrote is kept.
+func TestNoAnswerIsNotYes(t *testing.T) {
+	t.Parallel()
+	r := newRoom(t, os.Getuid())
+	run := r.start("--consent-interval", "100ms", "--grace", "300ms")
+	run.do("echo before > $OUT/before")
+	release := r.holdLedger()
+	until(t, "the application is ended", func() bool { return strings.Contains(run.stderr.String(), `msg="application ended"`) })
+	until(t, "the mounts are gone", func() bool { return len(r.mounted()) == 0 })
+	release()
+	run.ends(cli.ExitUnavailable, "the application was ended", "locking the ledger")
+	if got := r.decrypt(run.reference("partial"))["before"]; got != "before\n" {
+		t.Errorf("the output has %q", got)
+	}
+	if last := r.last(); last.Complete || !strings.Contains(last.Detail, "locking the ledger") {
+		t.Errorf("recorded as %+v", last)
 	}
 }

@@ -45,16 +45,10 @@ type ending struct {
 const finishTime = 10 * time.Minute
 
 func (r *room) run(ctx context.Context, ledgerDir, specification string) (exit int, err error) {
-	log, err := ledger.Open(ctx, ledgerDir)
-	if err != nil {
-		return 0, fmt.Errorf("opening the ledger: %w", err)
-	}
-	if r.record, err = r.beginRun(ctx, log, specification); err != nil {
-		return 0, err
+	if err := r.begin(ctx, ledgerDir, specification); err != nil {
+		return 0, interrupted(ctx, err)
 	}
 	defer r.record.Destroy()
-	r.log.Info("run begins", "run", r.record.ID(), "contract", r.record.Contract().ID, "version", r.record.Contract().Version)
-
 	plan, err := r.plan()
 	if err != nil {
 		return 0, err
@@ -84,13 +78,33 @@ func (r *room) run(ctx context.Context, ledgerDir, specification string) (exit i
 	return r.finish(finish, end, outputs)
 }
 
+// begin opens the ledger and has the run begin there.
+func (r *room) begin(ctx context.Context, ledgerDir, specification string) error {
+	log, err := ledger.Open(ctx, ledgerDir)
+	if err != nil {
+		return fmt.Errorf("opening the ledger: %w", err)
+	}
+	if r.record, err = r.beginRun(ctx, log, specification); err != nil {
+		return err
+	}
+	k := r.record.Contract()
+	r.log.Info("run begins", "run", r.record.ID(), "contract", k.ID, "version", k.Version)
+	return nil
+}
+
+// interrupted says of an error before the application's start that a signal was
+// its cause.
+func interrupted(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	return fault.Errorf(fault.Incomplete, "run it again", "a signal ended the run before its application started: %w", err)
+}
+
 // untilEnd waits for the end of an application that the gate has started.
 func (r *room) untilEnd(ctx context.Context, cancel context.CancelCauseFunc, refused error) ending {
 	if refused != nil {
-		if ctx.Err() != nil {
-			refused = fault.Errorf(fault.Incomplete, "", "a signal ended the run before its application started: %w", refused)
-		}
-		return ending{err: refused}
+		return ending{err: interrupted(ctx, refused)}
 	}
 	var watch sync.WaitGroup
 	watch.Go(func() { r.watch(ctx, cancel) })
