@@ -138,6 +138,7 @@ func TestKilled(t *testing.T) {
 	r := newRoom(t, os.Getuid())
 	run := r.start()
 	run.do("echo durable > $OUT/durable && sync $OUT/durable")
+	run.do(": > $OUT/late") // the kernel asks for the directory anew, and nobody answers
 	must(t, run.cmd.Process.Kill())
 	run.wait()
 	until(t, "the application ends", func() bool { return len(r.processes()) == 0 })
@@ -151,6 +152,13 @@ func TestKilled(t *testing.T) {
 		t.Errorf("the audit says %s", out)
 	}
 
+	// That the run had begun to write is in the ledger from before it did.
+	journal := r.Path("store", "output", "journal")
+	must(t, os.Rename(journal, r.Path("journal")))
+	r.launch().ends(cli.ExitRefused, "record 1 of epoch 1 is missing")
+	must(t, os.RemoveAll(journal))
+	must(t, os.Rename(r.Path("journal"), journal))
+
 	again := r.start()
 	again.do("cp $OUT/durable $OUT/again && cat $IN/private/secret.txt")
 	again.tell("exit 0")
@@ -159,7 +167,7 @@ func TestKilled(t *testing.T) {
 	if files["durable"] != "durable\n" || files["again"] != "durable\n" {
 		t.Errorf("the output is %q", files)
 	}
-	if runs := r.record(); len(runs) != 2 || runs[0].Completed || !runs[1].Complete {
+	if runs := r.record(); len(runs) != 3 || runs[0].Completed || !runs[2].Complete {
 		t.Errorf("recorded are %+v", runs)
 	}
 }

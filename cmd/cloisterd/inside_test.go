@@ -58,8 +58,12 @@ func users() map[string]int {
 	if os.Getuid() != 0 {
 		return map[string]int{"myself": os.Getuid()}
 	}
-	return map[string]int{"root": 0, "nobody": nobody}
+	return map[string]int{"root": 0, "daemon": daemon}
 }
+
+// daemon is a user without privileges that every Linux has. It is not nobody,
+// whose number also stands for a user who is not there.
+const daemon = 1
 
 // TestWithoutPrivileges: a runtime that is not root has user namespaces and
 // fusermount3; its memory is closed to other programs of its user; the
@@ -72,7 +76,7 @@ func TestWithoutPrivileges(t *testing.T) {
 	}
 	uid := os.Getuid()
 	if uid == 0 {
-		uid = nobody
+		uid = daemon
 	}
 	r := newRoom(t, uid)
 	run := r.start()
