@@ -6,8 +6,8 @@
 // shows three refusals.
 //
 // Life of the demo: main.go is the story, one function a phase of the user
-// flow, told with the commands that a user types; run.go starts them and keeps
-// the time; refusals.go and scan.go look at the result with an attacker's eyes.
+// flow, told with the commands that a user types (package cleanroom has them);
+// run.go shows them with their times; refusals.go and scan.go look at the result with an attacker's eyes.
 // It needs Go and /dev/fuse, and leaves nothing behind.
 package main
 
@@ -61,9 +61,9 @@ func demo(ctx context.Context, bin string, keep bool) (err error) {
 		{"A cloud on this machine", startCloud},
 		{"Data preparation", prepareData},
 		{"Specification generation", specify},
-		{"Pre-provisioning", preProvision},
-		{"Agreement", agree},
-		{"Resource provisioning", provision},
+		{"Pre-provisioning", func(d *stage) error { return d.PreProvision() }},
+		{"Agreement", func(d *stage) error { return d.Agree() }},
+		{"Resource provisioning", func(d *stage) error { return d.Provision() }},
 		{"Application execution", execute},
 		{"Consolidation", consolidate},
 		{"Refusal 1: the container policy changed by one byte", refuseChangedPolicy},
@@ -80,13 +80,18 @@ func demo(ctx context.Context, bin string, keep bool) (err error) {
 	return nil
 }
 
-// startCloud starts the simulated cloud: attestation service, key vault,
-// managed HSM, identity, and a processor that plays AMD's.
+// startCloud also lets what this program does itself find the cloud.
 func startCloud(d *stage) error {
-	if err := d.serve("cloister", "local", "up", "--dir", d.path("cloud")); err != nil {
+	if err := d.StartCloud(); err != nil {
 		return err
 	}
-	return d.readEndpoints()
+	for _, line := range d.Env {
+		name, value, _ := strings.Cut(line, "=")
+		if err := os.Setenv(name, value); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // prepareData is the data owner at home: a key, and the folder sealed with it.
@@ -99,24 +104,15 @@ func prepareData(d *stage) error {
 	if d.source, err = filepath.EvalSymlinks(filepath.Join(strings.TrimSpace(string(goroot)), "src")); err != nil {
 		return err
 	}
-	if _, err := d.cloister("prep", "keygen", d.path("hospital.key")); err != nil {
+	if err := d.Prepare(d.source); err != nil {
 		return err
 	}
-	if d.reference, err = d.cloister("prep", "encrypt", "--key", d.path("hospital.key"), d.source, d.path("store", "input")); err != nil {
-		return err
-	}
-	d.say("volume reference %s", d.reference)
-	if _, err := d.cloister("prep", "keygen", d.path("analyst.key")); err != nil {
-		return err
-	}
-	if d.sink, err = d.cloister("prep", "sink", "--key", d.path("analyst.key")); err != nil {
-		return err
-	}
+	d.say("volume reference %s", d.Reference)
 	wanted, err := fragments(d.source)
 	if err != nil {
 		return err
 	}
-	objects, size, err := scanStore(d.path("store", "input"), wanted)
+	objects, size, err := scanStore(d.Path("store", "input"), wanted)
 	if err != nil {
 		return err
 	}
@@ -124,73 +120,15 @@ func prepareData(d *stage) error {
 	return nil
 }
 
-// specify writes down what may run on whose data.
+// specify writes down what may run on whose data: programs of the system that
+// know nothing of Cloister.
 func specify(d *stage) error {
-	for _, party := range []string{"hospital", "analyst"} {
-		if _, err := d.cloister("party", "keygen", "--name", party, d.path(party+".party")); err != nil {
-			return err
-		}
-	}
-	ledgerKey, err := d.cloister("ledger", "init", d.path("ledger"))
-	if err != nil {
-		return err
-	}
-	spec := d.path("specification.yaml")
-	inputVolume := strings.Split(d.reference, ".")[1]
-	sinkVolume := strings.Split(d.sink, ":")[0]
-	script := "cd " + d.path("mnt", "input") + " && find . -type f -exec sha256sum {} + | LC_ALL=C sort -k 2 > " + d.path("mnt", "report") + "/sha256.txt"
-	return d.all(
-		[]string{"spec", "init", "--name", "source-report", "--kind", "simulated", spec},
-		[]string{"spec", "set", "kind", "--runtime-binary", filepath.Join(d.bin, "cloisterd"), spec, "simulated"},
-		[]string{"spec", "set", "governance", "--ledger-key", ledgerKey, spec},
-		[]string{"spec", "set", "attestation", "--authority", d.endpoints.Attestation, "--min-svn", "100", spec},
-		[]string{"spec", "add", "party", "--name", "hospital", "--signing-key", d.path("hospital.party.pub"), spec},
-		[]string{"spec", "add", "party", "--name", "analyst", "--signing-key", d.path("analyst.party.pub"), spec},
-		[]string{"spec", "add", "application", "--name", "checksums", "--env", "PATH=/usr/bin:/bin", spec, "/bin/sh", "-c", script},
-		[]string{"spec", "add", "datasource", "--name", "source", "--party", "hospital", "--volume", inputVolume,
-			"--store", d.path("store", "input"), "--mount", d.path("mnt", "input"),
-			"--kek", "hospital-kek", "--vault", d.endpoints.HSM, "--secret", d.endpoints.Vault + "/secrets/hospital-dek", spec},
-		[]string{"spec", "add", "datasink", "--name", "report", "--party", "analyst", "--volume", sinkVolume,
-			"--store", d.path("store", "output"), "--mount", d.path("mnt", "report"),
-			"--kek", "analyst-kek", "--vault", d.endpoints.HSM, "--secret", d.endpoints.Vault + "/secrets/analyst-dek", spec},
-		[]string{"spec", "validate", spec},
-	)
-}
-
-// preProvision translates the specification into what the platform enforces.
-func preProvision(d *stage) error {
-	return d.all([]string{"policy", "generate", "--out", d.path("policy"), d.path("specification.yaml")})
-}
-
-// agree is the contract: both parties approve the same digests, and consent.
-func agree(d *stage) error {
-	by := func(party string, args ...string) []string {
-		return append(args, "--ledger", d.path("ledger"), "--party", d.path(party+".party"))
-	}
-	return d.all(
-		by("analyst", "contract", "propose", "--specification", d.path("specification.yaml"),
-			"--volume", "source="+d.reference, "--volume", "report="+d.sink),
-		by("hospital", "contract", "approve", "--specification", d.path("specification.yaml")),
-		by("analyst", "contract", "approve", "--specification", d.path("specification.yaml")),
-		by("hospital", "consent", "grant"),
-		by("analyst", "consent", "grant"),
-	)
-}
-
-// provision puts each party's keys where only the agreed container gets them.
-func provision(d *stage) error {
-	for party, volume := range map[string]string{"hospital": "source", "analyst": "report"} {
-		if err := d.all([]string{"provision", "apply", "--specification", d.path("specification.yaml"),
-			"--key-release-policy", d.path("policy", "key-release-policy.json"), "--key", d.path(party + ".key"), volume}); err != nil {
-			return err
-		}
-	}
-	return nil
+	return d.Specify("cd $IN && find . -type f -exec sha256sum {} + | LC_ALL=C sort -k 2 > $OUT/sha256.txt")
 }
 
 // execute launches the container and lets the runtime do its work.
 func execute(d *stage) error {
-	out, err := d.runtime(d.path("guest"), d.path("policy", "container-policy.rego"))
+	out, err := d.runtime("guest", d.Policy())
 	if err != nil {
 		return err
 	}
@@ -202,15 +140,16 @@ func execute(d *stage) error {
 	if d.output == "" {
 		return fmt.Errorf("the runtime named no output: %q", out)
 	}
-	return d.all([]string{"audit", "verify", "--ledger", d.path("ledger")})
+	_, err = d.Cloister("audit", "verify", "--ledger", d.Path("ledger"))
+	return err
 }
 
 // consolidate is the analyst at home with the result.
 func consolidate(d *stage) error {
-	if _, err := d.cloister("prep", "decrypt", "--key", d.path("analyst.key"), "--reference", d.output, d.path("store", "output"), d.path("result")); err != nil {
+	if _, err := d.Cloister("prep", "decrypt", "--key", d.Path("analyst.key"), "--reference", d.output, d.Path("store", "output"), d.Path("result")); err != nil {
 		return err
 	}
-	got, err := os.ReadFile(d.path("result", "sha256.txt"))
+	got, err := os.ReadFile(d.Path("result", "sha256.txt"))
 	if err != nil {
 		return err
 	}

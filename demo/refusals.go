@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -35,7 +34,7 @@ import (
 // policy of its own. The honest runtime sees that at once; one that looks away
 // asks the HSM and is not given the key.
 func refuseChangedPolicy(d *stage) error {
-	agreed, err := os.ReadFile(d.path("policy", "container-policy.rego"))
+	agreed, err := os.ReadFile(d.Policy())
 	if err != nil {
 		return err
 	}
@@ -43,10 +42,10 @@ func refuseChangedPolicy(d *stage) error {
 	if bytes.Equal(agreed, changed) {
 		return errors.New("the policy was not changed")
 	}
-	if err := os.WriteFile(d.path("changed.rego"), changed, 0o644); err != nil {
+	if err := os.WriteFile(d.Path("changed.rego"), changed, 0o644); err != nil {
 		return err
 	}
-	if _, err = d.runtime(d.path("guest-changed"), d.path("changed.rego")); err == nil {
+	if _, err = d.runtime("guest-changed", d.Path("changed.rego")); err == nil {
 		return errors.New("the runtime ran under a policy that nobody agreed on")
 	}
 	if exitCode(err) != cli.ExitRefused {
@@ -56,7 +55,7 @@ func refuseChangedPolicy(d *stage) error {
 	if errors.As(err, &said) {
 		d.say("the runtime: %s", said.log)
 	}
-	err = d.releaseWithoutLooking(d.path("guest-changed"))
+	err = d.releaseWithoutLooking(d.Path("guest-changed"))
 	if fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), "hostdata") {
 		return fmt.Errorf("want the HSM's refusal over host data, got: %w", err)
 	}
@@ -67,7 +66,7 @@ func refuseChangedPolicy(d *stage) error {
 // releaseWithoutLooking does what the runtime does, but for its checks of
 // specification, contract and consent.
 func (d *stage) releaseWithoutLooking(guest string) error {
-	service, err := attest.New(attest.Options{Authority: d.endpoints.Attestation})
+	service, err := attest.New(attest.Options{Authority: d.Endpoints.Attestation})
 	if err != nil {
 		return err
 	}
@@ -79,7 +78,7 @@ func (d *stage) releaseWithoutLooking(guest string) error {
 	keys := azurekeys.New(simulated.New(guest), azurekeys.Requirements{SMT: snp.SMTAllowed, MinTCB: snp.TCB{Bootloader: 3, SNP: 8}, MinUVMSVN: 100},
 		service, func(string) (*vault.Client, error) { return vaults, nil })
 	defer keys.Close()
-	raw, err := os.ReadFile(d.path("policy", "key-release-policy.json"))
+	raw, err := os.ReadFile(d.ReleasePolicy())
 	if err != nil {
 		return err
 	}
@@ -87,7 +86,7 @@ func (d *stage) releaseWithoutLooking(guest string) error {
 	if err != nil {
 		return err
 	}
-	v := enclave.Volume{Name: "source", WrappedDEK: d.endpoints.Vault + "/secrets/hospital-dek", KEK: d.endpoints.HSM + "/keys/hospital-kek", ReleasePolicy: agreed}
+	v := enclave.Volume{Name: "source", WrappedDEK: d.Endpoints.Vault + "/secrets/hospital-dek", KEK: d.Endpoints.HSM + "/keys/hospital-kek", ReleasePolicy: agreed}
 	wrapped, err := keys.WrappedDEK(d.ctx, v)
 	if err != nil {
 		return err
@@ -105,23 +104,23 @@ func (d *stage) releaseWithoutLooking(guest string) error {
 // refuseFlippedBit is a store that changes one bit. The files whose bytes the
 // bit's segment holds cannot be read; all others can.
 func refuseFlippedBit(d *stage) error {
-	flipped := d.path("store", "flipped")
-	if err := os.CopyFS(flipped, os.DirFS(d.path("store", "input"))); err != nil {
+	flipped := d.Path("store", "flipped")
+	if err := os.CopyFS(flipped, os.DirFS(d.Path("store", "input"))); err != nil {
 		return err
 	}
 	want, err := d.flip(flipped)
 	if err != nil {
 		return err
 	}
-	dir := d.path("mnt", "flipped")
+	dir := d.Path("mnt", "flipped")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if err := d.serve("cloister", "mount", "--key", d.path("hospital.key"), flipped, dir); err != nil {
+	if err := d.Serve("mount", "--key", d.Path("hospital.key"), flipped, dir); err != nil {
 		return err
 	}
 	got, files, err := compareTrees(dir, d.source)
-	if err = errors.Join(err, d.stopLast()); err != nil {
+	if err = errors.Join(err, d.StopLast(os.Interrupt)); err != nil {
 		return err
 	}
 	if !slices.Equal(got, want) {
@@ -139,7 +138,7 @@ func (d *stage) flip(volume string) ([]string, error) {
 		return nil, err
 	}
 	defer s.Close()
-	root, err := keyfile.Read(d.path("hospital.key"), nil)
+	root, err := keyfile.Read(d.Path("hospital.key"), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -230,53 +229,42 @@ func compareTrees(mounted, original string) (failed []string, files int, err err
 // refuseOldManifest is a host that shows an older state of a volume whose
 // owner has moved on.
 func refuseOldManifest(d *stage) error {
-	changed := d.path("changed-source")
+	changed := d.Path("changed-source")
 	if out, err := exec.CommandContext(d.ctx, "cp", "-a", d.source, changed).CombinedOutput(); err != nil {
 		return fmt.Errorf("copying the source: %w\n%s", err, out)
 	}
 	if err := os.WriteFile(filepath.Join(changed, "NEWER.txt"), []byte("a change\n"), 0o644); err != nil {
 		return err
 	}
-	newer, err := d.cloister("prep", "encrypt", "--key", d.path("hospital.key"), changed, d.path("store", "input"))
+	newer, err := d.Cloister("prep", "encrypt", "--key", d.Path("hospital.key"), changed, d.Path("store", "input"))
 	if err != nil {
 		return err
 	}
-	old, err := os.ReadFile(d.path("store", "input", format.ManifestName(1)))
+	old, err := os.ReadFile(d.Path("store", "input", format.ManifestName(1)))
 	if err != nil {
 		return err
 	}
-	second := d.path("store", "input", format.ManifestName(2))
+	second := d.Path("store", "input", format.ManifestName(2))
 	if err := os.Remove(second); err != nil {
 		return err
 	}
 	if err := os.WriteFile(second, old, 0o600); err != nil {
 		return err
 	}
-	dir := d.path("mnt", "old")
+	dir := d.Path("mnt", "old")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	for _, args := range [][]string{
-		{"mount", "--key", d.path("hospital.key"), "--reference", newer, d.path("store", "input"), dir},
-		{"prep", "verify", "--key", d.path("hospital.key"), "--reference", newer, d.path("store", "input")},
+		{"mount", "--key", d.Path("hospital.key"), "--reference", newer, d.Path("store", "input"), dir},
+		{"prep", "verify", "--key", d.Path("hospital.key"), "--reference", newer, d.Path("store", "input")},
 	} {
-		_, err := d.cloister(args...)
+		_, err := d.Cloister(args...)
 		if exitCode(err) != cli.ExitRefused {
 			return fmt.Errorf("want exit code %d: %w", cli.ExitRefused, err)
 		}
 		_, said, _ := strings.Cut(err.Error(), "\n")
-		d.say("%s", strings.TrimSpace(strings.ReplaceAll(said, d.dir+"/", "")))
-	}
-	return nil
-}
-
-// stopLast ends what serve started last, as a user does with Ctrl-C.
-func (d *stage) stopLast() error {
-	last := d.jobs[len(d.jobs)-1]
-	d.jobs = d.jobs[:len(d.jobs)-1]
-	last.Process.Signal(os.Interrupt)
-	if err := last.Wait(); err != nil && !errors.Is(err, context.Canceled) {
-		return fmt.Errorf("%s: %w", d.shown(last.Args), err)
+		d.say("%s", strings.TrimSpace(strings.ReplaceAll(said, d.Dir+"/", "")))
 	}
 	return nil
 }

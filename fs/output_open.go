@@ -113,6 +113,9 @@ func (o *Output) checkSurvey(s *survey) error {
 			return o.withheld(fmt.Sprintf("the manifest of epoch %d", epoch-1))
 		}
 	}
+	if h := o.opts.Head; h != nil && h.Sequence == 0 && h.Epoch > s.newest {
+		return o.withheld(fmt.Sprintf("the manifest of epoch %d", h.Epoch))
+	}
 	ref := o.opts.Reference
 	switch {
 	case ref != nil && ref.Epoch != s.newest:

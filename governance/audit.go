@@ -190,9 +190,12 @@ func (a *Auditor) checkRun(id string, r *run) {
 		a.found("evidence", id, true, "the report of %s binds the audit key, the contract and the container policy", audited.begin.Evidence.Platform)
 	}
 	// A run that is under way has no end either, so this is told, not judged.
-	if r.completed {
-		a.found("end", id, true, "completed")
-	} else {
+	switch {
+	case r.end == nil:
 		a.found("end", id, true, "INCOMPLETE: no completion is recorded")
+	case !r.end.Complete:
+		a.found("end", id, true, "INCOMPLETE: %s", r.end.Detail)
+	default:
+		a.found("end", id, true, "completed")
 	}
 }

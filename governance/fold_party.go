@@ -127,6 +127,7 @@ func newVersion(contract statement.Contract) (version, error) {
 // install puts a version in the place of the one before. What was said to
 // earlier versions lapses; runs and counters stay.
 func (s *State) install(v version) {
+	s.repin(v.contract)
 	s.status, s.contract, s.digest, s.keys, s.ended = Proposed, v.contract, v.digest, v.keys, ""
 	s.approvals = map[string]int64{}
 	s.consents = map[consentKey]grant{}

@@ -69,7 +69,7 @@ func (s *State) judgeBegin(o *statement.Opened, body *statement.RunBegin) (judge
 func (r *run) checkChain(o *statement.Opened, head statement.Run) error {
 	counter := o.Signers[0].Counter
 	switch {
-	case r.completed:
+	case r.end != nil:
 		return Refuse(WrongState, "", "%s by run %s, which is completed", o.Body.Type(), head.ID)
 	case counter <= r.sequence:
 		return Refuse(Replayed, "", "replayed: record %d of run %s, which is at %d", counter, head.ID, r.sequence)
@@ -95,7 +95,9 @@ func (s *State) judgeRecord(o *statement.Opened, r *run, body statement.RunBody)
 	case *statement.RecordExecution:
 		return s.judgeExecution(o, r, b)
 	case *statement.Completion:
-		return func(int64) { r.completed, r.started = true, "" }, nil
+		return func(int64) { r.end, r.started = b, "" }, nil
+	case *statement.JournalHead:
+		return func(int64) { s.raise(r.version, b) }, nil
 	default:
 		return func(int64) {}, nil
 	}

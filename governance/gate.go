@@ -101,11 +101,22 @@ func (r *Run) RecordEnd(ctx context.Context, application string, exit int, outpu
 	})
 }
 
-// RecordJournalHead pins the newest journal record of an output volume.
-func (r *Run) RecordJournalHead(ctx context.Context, volume string, sequence uint64, head string) error {
+// RecordJournalHead pins how far an output volume has come.
+func (r *Run) RecordJournalHead(ctx context.Context, volume string, h Head) error {
 	return r.append(ctx, func(run statement.Run) statement.Body {
-		return &statement.JournalHead{Head: head, Run: run, Sequence: sequence, Volume: volume}
+		return &statement.JournalHead{Epoch: h.Epoch, Head: h.Digest, Run: run, Sequence: h.Sequence, Volume: volume}
 	})
+}
+
+// OutputHead is State.OutputHead of the log as this run has verified it.
+func (r *Run) OutputHead(ctx context.Context, volume string) (Head, bool, error) {
+	release, err := r.take(ctx)
+	if err != nil {
+		return Head{}, false, err
+	}
+	defer release()
+	h, ok := r.view.State().OutputHead(volume)
+	return h, ok, nil
 }
 
 // Complete ends the run. complete is false where an output is partial or not

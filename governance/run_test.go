@@ -40,7 +40,7 @@ func TestRunAsksRecordsAndCompletes(t *testing.T) {
 		r.CheckConsent(ctx, statement.ScopeExecution, "release of kek-1"),
 		r.Record(ctx, Event{Kind: statement.AccessData, Name: "in", Volume: "in"}),
 		r.Record(ctx, Event{Kind: EventExecution, Name: "app"}),
-		r.RecordJournalHead(ctx, "out", 1, digestA),
+		r.RecordJournalHead(ctx, "out", Head{1, 1, digestA}),
 		r.RecordEnd(ctx, "app", 3, []statement.Output{{Name: "z", Reference: "r"}, {Name: "a", Reference: "r"}}),
 		r.Complete(ctx, 3, true, "", nil),
 	}

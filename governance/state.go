@@ -31,6 +31,8 @@ type State struct {
 	consents  map[consentKey]grant // newest version only
 	counters  map[string]uint64    // by fingerprint; over the whole log
 	runs      map[string]*run      // by run id
+	heads     map[string]Head      // of output volumes, by name
+	pinned    map[string]uint64    // sink → version in which its owner pinned it last
 	newest    time.Time            // the latest time any accepted statement names
 	unknown   int                  // entries that only a newer Cloister understands
 	ended     string               // who withdrew or rejected, in words
@@ -52,15 +54,15 @@ type grant struct {
 }
 
 type run struct {
-	key       statement.PublicKey
-	version   uint64
-	evidence  string // digest
-	sequence  uint64
-	previous  string // digest of the newest entry
-	begun     int64
-	asked     map[string]Answer // by scope: to the newest check
-	started   string            // the application that runs, "" for none
-	completed bool
+	key      statement.PublicKey
+	version  uint64
+	evidence string // digest
+	sequence uint64
+	previous string // digest of the newest entry
+	begun    int64
+	asked    map[string]Answer     // by scope: to the newest check
+	started  string                // the application that runs, "" for none
+	end      *statement.Completion // nil until there is one
 }
 
 // Answer is the log's answer to a run's check of consent.
@@ -120,8 +122,10 @@ type RunStatus struct {
 	ID        string `json:"id"`
 	Version   uint64 `json:"version"`
 	Records   uint64 `json:"records"`
-	Begun     int64  `json:"begun"` // entry
-	Completed bool   `json:"completed"`
+	Begun     int64  `json:"begun"`             // entry
+	Completed bool   `json:"completed"`         // it has ended, and said how
+	Complete  bool   `json:"complete"`          // it did all it was to do, and its outputs are whole
+	Detail    string `json:"detail,omitempty"`  // why not
 	Running   string `json:"running,omitempty"` // the application that was started and has not ended
 }
 
@@ -129,7 +133,11 @@ type RunStatus struct {
 func (s *State) Runs() []RunStatus {
 	var list []RunStatus
 	for id, r := range s.runs {
-		list = append(list, RunStatus{id, r.version, r.sequence, r.begun, r.completed, r.started})
+		status := RunStatus{ID: id, Version: r.version, Records: r.sequence, Begun: r.begun, Running: r.started}
+		if r.end != nil {
+			status.Completed, status.Complete, status.Detail = true, r.end.Complete, r.end.Detail
+		}
+		list = append(list, status)
 	}
 	slices.SortFunc(list, func(a, b RunStatus) int { return int(a.Begun - b.Begun) })
 	return list

@@ -4,10 +4,13 @@
 // Life of a run: `cloisterd run` reads the specification whose digest its
 // measured command line pins, follows the contract's log, and opens the gate of
 // package enclave, which asks, records, attests and has the keys released in
-// one fixed order; each volume is mounted as its key arrives; the application
-// runs in namespaces of its own. At its end the outputs are made durable, the
-// mounts go, the keys are erased, what was done is recorded, and the
-// application's exit code is this program's.
+// one fixed order; each volume is mounted as its key arrives, an output only at
+// the state that the record knows or a later one; the application runs in
+// namespaces of its own, and while it does, consent is asked again and the
+// outputs' heads are recorded. At its end, its own or one that a signal or a
+// withdrawn consent makes, no process of it is left; then the outputs are made
+// durable, the mounts go, the keys are erased, what was done is recorded, and
+// the application's exit code is this program's, if all of that went well.
 package main
 
 import (

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"cloister/enclave/envelope"
@@ -27,7 +28,10 @@ type mounts struct {
 	spec       spec.Specification
 	contract   statement.Contract
 	credential func(volume string) (azcore.TokenCredential, error)
-	open       []*mounted
+	// head returns how far an output has come, as the runs before recorded it;
+	// nil where none did.
+	head func(ctx context.Context, volume string) (*fs.Head, error)
+	open []*mounted
 }
 
 // mounted is one of them: of input and output one is nil.
@@ -38,10 +42,7 @@ type mounted struct {
 	store  *store.Store
 	input  *fs.Volume
 	output *fs.Output
-}
-
-func newMounts(log *slog.Logger, s spec.Specification, c statement.Contract, credential func(string) (azcore.TokenCredential, error)) *mounts {
-	return &mounts{log: log, spec: s, contract: c, credential: credential}
+	pinned fs.Head // of the output: what is recorded
 }
 
 // mount shows the volume of that name to the application. The DEK is the
@@ -56,7 +57,7 @@ func (m *mounts) mount(ctx context.Context, name string, dek *envelope.DEK) (err
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(where.Mount, 0o755); err != nil {
+	if err := makeMountPoint(where.Mount); err != nil {
 		return fault.Errorf(fault.Denied, "the mount path of the specification must be one that the runtime can make", "making the mount point of %s: %w", name, err)
 	}
 	v := &mounted{name: name, spec: m.spec}
@@ -70,7 +71,7 @@ func (m *mounts) mount(ctx context.Context, name string, dek *envelope.DEK) (err
 	}
 	key := releasedKey(ref, dek)
 	if writable {
-		err = v.mountOutput(ctx, where.Mount, key, ref, agreed.Reference != "", m.log)
+		err = m.mountOutput(ctx, v, where.Mount, key, ref)
 	} else {
 		err = v.mountInput(ctx, where.Mount, key, ref, m.log)
 	}
@@ -79,6 +80,19 @@ func (m *mounts) mount(ctx context.Context, name string, dek *envelope.DEK) (err
 		m.log.Info("mounted", "volume", name, "writable", writable)
 	}
 	return err
+}
+
+// makeMountPoint makes a directory and those above it. It does not look into one
+// that is there: that may be the dead mount of a runtime that was killed, which
+// package mount clears.
+func makeMountPoint(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return nil
 }
 
 func (m *mounts) find(name string) (where spec.Source, writable bool, err error) {
@@ -117,28 +131,38 @@ func releasedKey(ref format.Reference, dek *envelope.DEK) fs.KeyFunc {
 	}
 }
 
+// mountInput shows the volume as the application's user's own: a file that only
+// its owner may read is meant for the one program that the contract lets read
+// it, and the owners that the volume knows are users of another machine.
 func (v *mounted) mountInput(ctx context.Context, dir string, key fs.KeyFunc, ref format.Reference, log *slog.Logger) (err error) {
 	if v.input, err = fs.Open(ctx, v.store, key, fs.Options{Reference: &ref}); err != nil {
 		return err
 	}
-	v.mount, err = mount.Input(dir, v.input, mount.Options{Logger: log})
+	uid, gid := applicationUser(v.spec)
+	v.mount, err = mount.Input(dir, v.input, mount.Options{Logger: log, Owner: &mount.Owner{UID: uid, GID: gid}})
 	return err
 }
 
-func (v *mounted) mountOutput(ctx context.Context, dir string, key fs.KeyFunc, ref format.Reference, exists bool, log *slog.Logger) (err error) {
+// mountOutput wants of the store at least what the runs before recorded; where
+// none did, exactly what the contract pins, if it pins a state.
+func (m *mounts) mountOutput(ctx context.Context, v *mounted, dir string, key fs.KeyFunc, ref format.Reference) (err error) {
 	uid, gid := applicationUser(v.spec)
-	opts := fs.OutputOptions{Create: true, Volume: ref.Volume, KeyVersion: ref.KeyVersion, Log: log,
+	opts := fs.OutputOptions{Create: true, Volume: ref.Volume, KeyVersion: ref.KeyVersion, Log: m.log,
 		Root: format.Attr{Mode: format.ModeDir | 0o755, UID: uid, GID: gid}}
-	if exists {
-		opts.Reference = &ref
+	if opts.Head, err = m.head(ctx, v.name); err != nil {
+		return err
+	}
+	// A run that goes on from the pinned epoch writes the ones after it.
+	if ref.Epoch > 0 && (opts.Head == nil || opts.Head.Epoch <= ref.Epoch) {
+		opts.Reference, opts.Head = &ref, nil
 	}
 	if v.output, err = fs.OpenOutput(ctx, v.store, key, opts); err != nil {
 		return err
 	}
 	if r := v.output.Recovered(); r != nil {
-		log.Warn("recovered what an earlier writer left", "volume", v.name, "found", fmt.Sprintf("%+v", *r))
+		m.log.Warn("recovered what an earlier writer left", "volume", v.name, "found", fmt.Sprintf("%+v", *r))
 	}
-	v.mount, err = mount.Output(dir, v.output, mount.Options{Logger: log})
+	v.mount, err = mount.Output(dir, v.output, mount.Options{Logger: m.log})
 	return err
 }
 
@@ -147,11 +171,17 @@ func (v *mounted) mountOutput(ctx context.Context, dir string, key fs.KeyFunc, r
 // down.
 const unmountTime = 10 * time.Second
 
+// output is what came of an output volume.
+type output struct {
+	name      string
+	reference format.Reference
+}
+
 // close unmounts everything, the outputs first made durable, and returns the
 // references of the outputs. An output that is not all durable has no entry
 // and is part of the error.
-func (m *mounts) close(ctx context.Context) ([]statement.Output, error) {
-	var outputs []statement.Output
+func (m *mounts) close(ctx context.Context) ([]output, error) {
+	var outputs []output
 	var errs []error
 	for _, v := range m.open {
 		if err := v.unmount(ctx); err != nil {
@@ -163,22 +193,13 @@ func (m *mounts) close(ctx context.Context) ([]statement.Output, error) {
 			if err != nil {
 				errs = append(errs, fmt.Errorf("finishing output %s: %w", v.name, err))
 			} else {
-				outputs = append(outputs, statement.Output{Name: v.name, Reference: ref.String(), Check: ref.Check.String()})
+				outputs = append(outputs, output{v.name, ref})
 			}
 		}
 		errs = append(errs, v.close())
 	}
 	m.open = nil
 	return outputs, errors.Join(errs...)
-}
-
-// abandon unmounts after a start that did not come to the application. Nothing
-// was written.
-func (m *mounts) abandon() error {
-	ctx, cancel := context.WithTimeout(context.Background(), finishTime)
-	defer cancel()
-	_, err := m.close(ctx)
-	return err
 }
 
 // unmount takes the mount away for real; where somebody holds it to the last,

@@ -26,11 +26,14 @@ type description struct {
 	WorkingDir string   `json:"workingDir"`
 	UID        uint32   `json:"uid"`
 	GID        uint32   `json:"gid"`
-	SetUser    bool     `json:"setUser"`
+	SetUser    bool     `json:"setUser"` // false: the user is the runtime's own, in a user namespace
 }
 
 func (a Application) describe() description {
-	d := description{Command: a.Command, Env: []string{}, WorkingDir: a.WorkingDir, UID: a.UID, GID: a.GID, SetUser: os.Getuid() == 0}
+	d := description{Command: a.Command, Env: []string{}, WorkingDir: a.WorkingDir, UID: a.UID, GID: a.GID, SetUser: true}
+	if uid := os.Getuid(); uid != 0 {
+		d.UID, d.GID, d.SetUser = uint32(uid), uint32(os.Getgid()), false
+	}
 	for name, value := range a.Environment {
 		d.Env = append(d.Env, name+"="+value)
 	}
@@ -64,6 +67,11 @@ func runInit() (exit int, err error) {
 	if err != nil {
 		return exitNotStarted, err
 	}
+	if !d.SetUser {
+		if err := mapUser(d.UID, d.GID); err != nil {
+			return exitNotStarted, err
+		}
+	}
 	if err := prepareMounts(); err != nil {
 		return exitNotStarted, err
 	}
@@ -93,6 +101,22 @@ func readDescription() (d description, err error) {
 		err = errors.New("the runtime ended before it described the application")
 	}
 	return d, err
+}
+
+// mapUser gives the user namespace its one user. The runtime cannot do that for
+// it: as nobody may read the runtime's memory, what it forks shows its
+// /proc/PID/uid_map to root only, until it has become another program.
+func mapUser(uid, gid uint32) error {
+	for _, f := range []struct{ name, text string }{
+		{"setgroups", "deny"}, // without it the kernel lets nobody but root write gid_map
+		{"gid_map", fmt.Sprintf("%d %d 1", gid, gid)},
+		{"uid_map", fmt.Sprintf("%d %d 1", uid, uid)},
+	} {
+		if err := os.WriteFile("/proc/self/"+f.name, []byte(f.text), 0); err != nil {
+			return fmt.Errorf("mapping the user: %w", err)
+		}
+	}
+	return nil
 }
 
 // prepareMounts keeps what is mounted from here on from reaching the runtime's

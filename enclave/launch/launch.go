@@ -128,17 +128,15 @@ func exitCode(a Application, err error) (int, error) {
 }
 
 // isolation asks for the namespaces. Where the runtime is not root, a user
-// namespace gives the init what it needs to mount /proc.
+// namespace gives the init what it needs to map its user and to mount /proc.
 func isolation() *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS | syscall.CLONE_NEWNET,
 		Pdeathsig:  syscall.SIGKILL,
 		Setsid:     true,
 	}
-	if uid, gid := os.Getuid(), os.Getgid(); uid != 0 {
+	if os.Getuid() != 0 {
 		attr.Cloneflags |= syscall.CLONE_NEWUSER
-		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}}
-		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}}
 		attr.AmbientCaps = []uintptr{capSysAdmin}
 	}
 	return attr

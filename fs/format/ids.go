@@ -48,6 +48,15 @@ func ParseVolumeID(s string) (VolumeID, error) {
 	return v, nil
 }
 
+// ParseDigest reads the 64 hex digits that Digest.String writes.
+func ParseDigest(s string) (Digest, error) {
+	var d Digest
+	if err := parseHex(d[:], s); err != nil {
+		return d, fmt.Errorf("digest %q: %w", s, err)
+	}
+	return d, nil
+}
+
 func parseHex(dst []byte, s string) error {
 	b, err := hex.DecodeString(s)
 	if err != nil || len(b) != len(dst) || s != hex.EncodeToString(b) {

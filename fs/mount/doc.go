@@ -10,4 +10,9 @@
 // Life of a mount: Input checks that the machine can mount, clears what a
 // killed daemon left, mounts, and returns when the kernel is being served;
 // Unmount takes the mount away for real or says who holds it.
+//
+// Owners in a volume are users of its owner's machine. The owner's own mount
+// shows them as they are; the runtime names an Options.Owner instead, who is
+// shown as the owner of everything, so that modes hold for the application as
+// they held for the volume's owner.
 package mount

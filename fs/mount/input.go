@@ -29,6 +29,7 @@ type input struct {
 	m                  *format.Manifest
 	failures           *failures
 	usage              func() usage
+	owner              *Owner // nil: the volume's
 
 	mu    sync.Mutex // guards files and free
 	files []*fs.File // by handle; nil where the handle is free
@@ -37,7 +38,7 @@ type input struct {
 
 func newInput(v *fs.Volume, o Options) *input {
 	return &input{RawFileSystem: fuse.NewDefaultRawFileSystem(), v: v, m: v.Manifest(),
-		failures: newFailures(o.Logger), usage: sync.OnceValue(func() usage { return measure(v.Manifest()) })}
+		owner: o.Owner, failures: newFailures(o.Logger), usage: sync.OnceValue(func() usage { return measure(v.Manifest()) })}
 }
 
 func (i *input) String() string { return fsType }
@@ -68,7 +69,14 @@ func (i *input) fillEntry(out *fuse.EntryOut, inode uint32) {
 	out.NodeId = uint64(inode)
 	out.SetEntryTimeout(forever)
 	out.SetAttrTimeout(forever)
-	fillAttr(&out.Attr, uint64(inode), a, i.blocks(inode, a))
+	i.fill(&out.Attr, inode, a)
+}
+
+func (i *input) fill(out *fuse.Attr, inode uint32, a format.Attr) {
+	if i.owner != nil {
+		a.UID, a.GID = i.owner.UID, i.owner.GID
+	}
+	fillAttr(out, uint64(inode), a, i.blocks(inode, a))
 }
 
 // blocks returns how many 512-byte blocks of a file are not a hole.
@@ -103,7 +111,7 @@ func (i *input) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut
 	a, status := i.attr(in.NodeId)
 	if status.Ok() {
 		out.SetTimeout(forever)
-		fillAttr(&out.Attr, in.NodeId, a, i.blocks(uint32(in.NodeId), a))
+		i.fill(&out.Attr, uint32(in.NodeId), a)
 	}
 	return status
 }

@@ -19,7 +19,14 @@ import (
 type Options struct {
 	// Logger gets one line for each failed operation; nil discards them.
 	Logger *slog.Logger
+	// Owner, if set, is shown as the owner of everything in an input volume. The
+	// modes stay, so that he may do what the volume's owner could; with nil the
+	// owners are the volume's, which are users of its owner's machine.
+	Owner *Owner
 }
+
+// Owner is a user of this machine, and its group.
+type Owner struct{ UID, GID uint32 }
 
 // Mount is a volume that the kernel is being served.
 type Mount struct {

@@ -113,11 +113,14 @@ type RunRefusal struct {
 	Step   string `json:"step"`
 }
 
-// JournalHead pins the newest journal record of an output volume, so that a
-// host cannot show an older or empty output unnoticed.
+// JournalHead pins how far an output volume has come, so that a host cannot
+// show an older or empty output unnoticed.
 type JournalHead struct {
-	Head     string `json:"head"` // digest of the record
-	Run      Run    `json:"run"`
+	// Epoch is the one that is being written, or that the manifest is of.
+	Epoch uint64 `json:"epoch"`
+	Head  string `json:"head"` // digest of the record or manifest
+	Run   Run    `json:"run"`
+	// Sequence is the newest journal record's; 0 for the epoch's manifest.
 	Sequence uint64 `json:"sequence"`
 	Volume   string `json:"volume"`
 }
@@ -238,7 +241,8 @@ func (b *JournalHead) check() error {
 	c := &checks{}
 	c.run(b.Run, false)
 	c.digest("the journal's head", b.Head)
-	c.number("the journal's sequence", b.Sequence)
+	c.number("the epoch", b.Epoch)
+	c.that(b.Sequence <= maxCounter, "the journal's sequence is %d, want at most 2^53-1", b.Sequence)
 	c.required("the volume", b.Volume, maxText)
 	return c.err
 }

@@ -67,7 +67,7 @@ func examples(t testing.TB) []Body {
 		&RecordAccess{"detail", "kek-1", next, "in", AccessKEK},
 		&RecordExecution{"app", "detail", &exit, outputs, PhaseEnd, next},
 		&RunRefusal{"consent withdrawn", next, "release"},
-		&JournalHead{dig, next, 9, "out"},
+		&JournalHead{3, dig, next, 9, "out"},
 		&Completion{true, "detail", 3, outputs, next},
 	}
 }

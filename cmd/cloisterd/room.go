@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"cloister/enclave"
+	"cloister/enclave/envelope"
+	"cloister/enclave/launch"
+	"cloister/governance"
+	"cloister/governance/ledger"
+	"cloister/internal/fault"
+	"cloister/policy/spec"
+)
+
+// room is one run of one clean room.
+type room struct {
+	log             *slog.Logger
+	out             io.Writer
+	spec            spec.Specification
+	platform        platform
+	grace           time.Duration
+	consentInterval time.Duration
+
+	record *governance.Run
+	mounts *mounts
+	ended  chan ending
+}
+
+// ending is how the run came to its end.
+type ending struct {
+	started bool // the application did
+	exit    int
+	err     error // why it is not the end that the application chose; nil where it is
+}
+
+// finishTime bounds what is done after the application: flushing outputs and
+// the last records. Beyond it the outputs are reported incomplete.
+const finishTime = 10 * time.Minute
+
+func (r *room) run(ctx context.Context, ledgerDir, specification string) (exit int, err error) {
+	if err := r.begin(ctx, ledgerDir, specification); err != nil {
+		return 0, interrupted(ctx, err)
+	}
+	defer r.record.Destroy()
+	plan, err := r.plan()
+	if err != nil {
+		return 0, err
+	}
+	cloud := newCloud(r.spec, r.platform)
+	keys, err := cloud.keys(r.platform)
+	if err != nil {
+		return 0, err
+	}
+	defer keys.Close()
+	r.mounts = &mounts{log: r.log, spec: r.spec, contract: r.record.Contract(), credential: cloud.credential, head: r.knownHead}
+
+	appCtx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r.ended = make(chan ending, 1)
+	gate := &enclave.Gate{Governance: auditor{r.record, r.log}, Keys: keys, Mount: r.mount,
+		Start: func(context.Context) error { go r.application(appCtx); return nil }}
+	defer gate.Close()
+	end := r.untilEnd(appCtx, cancel, gate.Open(ctx, plan))
+
+	finish, stop := context.WithTimeout(context.WithoutCancel(ctx), finishTime)
+	defer stop()
+	outputs, err := r.mounts.close(finish)
+	// The keys go before anything waits for the ledger.
+	gate.Close()
+	end.err = errors.Join(end.err, err)
+	return r.finish(finish, end, outputs)
+}
+
+// begin opens the ledger and has the run begin there.
+func (r *room) begin(ctx context.Context, ledgerDir, specification string) error {
+	log, err := ledger.Open(ctx, ledgerDir)
+	if err != nil {
+		return fmt.Errorf("opening the ledger: %w", err)
+	}
+	if r.record, err = r.beginRun(ctx, log, specification); err != nil {
+		return err
+	}
+	k := r.record.Contract()
+	r.log.Info("run begins", "run", r.record.ID(), "contract", k.ID, "version", k.Version)
+	return nil
+}
+
+// interrupted says of an error before the application's start that a signal was
+// its cause.
+func interrupted(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	return fault.Errorf(fault.Incomplete, "run it again", "a signal ended the run before its application started: %w", err)
+}
+
+// untilEnd waits for the end of an application that the gate has started.
+func (r *room) untilEnd(ctx context.Context, cancel context.CancelCauseFunc, refused error) ending {
+	if refused != nil {
+		return ending{err: interrupted(ctx, refused)}
+	}
+	var watch sync.WaitGroup
+	watch.Go(func() { r.watch(ctx, cancel) })
+	end := <-r.ended
+	cause := context.Cause(ctx)
+	cancel(nil)
+	watch.Wait()
+	switch {
+	case end.err != nil || cause == nil:
+	case errors.Is(cause, context.Canceled):
+		end.err = fault.Errorf(fault.Incomplete, "run it again: outputs are kept as they were, marked partial", "the run was ended by a signal: %w", cause)
+	default:
+		end.err = cause
+	}
+	return end
+}
+
+// mount is the gate's: an output is pinned in the record before anything is
+// written to it.
+func (r *room) mount(ctx context.Context, name string, dek *envelope.DEK) error {
+	if err := r.mounts.mount(ctx, name, dek); err != nil {
+		return err
+	}
+	return r.recordHeads(ctx)
+}
+
+// application runs to its end; what it wrote is not yet durable then.
+func (r *room) application(ctx context.Context) {
+	a := r.spec.Application
+	app := launch.Application{Command: a.Command, Environment: a.Environment, WorkingDir: a.WorkingDir,
+		Grace: r.grace, Stdout: os.Stderr, Stderr: os.Stderr} // standard output is the runtime's own word
+	app.UID, app.GID = applicationUser(r.spec)
+	r.log.Info("application starts", "application", a.Name)
+	exit, err := launch.Run(ctx, app)
+	r.log.Info("application ended", "application", a.Name, "exit", exit)
+	r.ended <- ending{true, exit, err}
+}
+
+// applicationUser is who the application runs as: the specification's user
+// where the runtime may choose, and otherwise whoever the runtime is.
+func applicationUser(s spec.Specification) (uid, gid uint32) {
+	switch {
+	case os.Getuid() != 0:
+		return uint32(os.Getuid()), uint32(os.Getgid())
+	case s.Application.User != nil:
+		return s.Application.User.UID, s.Application.User.GID
+	default:
+		return nobody, nobody
+	}
+}
+
+// nobody is who an application runs as that the specification gives no user.
+const nobody = 65534

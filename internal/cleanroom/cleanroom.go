@@ -1,0 +1,200 @@
+// Package cleanroom sets up a whole clean room on this machine, for the demo and
+// for tests: a simulated cloud, two parties, what they agreed on, their keys
+// where only the agreed container gets them, and a guest for the runtime.
+//
+// Life of a room: New makes its folder; the phases of the user flow follow, one
+// method each (Phases has them in order), with the commands that a user types;
+// Guest launches a simulated container and Runtime makes the command that runs
+// in it. Close ends what runs in the background and removes the folder. The
+// hospital owns the data, volume "source", mounted at mnt/input; the analyst
+// gets the result, volume "report", mounted at mnt/report.
+package cleanroom
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Room is a clean room under construction. It is not safe for concurrent use.
+type Room struct {
+	Dir string // everything is below it
+	// Ran, if set, is told of each command that has ended, or is ready.
+	Ran func(cmd *exec.Cmd, took time.Duration)
+
+	Endpoints struct{ Attestation, Vault, HSM string }
+	Reference string   // of the input volume
+	Sink      string   // what is pinned of the output volume before it exists
+	Env       []string // with which programs find the simulated cloud
+
+	ctx  context.Context
+	bin  string
+	uid  int
+	jobs []*exec.Cmd
+}
+
+// New makes a room's folder. bin is the folder of the binaries; uid is whom
+// everything runs as where this process is root, and otherwise its own.
+func New(ctx context.Context, bin string, uid int) (*Room, error) {
+	if _, err := os.Stat("/dev/fuse"); err != nil {
+		return nil, fmt.Errorf("a clean room mounts for real and needs /dev/fuse: run `modprobe fuse`, or start the container with --device /dev/fuse: %w", err)
+	}
+	bin, err := filepath.Abs(bin)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "cloister-room-")
+	if err != nil {
+		return nil, err
+	}
+	r := &Room{Dir: dir, ctx: ctx, bin: bin, uid: uid}
+	// The application is another user and must reach its mounts.
+	return r, errors.Join(os.Chmod(dir, 0o755), r.own(dir), os.Mkdir(r.Path("store"), 0o700), r.own(r.Path("store")))
+}
+
+func (r *Room) own(path string) error {
+	if os.Getuid() == r.uid {
+		return nil
+	}
+	return os.Chown(path, r.uid, r.uid)
+}
+
+// Path returns a path in the room's folder.
+func (r *Room) Path(parts ...string) string {
+	return filepath.Join(append([]string{r.Dir}, parts...)...)
+}
+
+// Close ends what runs in the background and, unless it is to be kept, removes
+// the folder.
+func (r *Room) Close(keep bool) error {
+	for len(r.jobs) > 0 {
+		r.StopLast(syscall.SIGTERM)
+	}
+	if keep {
+		return nil
+	}
+	return os.RemoveAll(r.Dir)
+}
+
+// Command makes the command that runs one of the binaries as the room's user.
+func (r *Room) Command(program string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(r.ctx, filepath.Join(r.bin, program), args...)
+	cmd.Dir, cmd.Env = r.Dir, append(os.Environ(), r.Env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	if os.Getuid() != r.uid {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(r.uid), Gid: uint32(r.uid)}
+	}
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	return cmd
+}
+
+// Cloister runs the owner's tool and returns what it printed. Its exit code is
+// in the error's *exec.ExitError.
+func (r *Room) Cloister(args ...string) (stdout string, err error) {
+	cmd := r.Command("cloister", args...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	start := time.Now()
+	err = cmd.Run()
+	r.ran(cmd, start)
+	if err != nil {
+		err = fmt.Errorf("%s: %w\n%s", r.Shown(cmd.Args), err, errs.String())
+	}
+	return strings.TrimSpace(out.String()), err
+}
+
+func (r *Room) ran(cmd *exec.Cmd, start time.Time) {
+	if r.Ran != nil {
+		r.Ran(cmd, time.Since(start))
+	}
+}
+
+func (r *Room) all(commands ...[]string) error {
+	for _, args := range commands {
+		if _, err := r.Cloister(args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Shown is a command line as a person would type it in the room's folder.
+func (r *Room) Shown(args []string) string {
+	words := []string{filepath.Base(args[0])}
+	for _, a := range args[1:] {
+		a = strings.ReplaceAll(a, r.Dir+"/", "")
+		if len(a) > 60 {
+			a = a[:57] + "..."
+		}
+		words = append(words, a)
+	}
+	return strings.Join(words, " ")
+}
+
+// Serve starts the owner's tool as something that runs until Close, and returns
+// when it has said that it is ready.
+func (r *Room) Serve(args ...string) error {
+	cmd := r.Command("cloister", args...)
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	lines := bufio.NewScanner(stdout)
+	if !lines.Scan() || !strings.HasPrefix(lines.Text(), "ready ") {
+		err := cmd.Wait()
+		return fmt.Errorf("%s is not ready: %w\n%s", r.Shown(cmd.Args), err, errs.String())
+	}
+	go io.Copy(io.Discard, stdout)
+	r.jobs = append(r.jobs, cmd)
+	r.ran(cmd, start)
+	return nil
+}
+
+// StopLast ends what Serve started last with a signal.
+func (r *Room) StopLast(signal os.Signal) error {
+	last := r.jobs[len(r.jobs)-1]
+	r.jobs = r.jobs[:len(r.jobs)-1]
+	last.Process.Signal(signal)
+	if err := last.Wait(); err != nil {
+		return fmt.Errorf("%s: %w", r.Shown(last.Args), err)
+	}
+	return nil
+}
+
+// Jobs returns the processes that Serve started.
+func (r *Room) Jobs() (pids []int) {
+	for _, j := range r.jobs {
+		pids = append(pids, j.Process.Pid)
+	}
+	return pids
+}
+
+// readCloud learns where the simulated cloud is.
+func (r *Room) readCloud() error {
+	raw, err := os.ReadFile(r.Path("cloud", "endpoints.json"))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(raw, &r.Endpoints); err != nil {
+		return err
+	}
+	lines, err := r.Cloister("local", "env", "--dir", r.Path("cloud"))
+	r.Env = strings.Fields(lines)
+	return err
+}

@@ -1,0 +1,135 @@
+package cleanroom
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// StartCloud starts the simulated cloud: attestation service, key vault,
+// managed HSM, identity, and a processor that plays AMD's.
+func (r *Room) StartCloud() error {
+	if err := r.Serve("local", "up", "--dir", r.Path("cloud")); err != nil {
+		return err
+	}
+	return r.readCloud()
+}
+
+// Prepare is each party at home: the hospital seals a folder with a key of its
+// own, the analyst names the volume that the result will be.
+func (r *Room) Prepare(source string) (err error) {
+	if _, err = r.Cloister("prep", "keygen", r.Path("hospital.key")); err != nil {
+		return err
+	}
+	if r.Reference, err = r.Cloister("prep", "encrypt", "--key", r.Path("hospital.key"), source, r.Path("store", "input")); err != nil {
+		return err
+	}
+	if _, err = r.Cloister("prep", "keygen", r.Path("analyst.key")); err != nil {
+		return err
+	}
+	r.Sink, err = r.Cloister("prep", "sink", "--key", r.Path("analyst.key"))
+	return err
+}
+
+// Specify writes down what may run on whose data: a shell script, as nobody, in
+// which $IN and $OUT are the mounts.
+func (r *Room) Specify(script string) error {
+	for _, party := range []string{"hospital", "analyst"} {
+		if _, err := r.Cloister("party", "keygen", "--name", party, r.Path(party+".party")); err != nil {
+			return err
+		}
+	}
+	ledgerKey, err := r.Cloister("ledger", "init", r.Path("ledger"))
+	if err != nil {
+		return err
+	}
+	spec := r.specification()
+	volume := func(kind, name, party, id, store, mount string) []string {
+		return []string{"spec", "add", kind, "--name", name, "--party", party, "--volume", id,
+			"--store", r.Path("store", store), "--mount", r.Path("mnt", mount),
+			"--kek", party + "-kek", "--vault", r.Endpoints.HSM, "--secret", r.Endpoints.Vault + "/secrets/" + party + "-dek", spec}
+	}
+	return r.all(
+		[]string{"spec", "init", "--name", "source-report", "--kind", "simulated", spec},
+		[]string{"spec", "set", "kind", "--runtime-binary", filepath.Join(r.bin, "cloisterd"), spec, "simulated"},
+		[]string{"spec", "set", "governance", "--ledger-key", ledgerKey, spec},
+		[]string{"spec", "set", "attestation", "--authority", r.Endpoints.Attestation, "--min-svn", "100", spec},
+		[]string{"spec", "add", "party", "--name", "hospital", "--signing-key", r.Path("hospital.party.pub"), spec},
+		[]string{"spec", "add", "party", "--name", "analyst", "--signing-key", r.Path("analyst.party.pub"), spec},
+		[]string{"spec", "add", "application", "--name", "checksums", "--env", "PATH=/usr/bin:/bin",
+			"--env", "IN=" + r.Path("mnt", "input"), "--env", "OUT=" + r.Path("mnt", "report"), spec, "/bin/sh", "-c", script},
+		volume("datasource", "source", "hospital", strings.Split(r.Reference, ".")[1], "input", "input"),
+		volume("datasink", "report", "analyst", strings.Split(r.Sink, ":")[0], "output", "report"),
+		[]string{"spec", "validate", spec},
+	)
+}
+
+func (r *Room) specification() string { return r.Path("specification.yaml") }
+
+// Policy is the path of the container policy that PreProvision writes.
+func (r *Room) Policy() string { return r.Path("policy", "container-policy.rego") }
+
+// ReleasePolicy is the path of the key release policy that PreProvision writes.
+func (r *Room) ReleasePolicy() string { return r.Path("policy", "key-release-policy.json") }
+
+// PreProvision translates the specification into what the platform enforces.
+func (r *Room) PreProvision() error {
+	return r.all([]string{"policy", "generate", "--out", r.Path("policy"), r.specification()})
+}
+
+// By adds to a command of governance whose word it is.
+func (r *Room) By(party string, args ...string) []string {
+	return append(args, "--ledger", r.Path("ledger"), "--party", r.Path(party+".party"))
+}
+
+// Agree is the contract: both parties approve the same digests, and consent.
+func (r *Room) Agree() error {
+	return r.all(
+		r.By("analyst", "contract", "propose", "--specification", r.specification(),
+			"--volume", "source="+r.Reference, "--volume", "report="+r.Sink),
+		r.By("hospital", "contract", "approve", "--specification", r.specification()),
+		r.By("analyst", "contract", "approve", "--specification", r.specification()),
+		r.By("hospital", "consent", "grant"),
+		r.By("analyst", "consent", "grant"),
+	)
+}
+
+// Provision puts each party's keys where only the agreed container gets them.
+func (r *Room) Provision() error {
+	for _, v := range []struct{ party, volume string }{{"hospital", "source"}, {"analyst", "report"}} {
+		if err := r.all([]string{"provision", "apply", "--specification", r.specification(),
+			"--key-release-policy", r.ReleasePolicy(), "--key", r.Path(v.party + ".key"), v.volume}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Guest launches a simulated container under a container policy.
+func (r *Room) Guest(name, policy string) error {
+	return r.all([]string{"local", "guest", "--dir", r.Path("cloud"), "--policy", policy, r.Path(name)})
+}
+
+// Runtime makes the command that is run in a guest.
+func (r *Room) Runtime(guest string, args ...string) (*exec.Cmd, error) {
+	digest, err := r.Cloister("spec", "digest", r.specification())
+	if err != nil {
+		return nil, err
+	}
+	canonical, err := r.Command("cloister", "spec", "show", "--json", r.specification()).Output()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(r.Path("specification.json"), canonical, 0o644); err != nil {
+		return nil, err
+	}
+	ledgerKey, err := os.ReadFile(r.Path("ledger", "ledger.pub"))
+	if err != nil {
+		return nil, err
+	}
+	// A simulated guest protects nothing, so it may run where the machine swaps.
+	args = append([]string{"run", "--specification-digest", digest, "--ledger-key", strings.TrimSpace(string(ledgerKey)),
+		"--specification", r.Path("specification.json"), "--ledger", r.Path("ledger"), "--platform", "simulated:" + r.Path(guest), "--allow-swap"}, args...)
+	return r.Command("cloisterd", args...), nil
+}
