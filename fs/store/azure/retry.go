@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/bloberror"
 )
 
@@ -213,6 +214,11 @@ func (s *Store) worthRetrying(err error) bool {
 	if a := answer(err); a != nil {
 		return a.StatusCode == http.StatusRequestTimeout || a.StatusCode == http.StatusTooManyRequests || a.StatusCode >= 500 ||
 			bloberror.HasCode(err, bloberror.ContainerBeingDeleted)
+	}
+	var token *azidentity.AuthenticationFailedError
+	if errors.As(err, &token) && s.answered.Load() {
+		// The identity has worked. Unless its service says no, it is away.
+		return token.RawResponse == nil || token.RawResponse.StatusCode >= 500
 	}
 	var never interface{ NonRetriable() } // of azcore and azidentity
 	if final := finalError(nil); errors.As(err, &never) || errors.As(err, &final) || isTLS(err) {

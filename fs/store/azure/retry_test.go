@@ -164,6 +164,28 @@ func TestOneObjectFails(t *testing.T) {
 	})
 }
 
+func TestOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var o outage
+		want := func(failing, want time.Time) {
+			t.Helper()
+			if got := o.since(failing, DefaultPatience); got != want {
+				t.Errorf("failing since %v, want %v", got, want)
+			}
+		}
+		start := time.Now()
+		want(start, start)
+		time.Sleep(50 * time.Second)
+		want(time.Now(), start) // another operation, the same outage
+		o.end()
+		over := time.Now()
+		want(start, start)     // an operation that failed all the time
+		want(time.Now(), over) // another one, which that says nothing of
+		time.Sleep(DefaultPatience + time.Second)
+		want(time.Now(), time.Now()) // nobody knows what was in between
+	})
+}
+
 // A slow body is no stalled body, and every byte that arrives renews patience.
 func TestSlowBodyIsNoStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
