@@ -35,6 +35,7 @@ func mountCommand() *urfave.Command {
 			&urfave.StringFlag{Name: "reference", Usage: "refuse anything but the state of the volume that `REF` names"},
 			&urfave.BoolFlag{Name: "output", Usage: "mount writable; makes the volume if there is none, and prints its reference at the end"},
 			&urfave.StringFlag{Name: "sync", Usage: "with `close`, closing a file written to --output returns when it is durable"},
+			&urfave.BoolFlag{Name: "log-names", Usage: "let messages about failed reads name the files; without, objects and segments only"},
 			&urfave.StringFlag{Name: "memory", Usage: "keep and read ahead at most `SIZE` of the volume, such as 512MiB", Value: "256MiB"},
 		),
 		Action: runMount,
@@ -86,7 +87,7 @@ func runMount(c *urfave.Context) error {
 	defer v.Close()
 	root.Destroy() // not needed while serving
 	limitMemory(o.Memory)
-	m, err := mount.Input(args[1], v, mount.Options{Logger: log})
+	m, err := mount.Input(args[1], v, mount.Options{Logger: log, Names: c.Bool("log-names")})
 	if err != nil {
 		return err
 	}

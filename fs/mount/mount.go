@@ -19,6 +19,9 @@ import (
 type Options struct {
 	// Logger gets one line for each failed operation; nil discards them.
 	Logger *slog.Logger
+	// Names lets that line name the file, for whoever reads the log to know.
+	// Input mounts only.
+	Names bool
 }
 
 // Mount is a volume that the kernel is being served.

@@ -259,6 +259,31 @@ func TestSharedCacheDir(t *testing.T) {
 	wg.Wait()
 }
 
+// TestLogNames: the names of damaged files are logged where the operator wants
+// them, once for each damage. (That they are not otherwise is TestFlippedBit.)
+func TestLogNames(t *testing.T) {
+	model := voltest.New()
+	model.Dir("a")
+	model.Dir("a/dir")
+	model.File("a/dir/damaged \xff\n", content(100, 1))
+	model.File("b", content(100, 2))
+	s := newSite(t, uint32(os.Geteuid()), model)
+	flip(t, s, 0, 0)
+	d := s.mount(t, "--log-names")
+	path := filepath.Join(s.dir, "a/dir/damaged \xff\n")
+	for range 3 {
+		if _, err := os.ReadFile(path); !errors.Is(err, syscall.EIO) {
+			t.Errorf("reading it: %v", err)
+		}
+	}
+	said := d.stderr.String()
+	if strings.Count(said, "\n") != 1 || !strings.Contains(said, `file="/a/dir/damaged \xff\n"`) ||
+		!strings.Contains(said, fmt.Sprintf("segment 0 of object %s", model.Objects()[0].ID)) {
+		t.Errorf("it said: %s", said)
+	}
+	d.stop(s)
+}
+
 func TestStoreFlags(t *testing.T) {
 	s := newSite(t, uint32(os.Geteuid()), fixture())
 	for _, c := range []struct {
