@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -206,12 +207,12 @@ func TestConformanceByToken(t *testing.T) {
 // shifts is a credential whose tokens live for an hour. While it is away it has
 // none to give.
 type shifts struct {
-	away   bool
+	away   atomic.Bool
 	failed int
 }
 
 func (c *shifts) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
-	if c.away {
+	if c.away.Load() {
 		c.failed++
 		return azcore.AccessToken{}, &azidentity.AuthenticationFailedError{}
 	}
@@ -247,7 +248,7 @@ func TestTokensAreRenewedAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, least := openShifts(t, c)
 		for minute := range 300 {
-			c.away = minute%60 >= 54 && minute%60 < 58
+			c.away.Store(minute%60 >= 54 && minute%60 < 58)
 			start := time.Now()
 			if err := s.Get(t.Context(), "d/x", 0, make([]byte, 1)); err != nil || time.Since(start) != 0 {
 				t.Errorf("minute %d: %v after %v", minute, err, time.Since(start))
@@ -266,22 +267,22 @@ func TestIdentityAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := openShifts(t, c)
 		get := func() error { return s.Get(t.Context(), "d/x", 0, make([]byte, 1)) }
-		c.away = true
+		c.away.Store(true)
 		if err := get(); fault.KindOf(err) != fault.Denied {
 			t.Errorf("at first: %v: %v", fault.KindOf(err), err)
 		}
-		c.away = false
+		c.away.Store(false)
 		if err := get(); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Hour)
-		c.away = true
-		time.AfterFunc(30*time.Second, func() { c.away = false })
+		c.away.Store(true)
+		time.AfterFunc(30*time.Second, func() { c.away.Store(false) })
 		if err := get(); err != nil {
 			t.Errorf("away for 30 s: %v", err)
 		}
 		time.Sleep(2 * time.Hour)
-		c.away = true
+		c.away.Store(true)
 		start := time.Now()
 		if err := get(); fault.KindOf(err) != fault.Unavailable || time.Since(start) > DefaultPatience {
 			t.Errorf("away for good: %v: %v after %v", fault.KindOf(err), err, time.Since(start))

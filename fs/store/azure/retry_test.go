@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -97,14 +98,16 @@ func TestAwayForAWhile(t *testing.T) {
 // saw the store in between.
 func TestAwayForGood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		away, requests := true, 0
+		var away atomic.Bool
+		requests := 0
 		s := openFake(t, func(r *http.Request) (*http.Response, error) {
-			if requests++; away {
+			if requests++; away.Load() {
 				<-r.Context().Done()
 				return nil, r.Context().Err()
 			}
 			return ranged(r, strings.NewReader("x"), 0, 0), nil
 		})
+		away.Store(true)
 		get := func() (error, time.Duration) {
 			start := time.Now()
 			return s.Get(t.Context(), "d/x", 0, make([]byte, 1)), time.Since(start)
@@ -118,19 +121,19 @@ func TestAwayForGood(t *testing.T) {
 				t.Errorf("still away: %v after %v and %d requests", err, took, requests)
 			}
 		}
-		away = false
+		away.Store(false)
 		if err, took := get(); err != nil || took != 0 {
 			t.Errorf("back: %v after %v", err, took)
 		}
-		away = true
-		time.AfterFunc(DefaultPatience/2, func() { away = false })
+		away.Store(true)
+		time.AfterFunc(DefaultPatience/2, func() { away.Store(false) })
 		if err, _ := get(); err != nil {
 			t.Errorf("away again, for half of patience: %v", err)
 		}
-		away = true
+		away.Store(true)
 		get()
 		time.Sleep(time.Hour)
-		time.AfterFunc(DefaultPatience/2, func() { away = false })
+		time.AfterFunc(DefaultPatience/2, func() { away.Store(false) })
 		if err, _ := get(); err != nil {
 			t.Errorf("away for half of patience, an hour after an outage that nobody saw end: %v", err)
 		}
