@@ -28,7 +28,9 @@ const (
 	// account's failover of its front end and a redeployed proxy, shorter than
 	// what a user waits before he looks. A store that is away for 30 s fails
 	// nothing; one that is away for good fails an operation within patience and
-	// one stall, and, once it has been away for patience, within one stall.
+	// one stall, and, once it has been away for patience, within one stall. The
+	// kernel asks for a page that it could not read ahead once more, so that an
+	// application's read fails within twice patience: TestStoreAway of fs/mount.
 	DefaultPatience = 60 * time.Second
 
 	// DefaultStall is how long an attempt may go without a byte sent or
