@@ -111,9 +111,10 @@ func (v *Volume) fill(ctx context.Context, r *run, size int64) error {
 	b := benches.Get().(*bench)
 	defer benches.Put(b)
 	failed, err := v.get(ctx, r, b, size)
-	if isDamage(err) && (v.cache != nil || r.last > r.first) {
+	if isDamage(err) && (v.cache != nil || r.last > r.first) || errors.Is(err, format.ErrAuthentication) {
 		// Some of it may be there: an object that ends early is damaged from
 		// its end on, not from the beginning of the range that was asked for.
+		// What does not open may be a damaged copy.
 		failed, err = v.getOneByOne(ctx, r, b)
 	}
 	if err != nil {
@@ -152,15 +153,22 @@ func (v *Volume) getCached(ctx context.Context, r *run, b *bench, size int64) (f
 	return 0, nil
 }
 
-// getOneByOne fills a run a segment a request, past the cache.
+// getOneByOne fills a run a segment a request, past the cache, and past the
+// store's own copies where a segment does not open.
 func (v *Volume) getOneByOne(ctx context.Context, r *run, b *bench) (failed int64, err error) {
 	suite, sealedLen := r.object.opener.Suite(), r.object.opener.SealedLen()
 	for segment := r.first; segment <= r.last; segment++ {
 		off, n := suite.SealedRange(segment, sealedLen)
-		if err := v.store.Get(ctx, r.object.name, off, b.sealed[:n]); err != nil {
-			return segment, err
+		err := v.store.Get(ctx, r.object.name, off, b.sealed[:n])
+		if err == nil {
+			err = r.openSegment(b.sealed[:n], segment, b)
 		}
-		if err := r.openSegment(b.sealed[:n], segment, b); err != nil {
+		if errors.Is(err, format.ErrAuthentication) {
+			if err = getFresh(ctx, v.store, r.object.name, off, b.sealed[:n]); err == nil {
+				err = r.openSegment(b.sealed[:n], segment, b)
+			}
+		}
+		if err != nil {
 			return segment, err
 		}
 	}

@@ -34,3 +34,18 @@ func isLocal(s Store) bool {
 	l, ok := s.(local)
 	return ok && l.Local()
 }
+
+// fresher is what a store may implement that keeps copies of what it fetched:
+// Get past them, for bytes that did not open, so that a damaged copy is not
+// taken for a damaged volume.
+type fresher interface {
+	Fresh(ctx context.Context, name string, off int64, p []byte) error
+}
+
+// getFresh is Get from as near to the source as the store goes.
+func getFresh(ctx context.Context, s Store, name string, off int64, p []byte) error {
+	if f, ok := s.(fresher); ok {
+		return f.Fresh(ctx, name, off, p)
+	}
+	return s.Get(ctx, name, off, p)
+}

@@ -19,6 +19,7 @@ import (
 	"cloister/fs"
 	"cloister/fs/format"
 	"cloister/fs/mount"
+	"cloister/fs/store"
 	"cloister/internal/cli"
 	"cloister/internal/fault"
 
@@ -30,10 +31,11 @@ func mountCommand() *urfave.Command {
 		Name:      "mount",
 		Usage:     "show a volume as plain files in a directory, until interrupted",
 		ArgsUsage: "VOLUME DIR",
-		Flags: append(keyFlags(),
+		Flags: append(append(keyFlags(), storeFlags()...),
 			&urfave.StringFlag{Name: "reference", Usage: "refuse anything but the state of the volume that `REF` names"},
 			&urfave.BoolFlag{Name: "output", Usage: "mount writable; makes the volume if there is none, and prints its reference at the end"},
 			&urfave.StringFlag{Name: "sync", Usage: "with `close`, closing a file written to --output returns when it is durable"},
+			&urfave.BoolFlag{Name: "log-names", Usage: "let messages about failed reads name the files; without, objects and segments only"},
 			&urfave.StringFlag{Name: "memory", Usage: "keep and read ahead at most `SIZE` of the volume, such as 512MiB", Value: "256MiB"},
 		),
 		Action: runMount,
@@ -54,6 +56,11 @@ func runMount(c *urfave.Context) error {
 	if err != nil {
 		return err
 	}
+	log := slog.New(slog.NewTextHandler(c.App.ErrWriter, nil))
+	from, err := storeOptions(c, log)
+	if err != nil {
+		return err
+	}
 	if err := mount.Check(); err != nil {
 		return err
 	}
@@ -68,9 +75,9 @@ func runMount(c *urfave.Context) error {
 	if c.Bool("output") {
 		return mountOutput(c, args[0], args[1], key, o, signals)
 	}
-	s, err := openStore(c, args[0], false)
+	s, err := store.Open(c.Context, args[0], from)
 	if err != nil {
-		return err
+		return fmt.Errorf("opening the volume: %w", err)
 	}
 	defer s.Close()
 	v, err := fs.Open(c.Context, s, key, o)
@@ -80,7 +87,7 @@ func runMount(c *urfave.Context) error {
 	defer v.Close()
 	root.Destroy() // not needed while serving
 	limitMemory(o.Memory)
-	m, err := mount.Input(args[1], v, mount.Options{Logger: slog.New(slog.NewTextHandler(c.App.ErrWriter, nil))})
+	m, err := mount.Input(args[1], v, mount.Options{Logger: log, Names: c.Bool("log-names")})
 	if err != nil {
 		return err
 	}

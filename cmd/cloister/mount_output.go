@@ -44,7 +44,7 @@ func mountOutput(c *urfave.Context, volume, dir string, key fs.KeyFunc, o fs.Opt
 	if err != nil {
 		return err
 	}
-	s, err := store.Open(c.Context, volume, store.Options{Create: opts.Create, CAFile: c.String("ca-file")})
+	s, err := store.Open(c.Context, volume, store.Options{Create: opts.Create, CAFile: c.String("ca-file"), Patience: c.Duration("patience")})
 	if err != nil {
 		return err
 	}

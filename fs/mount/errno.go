@@ -44,7 +44,8 @@ func errnoOf(err error) syscall.Errno {
 }
 
 // failures is the one place that logs failed operations. It logs I/O errors
-// only, and names objects and segments, never files: the host can read the log.
+// only, and names objects and segments; files only by Options.Names, as the host
+// can read the log.
 type failures struct {
 	log *slog.Logger
 
@@ -72,7 +73,12 @@ func newFailures(log *slog.Logger) *failures {
 func (f *failures) status(op string, err error) fuse.Status {
 	errno := errnoOf(err)
 	if errno == syscall.EIO && f.first(err) {
-		f.log.Error("operation failed", "operation", op, "error", err)
+		args := []any{"operation", op, "error", err}
+		var named *namedError
+		if errors.As(err, &named) {
+			args = append(args, "file", named.path())
+		}
+		f.log.Error("operation failed", args...)
 	}
 	return fuse.Status(errno)
 }

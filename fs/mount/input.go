@@ -28,6 +28,7 @@ type input struct {
 	v                  *fs.Volume
 	m                  *format.Manifest
 	failures           *failures
+	names              bool // Options.Names
 	usage              func() usage
 	owner              *Owner // nil: the volume's
 
@@ -38,7 +39,8 @@ type input struct {
 
 func newInput(v *fs.Volume, o Options) *input {
 	return &input{RawFileSystem: fuse.NewDefaultRawFileSystem(), v: v, m: v.Manifest(),
-		owner: o.Owner, failures: newFailures(o.Logger), usage: sync.OnceValue(func() usage { return measure(v.Manifest()) })}
+		owner: o.Owner, failures: newFailures(o.Logger), names: o.Names,
+		usage: sync.OnceValue(func() usage { return measure(v.Manifest()) })}
 }
 
 func (i *input) String() string { return fsType }
@@ -204,7 +206,7 @@ func (i *input) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.
 	}
 	n, err := f.ReadAt(&fuse.Context{Cancel: cancel}, buf, int64(in.Offset))
 	if err != nil && err != io.EOF {
-		return nil, i.failures.status("read", err)
+		return nil, i.failures.status("read", i.named(in.NodeId, err))
 	}
 	return fuse.ReadResultData(buf[:n]), fuse.OK
 }

@@ -19,6 +19,9 @@ import (
 type Options struct {
 	// Logger gets one line for each failed operation; nil discards them.
 	Logger *slog.Logger
+	// Names lets that line name the file, for whoever reads the log to know.
+	// Input mounts only.
+	Names bool
 	// Owner, if set, is shown as the owner of everything in an input volume. The
 	// modes stay, so that he may do what the volume's owner could; with nil the
 	// owners are the volume's, which are users of its owner's machine.

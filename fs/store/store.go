@@ -3,13 +3,15 @@
 //
 // Life of a request: a consumer, which has declared the interface it needs,
 // gets a Store from Open and calls it; the Store passes the call to the
-// directory (package dir) or to the blob container (package azure). Objects are
+// directory (package dir) or to the blob container (package azure), through a
+// cache on disk (package diskcache) where one is asked for. Objects are
 // immutable: Put makes one whole, under a name that is free, or not at all.
-// What both promise alike is the conformance suite in storetest.
+// What all promise alike is the conformance suite in storetest.
 package store
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"net/http"
 	"strings"
@@ -19,6 +21,7 @@ import (
 
 	"cloister/fs/store/azure"
 	"cloister/fs/store/dir"
+	"cloister/fs/store/diskcache"
 	"cloister/fs/store/object"
 	"cloister/internal/fault"
 )
@@ -34,7 +37,7 @@ var (
 )
 
 // Options are what can be chosen about a store. The zero value opens what is
-// there. All but Create are about blob containers.
+// there. All but Create and Cache are about blob containers.
 type Options struct {
 	// Create opens for writing: the directory or container is made where it is
 	// absent, and what killed writers left in a directory is cleared.
@@ -47,8 +50,11 @@ type Options struct {
 	Client *http.Client
 	// CAFile names a file of PEM certificates to trust beside the system's.
 	CAFile string
-	// Patience is how long a failing operation is retried; 0 is 60 s.
+	// Patience is how long a store may be away before operations fail; 0 is
+	// azure.DefaultPatience, which says what it means.
 	Patience time.Duration
+	// Cache, where its Dir is set, keeps data objects on this machine's disk.
+	Cache diskcache.Options
 }
 
 // Store is an open volume's place. It is safe for concurrent use.
@@ -73,6 +79,27 @@ type backend interface {
 // Options.Credential, AZURE_STORAGE_CONNECTION_STRING if it is for the URL's
 // account, and the identity that azidentity finds.
 func Open(ctx context.Context, location string, o Options) (*Store, error) {
+	s, err := open(ctx, location, o)
+	if err != nil || o.Cache.Dir == "" {
+		return s, err
+	}
+	cached, err := diskcache.Open(s.backend, o.Cache)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return &Store{cached}, nil
+}
+
+// Fresh is Get past every copy on this machine: for a caller who finds that the
+// bytes are not what was sealed.
+func (s *Store) Fresh(ctx context.Context, name string, off int64, p []byte) error {
+	if c, ok := s.backend.(*diskcache.Store); ok {
+		return c.Fresh(ctx, name, off, p)
+	}
+	return s.Get(ctx, name, off, p)
+}
+
+func open(ctx context.Context, location string, o Options) (*Store, error) {
 	scheme, _, isURL := strings.Cut(location, "://")
 	switch {
 	case location == "":

@@ -45,7 +45,7 @@ type Options struct {
 	// DefaultPatience.
 	Patience time.Duration
 	// Stall is how long an attempt may go without a byte moving; 0 is
-	// DefaultStall.
+	// DefaultStall, or less where Patience is less.
 	Stall time.Duration
 	// PageSize is how many objects a page of a listing holds; 0 leaves it to
 	// the service, which gives 5,000.
@@ -62,6 +62,7 @@ type Store struct {
 	stall      time.Duration
 	pageSize   int32
 	answered   atomic.Bool // the service has answered at least once
+	outage     outage
 }
 
 // Open opens the volume at a blob URL. Without Create it asks the service
@@ -82,7 +83,7 @@ func Open(ctx context.Context, rawURL string, o Options) (*Store, error) {
 		s.patience = DefaultPatience
 	}
 	if s.stall == 0 {
-		s.stall = DefaultStall
+		s.stall = max(min(DefaultStall, s.patience/2), minStall)
 	}
 	if s.container, s.credential, err = connect(place, o, client); err != nil {
 		return nil, err

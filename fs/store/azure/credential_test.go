@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/sas"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/service"
 
@@ -199,4 +202,90 @@ func TestConformanceByToken(t *testing.T) {
 	if fault.KindOf(err) != fault.Denied || !strings.Contains(fault.Hints(err)[0], "Storage Blob Data Contributor") {
 		t.Errorf("Put with a bad token: %v: %v %q", fault.KindOf(err), err, fault.Hints(err))
 	}
+}
+
+// shifts is a credential whose tokens live for an hour. While it is away it has
+// none to give.
+type shifts struct {
+	away   atomic.Bool
+	failed int
+}
+
+func (c *shifts) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	if c.away.Load() {
+		c.failed++
+		return azcore.AccessToken{}, &azidentity.AuthenticationFailedError{}
+	}
+	expires := time.Now().Add(time.Hour)
+	return azcore.AccessToken{Token: expires.Format(time.RFC3339), ExpiresOn: expires}, nil
+}
+
+// openShifts opens a store that accepts a token until it expires, and returns
+// the least time that one of those presented had left.
+func openShifts(t *testing.T, c *shifts) (*Store, *time.Duration) {
+	t.Helper()
+	t.Setenv(connectionVariable, "")
+	least := time.Hour
+	answer := transport(func(r *http.Request) (*http.Response, error) {
+		expires, err := time.Parse(time.RFC3339, strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
+		if err != nil || time.Until(expires) < 0 {
+			return response(r, 401, nil, strings.NewReader("")), nil
+		}
+		least = min(least, time.Until(expires))
+		return ranged(r, strings.NewReader("x"), 0, 0), nil
+	})
+	s, err := Open(t.Context(), "https://acct.blob.core.windows.net/cont/vol", Options{Credential: c, Client: &http.Client{Transport: answer}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, &least
+}
+
+// A token is renewed ahead of its end, so that the identity service may be away
+// for minutes, and no read of a mount that outlives many is refused or delayed.
+func TestTokensAreRenewedAhead(t *testing.T) {
+	c := &shifts{}
+	synctest.Test(t, func(t *testing.T) {
+		s, least := openShifts(t, c)
+		for minute := range 300 {
+			c.away.Store(minute%60 >= 54 && minute%60 < 58)
+			start := time.Now()
+			if err := s.Get(t.Context(), "d/x", 0, make([]byte, 1)); err != nil || time.Since(start) != 0 {
+				t.Errorf("minute %d: %v after %v", minute, err, time.Since(start))
+			}
+			time.Sleep(time.Minute)
+		}
+		if c.failed == 0 || *least < time.Minute {
+			t.Errorf("a token was used %v before its end; %d renewals failed, which must be some", *least, c.failed)
+		}
+	})
+}
+
+// An identity service that is away for longer delays requests as a store does.
+func TestIdentityAway(t *testing.T) {
+	c := &shifts{}
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := openShifts(t, c)
+		get := func() error { return s.Get(t.Context(), "d/x", 0, make([]byte, 1)) }
+		c.away.Store(true)
+		if err := get(); fault.KindOf(err) != fault.Denied {
+			t.Errorf("at first: %v: %v", fault.KindOf(err), err)
+		}
+		c.away.Store(false)
+		if err := get(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Hour)
+		c.away.Store(true)
+		time.AfterFunc(30*time.Second, func() { c.away.Store(false) })
+		if err := get(); err != nil {
+			t.Errorf("away for 30 s: %v", err)
+		}
+		time.Sleep(2 * time.Hour)
+		c.away.Store(true)
+		start := time.Now()
+		if err := get(); fault.KindOf(err) != fault.Unavailable || time.Since(start) > DefaultPatience {
+			t.Errorf("away for good: %v: %v after %v", fault.KindOf(err), err, time.Since(start))
+		}
+	})
 }

@@ -201,6 +201,26 @@ func TestBodyThatStops(t *testing.T) {
 	}
 }
 
+// A body that comes slowly, for many times a stall in all, is waited for.
+func TestBodyThatIsSlow(t *testing.T) {
+	p := newProxy(t)
+	s := p.open(t)
+	data := pattern(30_000)
+	if err := s.Put(t.Context(), "d/x", data); err != nil {
+		t.Fatal(err)
+	}
+	s.stall, s.patience = 500*time.Millisecond, time.Millisecond
+	p.set(strike{method: "GET", do: drips(1000, 50*time.Millisecond)})
+	got := make([]byte, len(data))
+	start := time.Now()
+	if err := s.Get(t.Context(), "d/x", 0, got); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("Get: %v", err)
+	}
+	if took := time.Since(start); took < s.stall || len(p.requests(http.MethodGet)) != 1 {
+		t.Errorf("%d requests in %v, which must be one, longer than a stall", len(p.requests(http.MethodGet)), took)
+	}
+}
+
 func TestObjectReplacedWhileRead(t *testing.T) {
 	p := newProxy(t)
 	s := p.open(t)

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -141,6 +142,23 @@ func stopsAfter(n int, end func(r *http.Request)) func(*proxy, http.ResponseWrit
 		w.(http.Flusher).Flush()
 		end(r)
 		panic(http.ErrAbortHandler)
+	}
+}
+
+// drips lets n bytes of the answer's body through every so often.
+func drips(n int, every time.Duration) func(*proxy, http.ResponseWriter, *http.Request) {
+	return func(p *proxy, w http.ResponseWriter, r *http.Request) {
+		whole := httptest.NewRecorder()
+		p.forward.ServeHTTP(whole, r)
+		for key, values := range whole.Header() {
+			w.Header()[key] = values
+		}
+		w.WriteHeader(whole.Code)
+		for body := range slices.Chunk(whole.Body.Bytes(), n) {
+			time.Sleep(every)
+			w.Write(body)
+			w.(http.Flusher).Flush()
+		}
 	}
 }
 

@@ -10,9 +10,11 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/bloberror"
 )
 
@@ -25,13 +27,18 @@ const (
 	// byte that arrived, an operation is tried again: longer than a storage
 	// account's failover of its front end and a redeployed proxy, shorter than
 	// what a user waits before he looks. A store that is away for 30 s fails
-	// nothing.
+	// nothing; one that is away for good fails an operation within patience and
+	// one stall, and, once it has been away for patience, within one stall. The
+	// kernel asks for a page that it could not read ahead once more, so that an
+	// application's read fails within twice patience: TestStoreAway of fs/mount.
 	DefaultPatience = 60 * time.Second
 
 	// DefaultStall is how long an attempt may go without a byte sent or
 	// received. Azure answers a request in its first second, or within 30 s
-	// with a timeout of its own; beyond that the connection is dead.
+	// with a timeout of its own; beyond that the connection is dead. With less
+	// patience than DefaultPatience it is half of that, but minStall at least.
 	DefaultStall = 30 * time.Second
+	minStall     = time.Second
 
 	firstBackoff = 100 * time.Millisecond
 	maxBackoff   = 8 * time.Second
@@ -51,36 +58,70 @@ type gaveUpError struct {
 
 func (e *gaveUpError) Unwrap() error { return e.error }
 
-// retry runs attempt until it succeeds, fails for good, or has failed for the
-// store's patience without progress; it waits between attempts as the store
-// asks with Retry-After, and else exponentially longer with jitter. The attempt
-// reports whether it made progress that a next one builds upon. So an operation
-// on a store that is away ends within patience plus one stall.
+// retry runs attempt until it succeeds, fails for good, or it or the whole store
+// has failed for the store's patience without progress; it waits between
+// attempts as the store asks with Retry-After, and else exponentially longer
+// with jitter. The attempt reports whether it made progress that a next one
+// builds upon. So an operation on a store that is away ends within patience
+// plus one stall.
 func (s *Store) retry(ctx context.Context, attempt func(context.Context) (progress bool, err error)) error {
 	var failing time.Time // when the present run of failures began
 	for n := 0; ; n++ {
 		begin := time.Now()
 		progress, err := s.once(ctx, attempt)
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() != nil {
+		if err != nil && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if !s.worthRetrying(err) {
+		if progress || err == nil || !s.worthRetrying(err) {
+			s.outage.end()
+		}
+		if err == nil || !s.worthRetrying(err) {
 			return err
 		}
 		if progress || failing.IsZero() {
 			failing, n = latest(begin, time.Now().Add(-s.stall)), 0
 		}
 		wait := max(backoff(n), retryAfter(err))
-		if time.Since(failing)+wait > s.patience {
-			return &gaveUpError{err, time.Since(failing)}
+		if away := time.Since(s.outage.since(failing, s.patience)); away+wait > s.patience {
+			return &gaveUpError{err, away}
 		}
 		if err := sleep(ctx, wait); err != nil {
 			return err
 		}
 	}
+}
+
+// outage is what all operations together know of the store's being away. With
+// it, those that come when it has been away for longer than patience are told
+// after one attempt: a read of the application's is several of ours, one after
+// the other, and would else be held for patience each time.
+type outage struct {
+	mu          sync.Mutex // guards all below
+	begin, last time.Time  // the first failure since anything succeeded, and the last one
+	ended       time.Time  // when something last succeeded
+}
+
+// since records the failure of an operation that has been failing for a while,
+// and returns since when it, or the whole store, has. An outage that nobody has
+// met for the length of patience may have been over in between.
+func (o *outage) since(failing time.Time, patience time.Duration) time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.begin.IsZero() || time.Since(o.last) > patience {
+		o.begin = latest(failing, o.ended)
+	}
+	o.last = time.Now()
+	if failing.Before(o.begin) {
+		return failing
+	}
+	return o.begin
+}
+
+// end records that the store has answered.
+func (o *outage) end() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.begin, o.ended = time.Time{}, time.Now()
 }
 
 // latest returns the later of when an attempt began and when a byte of it must
@@ -175,6 +216,11 @@ func (s *Store) worthRetrying(err error) bool {
 	if a := answer(err); a != nil {
 		return a.StatusCode == http.StatusRequestTimeout || a.StatusCode == http.StatusTooManyRequests || a.StatusCode >= 500 ||
 			bloberror.HasCode(err, bloberror.ContainerBeingDeleted)
+	}
+	var token *azidentity.AuthenticationFailedError
+	if errors.As(err, &token) && s.answered.Load() {
+		// The identity has worked. Unless its service says no, it is away.
+		return token.RawResponse == nil || token.RawResponse.StatusCode >= 500
 	}
 	var never interface{ NonRetriable() } // of azcore and azidentity
 	if final := finalError(nil); errors.As(err, &never) || errors.As(err, &final) || isTLS(err) {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -89,6 +90,102 @@ func TestAwayForAWhile(t *testing.T) {
 		if took := time.Since(start); took > 40*time.Second {
 			t.Errorf("it came back after 30 s and was noticed after %v", took)
 		}
+	})
+}
+
+// Who comes when the store has been away for long is told after one attempt, and
+// served as soon as it is back; the next outage is another one, even if nobody
+// saw the store in between.
+func TestAwayForGood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var away atomic.Bool
+		requests := 0
+		s := openFake(t, func(r *http.Request) (*http.Response, error) {
+			if requests++; away.Load() {
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			}
+			return ranged(r, strings.NewReader("x"), 0, 0), nil
+		})
+		away.Store(true)
+		get := func() (error, time.Duration) {
+			start := time.Now()
+			return s.Get(t.Context(), "d/x", 0, make([]byte, 1)), time.Since(start)
+		}
+		if err, _ := get(); fault.KindOf(err) != fault.Unavailable {
+			t.Fatalf("away: %v", err)
+		}
+		for range 3 {
+			requests = 0
+			if err, took := get(); fault.KindOf(err) != fault.Unavailable || took != DefaultStall || requests != 1 {
+				t.Errorf("still away: %v after %v and %d requests", err, took, requests)
+			}
+		}
+		away.Store(false)
+		if err, took := get(); err != nil || took != 0 {
+			t.Errorf("back: %v after %v", err, took)
+		}
+		away.Store(true)
+		time.AfterFunc(DefaultPatience/2, func() { away.Store(false) })
+		if err, _ := get(); err != nil {
+			t.Errorf("away again, for half of patience: %v", err)
+		}
+		away.Store(true)
+		get()
+		time.Sleep(time.Hour)
+		time.AfterFunc(DefaultPatience/2, func() { away.Store(false) })
+		if err, _ := get(); err != nil {
+			t.Errorf("away for half of patience, an hour after an outage that nobody saw end: %v", err)
+		}
+	})
+}
+
+// One object that cannot be had for long says nothing of the others.
+func TestOneObjectFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		others := 0
+		s := openFake(t, func(r *http.Request) (*http.Response, error) {
+			if strings.HasSuffix(r.URL.Path, "/bad") {
+				return response(r, 500, nil, strings.NewReader("")), nil
+			}
+			if others++; others%2 == 0 {
+				return response(r, 503, http.Header{"Retry-After": {"9"}}, strings.NewReader("")), nil
+			}
+			return ranged(r, strings.NewReader("x"), 0, 0), nil
+		})
+		done := make(chan error)
+		go func() { done <- s.Get(t.Context(), "d/bad", 0, make([]byte, 1)) }()
+		for range 70 {
+			if err := s.Get(t.Context(), "d/good", 0, make([]byte, 1)); err != nil {
+				t.Errorf("another object: %v", err)
+			}
+			time.Sleep(time.Second)
+		}
+		if err := <-done; fault.KindOf(err) != fault.Unavailable {
+			t.Errorf("the bad object: %v", err)
+		}
+	})
+}
+
+func TestOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var o outage
+		want := func(failing, want time.Time) {
+			t.Helper()
+			if got := o.since(failing, DefaultPatience); got != want {
+				t.Errorf("failing since %v, want %v", got, want)
+			}
+		}
+		start := time.Now()
+		want(start, start)
+		time.Sleep(50 * time.Second)
+		want(time.Now(), start) // another operation, the same outage
+		o.end()
+		over := time.Now()
+		want(start, start)     // an operation that failed all the time
+		want(time.Now(), over) // another one, which that says nothing of
+		time.Sleep(DefaultPatience + time.Second)
+		want(time.Now(), time.Now()) // nobody knows what was in between
 	})
 }
 
