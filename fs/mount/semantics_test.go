@@ -4,6 +4,7 @@ package mount_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +15,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"unsafe"
 
 	"cloister/fs/format"
 	"cloister/fs/internal/voltest"
@@ -156,12 +156,19 @@ func dirents(t *testing.T, dir string) (all []dirent) {
 			return all
 		}
 		for b := buf[:n]; len(b) > 0; {
-			d := (*unix.Dirent)(unsafe.Pointer(&b[0]))
-			name, _, _ := bytes.Cut(b[unsafe.Offsetof(d.Name):d.Reclen], []byte{0})
-			all = append(all, dirent{string(name), d.Ino, d.Off, d.Type})
-			b = b[d.Reclen:]
+			var e dirent
+			e, b = decodeDirent(b)
+			all = append(all, e)
 		}
 	}
+}
+
+// decodeDirent decodes a struct linux_dirent64: getdents64(2).
+func decodeDirent(b []byte) (e dirent, rest []byte) {
+	ne := binary.NativeEndian
+	length := ne.Uint16(b[16:])
+	name, _, _ := bytes.Cut(b[19:length], []byte{0})
+	return dirent{string(name), ne.Uint64(b), int64(ne.Uint64(b[8:])), b[18]}, b[length:]
 }
 
 func TestReadDir(t *testing.T) {
@@ -183,9 +190,8 @@ func TestReadDir(t *testing.T) {
 		if _, err := unix.Getdents(int(f.Fd()), buf); err != nil {
 			t.Fatal(err)
 		}
-		d := (*unix.Dirent)(unsafe.Pointer(&buf[0]))
-		if name, _, _ := bytes.Cut(buf[unsafe.Offsetof(d.Name):], []byte{0}); string(name) != all[i+1].name {
-			t.Fatalf("after %q comes %q, want %q", e.name, name, all[i+1].name)
+		if next, _ := decodeDirent(buf); next.name != all[i+1].name {
+			t.Fatalf("after %q comes %q, want %q", e.name, next.name, all[i+1].name)
 		}
 	}
 	kinds := map[string]uint8{"d": unix.DT_DIR, "file": unix.DT_REG, "link": unix.DT_LNK, "fifo": unix.DT_FIFO, "socket": unix.DT_SOCK, "null": unix.DT_CHR}
