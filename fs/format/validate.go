@@ -95,6 +95,9 @@ func (m *Manifest) section(kind uint16, body []byte) (known bool, err error) {
 		if !json.Valid(body) {
 			return true, malformed("the provenance is not JSON")
 		}
+		if bytes.TrimLeft(body, " \t\r\n")[0] != '{' {
+			return true, malformed("the provenance is not a JSON object")
+		}
 		m.provenance = body
 		return true, nil
 	case sectionPlaces:

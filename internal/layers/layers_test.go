@@ -43,6 +43,8 @@ var rules = []rule{
 	{"internal/cli", nil, "the exit path of every binary"},
 	{"internal/azurite", nil, "a test part"},
 	{"internal/cleanroom", nil, "it drives the binaries from outside, as a user does"},
+	{"internal/duckdb", nil, "a test part"},
+	{"internal/vectors", nil, "a test part"},
 	{"internal/bench", []string{"internal/azurite"}, "it measures the binaries from outside"},
 	{"internal/localcloud/", []string{"internal/localcloud/", "policy/", "enclave/envelope", "enclave/snp"}, "emulated services must not share code with the clients they judge, beyond the formats"},
 

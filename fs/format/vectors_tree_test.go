@@ -1,0 +1,38 @@
+package format
+
+// vectorTreeLines is what vectorTree holds, in the words of describe, written
+// down by hand.
+var vectorTreeLines = []string{
+	"key 0: " + keyText + " of " + vectorVolume.String() + " slot 0 suite 1",
+	"key 1: " + keyText + " of " + VolumeID(fixed(16, "origin")).String() + " slot 5 suite 2",
+	"object 0: data/" + ObjectID(fixed(16, "object 0")).String() + ", 5056 bytes, key 0",
+	"object 1: merged/1/data/" + ObjectID(fixed(16, "object 1")).String() + ", 70072 bytes, key 1",
+	"inode 1: mode 40755, owner 1000:100, 3 links, 0 bytes, rdev 0, mtime 1600000000.123456789, ctime 1600000000.123456789",
+	`  entry "a": inode 2`,
+	`  entry "empty": inode 3`,
+	`  entry "sub": inode 5`,
+	"inode 2: mode 100644, owner 1000:100, 2 links, 3000 bytes, rdev 0, mtime 1600000000.123456789, ctime 1600000000.123456789",
+	`  attribute user.a = ""`,
+	`  attribute user.b = "2"`,
+	"  extent 0+1000: object 0 at 100",
+	"  extent 2000+500: object 0 at 1100",
+	"inode 3: mode 100600, owner 1000:100, 1 links, 0 bytes, rdev 0, mtime 1600000000.123456789, ctime 1600000000.123456789",
+	"inode 4: unused",
+	"inode 5: mode 40700, owner 1000:100, 3 links, 0 bytes, rdev 0, mtime 1600000000.123456789, ctime 1600000000.123456789",
+	`  entry "a-again": inode 2`,
+	`  entry "link": inode 6`,
+	`  entry "null": inode 8`,
+	`  entry "pipe\xff": inode 7`,
+	`  entry "socket": inode 9`,
+	`  entry "tmp": inode 10`,
+	"inode 6: mode 120777, owner 1000:100, 1 links, 4 bytes, rdev 0, mtime 1600000000.123456789, ctime 1600000000.123456789",
+	`  target "../a"`,
+	"inode 7: mode 10600, owner 1000:100, 1 links, 0 bytes, rdev 0, mtime 1600000000.123456789, ctime 1600000000.123456789",
+	"inode 8: mode 20600, owner 1000:100, 1 links, 0 bytes, rdev 103, mtime 1600000000.123456789, ctime 1600000000.123456789",
+	"inode 9: mode 140600, owner 1000:100, 1 links, 0 bytes, rdev 0, mtime 1600000000.123456789, ctime 1600000000.123456789",
+	"inode 10: mode 41777, owner 1000:100, 2 links, 0 bytes, rdev 0, mtime 1600000000.123456789, ctime 1600000000.123456789",
+	`  entry "placed": inode 11`,
+	"inode 11: mode 100644, owner 1000:100, 1 links, 70000 bytes, rdev 0, mtime 1600000000.123456789, ctime 1600000000.123456789",
+	"  extent 0+70000: object 1 at 0",
+	`provenance {"writer":"a test"}, places merged/1`,
+}
