@@ -29,6 +29,7 @@ type input struct {
 	m                  *format.Manifest
 	failures           *failures
 	usage              func() usage
+	guess              statGuess
 
 	mu    sync.Mutex // guards files and free
 	files []*fs.File // by handle; nil where the handle is free
@@ -96,6 +97,7 @@ func (i *input) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fu
 		return fuse.OK
 	}
 	i.fillEntry(out, inode)
+	i.guess.lookedUp(out.Mode)
 	return fuse.OK
 }
 
