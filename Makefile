@@ -46,7 +46,7 @@ ONLY ?= .
 bench: build
 	@./internal/setup/install fuse3 git sqlite3 nodejs:node npm e2fsprogs:mkfs.ext4 gocryptfs rclone restic
 	@./internal/setup/azurite
-	go run ./internal/bench -bin $(BIN) -only '$(ONLY)'
+	go run ./internal/bench -bin $(BIN) -only '$(ONLY)' $(BENCHFLAGS)
 
 # The owner's tool also runs where there is no FUSE.
 cross:

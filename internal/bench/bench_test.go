@@ -9,7 +9,7 @@ import (
 )
 
 func TestRowsAreNamedOnce(t *testing.T) {
-	rows, err := choose("")
+	rows, err := choose("", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -23,7 +23,7 @@ func TestRowsAreNamedOnce(t *testing.T) {
 			t.Errorf("row %q measures nothing, or shows nothing", r.name)
 		}
 	}
-	if _, err := choose("no such row"); err == nil {
+	if _, err := choose("no such row", ""); err == nil {
 		t.Error("a choice of no rows is accepted")
 	}
 }

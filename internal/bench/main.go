@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
 	"syscall"
 )
 
@@ -44,12 +45,13 @@ func run() int {
 	flag.IntVar(&c.many, "many", 1_000_000, "number of files in the volume of many files")
 	flag.IntVar(&c.rounds, "rounds", 5, "rounds; the median is printed")
 	only := flag.String("only", "", "measure the rows whose name matches this regular expression")
+	against := flag.String("against", "", "and hold them against the references whose name matches this one only")
 	list := flag.Bool("list", false, "print the names of the rows and end")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	rows, err := choose(*only)
+	rows, err := choose(*only, *against)
 	switch {
 	case err != nil:
 	case *list:
@@ -66,21 +68,25 @@ func run() int {
 	return 0
 }
 
-// choose returns the rows whose names match, in the order of the tables.
-func choose(only string) (rows []row, err error) {
-	match, err := regexp.Compile(only)
+// choose returns the rows whose names match, in the order of the tables, with
+// the references whose names match.
+func choose(only, against string) (rows []row, err error) {
+	name, err := regexp.Compile(only)
 	if err != nil {
 		return nil, err
 	}
-	for _, table := range [][]row{inputRows(), scaleRows(), sealingRows(), outputRows()} {
-		for _, r := range table {
-			if match.MatchString(r.name) {
-				rows = append(rows, r)
-			}
+	peer, err := regexp.Compile(against)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range slices.Concat(inputRows(), scaleRows(), sealingRows(), outputRows()) {
+		r.against = slices.DeleteFunc(r.against, func(ref reference) bool { return !peer.MatchString(ref.name) })
+		if name.MatchString(r.name) && len(r.against) > 0 {
+			rows = append(rows, r)
 		}
 	}
 	if len(rows) == 0 {
-		return nil, fmt.Errorf("no row's name matches %q; -list prints them", only)
+		return nil, fmt.Errorf("no row's name matches %q with a reference that matches %q; -list prints them", only, against)
 	}
 	return rows, nil
 }

@@ -21,18 +21,27 @@ import (
 // Options fair to it: no cache of the VFS for reading, as a cold read pays for
 // one and gains nothing; listings and attributes kept, as nothing changes; the
 // kernel's read-ahead at 1 MiB.
-var rclone = system{"rclone crypt", func(ctx context.Context, l *lab) (*mounted, error) {
-	env, err := l.rclone()
-	if err != nil {
-		return nil, err
-	}
-	dir, err := l.newDir("mount")
-	if err != nil {
-		return nil, err
-	}
-	return mountPeer(ctx, dir, env, "rclone", "mount", "--read-only", "--vfs-cache-mode", "off",
-		"--dir-cache-time", "1h", "--attr-timeout", "1h", "--max-read-ahead", "1Mi", "crypt:", dir)
-}}
+var rclone = rcloneWith()
+
+// rcloneRandom is told to ask for little at a time: with its default, each
+// random read begins a request of 128 MiB.
+var rcloneRandom = rcloneWith("--vfs-read-chunk-size=128Ki", "--buffer-size=0")
+
+func rcloneWith(flags ...string) system {
+	return system{strings.Join(append([]string{"rclone crypt"}, flags...), " "), func(ctx context.Context, l *lab) (*mounted, error) {
+		env, err := l.rclone()
+		if err != nil {
+			return nil, err
+		}
+		dir, err := l.newDir("mount")
+		if err != nil {
+			return nil, err
+		}
+		args := append([]string{"mount", "--read-only", "--vfs-cache-mode", "off",
+			"--dir-cache-time", "1h", "--attr-timeout", "1h", "--max-read-ahead", "1Mi"}, flags...)
+		return mountPeer(ctx, dir, env, "rclone", append(args, "crypt:", dir)...)
+	}}
+}
 
 // rcloneNew is an empty one to write to, on a server of its own, with the cache
 // that writing needs: on tmpfs, given to 16 uploads as soon as a file is

@@ -58,7 +58,8 @@ func within(limit float64, unit string) bar {
 	return bar{fmt.Sprintf("≤ %g %s", limit, unit), own, func(v float64) bool { return v <= limit }}
 }
 
-// shown and alone have no bar: the ratio, or our figure, is there to be known.
+// shown and alone have no bar: the ratio to a reference that is measured once,
+// or our figure, is there to be known.
 var (
 	shown = bar{"", quotient, nil}
 	alone = bar{"", own, nil}
@@ -85,10 +86,10 @@ func (r row) measure(ctx context.Context, l *lab) error {
 		sides = append(sides, ref.side)
 	}
 	figures := make([][]float64, len(sides))
-	for range l.rounds {
+	for round := range l.rounds {
 		for i, s := range sides {
-			if s.measure == nil {
-				continue
+			if s.measure == nil || round > 0 && i > 0 && r.against[i-1].bar.reached == nil {
+				continue // what decides nothing is measured once
 			}
 			v, err := s.measure(ctx, l)
 			if err != nil {

@@ -19,6 +19,7 @@ import (
 const (
 	localReads = 8000
 	blobReads  = 400
+	slowReads  = 40
 )
 
 func mibPerSecond(seconds float64, c config) float64 { return float64(c.size) / (1 << 20) / seconds }
