@@ -95,8 +95,9 @@ const (
 
 // Manifest is an opened manifest: a view of the plaintext as it lies in
 // memory. Opening one allocates nothing per file. It is immutable and may be
-// used from any number of goroutines; everything it returns that points into
-// it must not be changed.
+// used from any number of goroutines. What it returns that points into it must
+// not be changed, nor used when the Manifest is reachable no more: who opened it
+// may have the memory given back then.
 type Manifest struct {
 	preamble Preamble
 	digest   Digest

@@ -93,14 +93,17 @@ func fuseOptions(p profile) *fuse.MountOptions {
 		DisableSplice:            true,
 		EnableSymlinkCaching:     p.immutable,
 		ExplicitDataCacheControl: p.immutable,
-		// READDIRPLUS_AUTO: attributes come with a listing only when the
-		// program asks for them, which makes a bare listing several times
-		// faster. ASYNC_DIO: a large O_DIRECT read is sent as parallel ones.
-		ExtraCapabilities: fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_ASYNC_DIO,
+		// A large O_DIRECT read is sent as parallel ones.
+		ExtraCapabilities: fuse.CAP_ASYNC_DIO,
 		Options:           []string{"default_permissions"},
 		AllowOther:        root,
 		DirectMountStrict: root,
 		DirectMountFlags:  syscall.MS_NOSUID | syscall.MS_NODEV,
+	}
+	if !p.immutable {
+		// The kernel asks for attributes with a listing only when programs want
+		// them. An input mount decides that itself, and better: see statGuess.
+		o.ExtraCapabilities |= fuse.CAP_READDIRPLUS_AUTO
 	}
 	if p.readOnly {
 		o.DirectMountFlags |= syscall.MS_RDONLY
