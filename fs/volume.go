@@ -109,5 +109,9 @@ type bench struct {
 
 var benches = sync.Pool{New: func() any { return new(bench) }}
 
-// workers is how many goroutines open the segments of one read.
-func workers() int { return runtime.GOMAXPROCS(0) }
+// cores is how many goroutines open the segments of one read: Go's measure of
+// the machine, or of its container, at the start. Package mount raises
+// GOMAXPROCS later on, by goroutines that wait and need no core.
+var cores = runtime.GOMAXPROCS(0)
+
+func workers() int { return cores }
