@@ -63,7 +63,7 @@ func Open(ctx context.Context, store Store, key KeyFunc, o Options) (*Volume, er
 			memory = DefaultMemory
 		}
 		v.maxRange = powerOfTwo(min(max(memory/8, minRange), maxRange))
-		v.maxAhead = memory / 4
+		v.maxAhead = memory / 2 // as much as the cache lets be on its way for it
 		v.cache = cache.New(memory, minRange, v.maxRange, v.fetch)
 	}
 	return v, nil
