@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -68,6 +69,7 @@ func start(dir string, raw fuse.RawFileSystem, p profile) (*Mount, error) {
 	if err != nil {
 		return nil, explainMount(dir, err)
 	}
+	makeRoom()
 	m := &Mount{dir: dir, server: server, done: make(chan struct{})}
 	go func() {
 		server.Serve()
@@ -78,6 +80,17 @@ func start(dir string, raw fuse.RawFileSystem, p profile) (*Mount, error) {
 	}
 	m.widenReadAhead()
 	return m, nil
+}
+
+// makeRoom raises GOMAXPROCS by the goroutines with which go-fuse waits for
+// requests: one more than GOMAXPROCS, from 2 to 16. Each keeps its place in
+// Go's scheduler while it waits in the kernel. Were there fewer places than
+// goroutines, every few requests would meet one without a place and cost it
+// two futex calls to get one: a null file system answered 46,000 reads of
+// 4 KiB a second instead of 63,000 (2 CPUs, Linux 6.18, Go 1.26.8).
+func makeRoom() {
+	n := runtime.GOMAXPROCS(0)
+	runtime.GOMAXPROCS(n + min(max(n, 2), 16) + 1)
 }
 
 // fuseOptions are the same for root and for anybody else but for who mounts
