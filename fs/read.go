@@ -167,7 +167,9 @@ func (v *Volume) getCached(ctx context.Context, r *run, b *bench, size int64) (f
 		if err != nil {
 			return segment, err
 		}
-		if segment, err = r.open(segment, got.Off, got.Data, b); err != nil {
+		segment, err = r.open(segment, got.Off, got.Data, b)
+		got.Release()
+		if err != nil {
 			return segment, err
 		}
 	}
