@@ -46,12 +46,14 @@ func (o *object) open(ctx context.Context, s Store, buffer []byte, each func(seg
 		if err := s.Get(ctx, o.name, off, sealed); err != nil {
 			return err
 		}
+		begin := first
 		if first == 0 && !bytes.HasPrefix(sealed, o.header[:]) {
 			if err := each(0, 0, nil, errHeader); err != nil {
 				return err
 			}
+			begin = 1
 		}
-		for i := first; i < min(first+perWindow, suite.Segments(o.length)); i++ {
+		for i := begin; i < min(first+perWindow, suite.Segments(o.length)); i++ {
 			at, n := suite.SealedRange(i, o.length)
 			segment := sealed[at-off:][:n]
 			plain, err := o.opener.OpenSegment(segment[:0], segment, i)

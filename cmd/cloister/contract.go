@@ -3,8 +3,8 @@ package main
 import (
 	"cmp"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,7 +13,6 @@ import (
 	"cloister/fs/format"
 	"cloister/governance"
 	"cloister/governance/statement"
-	"cloister/internal/cli"
 	"cloister/internal/fault"
 	"cloister/policy"
 	"cloister/policy/spec"
@@ -35,7 +34,7 @@ func contractCommand() *urfave.Command {
 }
 
 func specificationFlag() urfave.Flag {
-	return &urfave.StringFlag{Name: "specification", Usage: "the specification, `FILE`", Required: true}
+	return &urfave.StringFlag{Name: "specification", Usage: "the specification, `FILE`"}
 }
 
 func proposeCommand(name, usage string) *urfave.Command {
@@ -45,11 +44,9 @@ func proposeCommand(name, usage string) *urfave.Command {
 			"the specification. A data source's REFERENCE is what `cloister prep encrypt`\n" +
 			"printed; a data sink's what `cloister prep sink` printed.",
 		Flags: append(partyFlags(), specificationFlag(),
-			&urfave.StringSliceFlag{Name: "volume", Usage: "`NAME=REFERENCE` for each volume of the specification; repeated"}),
-		Action: func(c *urfave.Context) error {
-			if _, err := cli.Args(c); err != nil {
-				return err
-			}
+			&urfave.StringSliceFlag{Name: "volume", Usage: "`NAME=REFERENCE` of a volume of the specification; once for each"},
+			jsonFlag()),
+		Action: action(func(c *urfave.Context, _ []string) error {
 			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
 				now, _ := s.Contract()
 				k, err := contractOf(c)
@@ -62,7 +59,7 @@ func proposeCommand(name, usage string) *urfave.Command {
 				}
 				return &statement.Amend{Contract: k}, k.ID, k.Version, nil
 			})
-		},
+		}, saysTakes("--specification")...),
 	}
 }
 
@@ -188,11 +185,8 @@ func approveCommand() *urfave.Command {
 	return &urfave.Command{
 		Name:  "approve",
 		Usage: "approve the newest version, after its policies were made again here from the specification",
-		Flags: append(partyFlags(), specificationFlag()),
-		Action: func(c *urfave.Context) error {
-			if _, err := cli.Args(c); err != nil {
-				return err
-			}
+		Flags: append(partyFlags(), specificationFlag(), jsonFlag()),
+		Action: action(func(c *urfave.Context, _ []string) error {
 			_, want, err := translate(c.String("specification"))
 			if err != nil {
 				return err
@@ -206,37 +200,37 @@ func approveCommand() *urfave.Command {
 				}
 				return &statement.Approve{Digest: digest}, k.ID, k.Version, nil
 			})
-		},
+		}, saysTakes("--specification")...),
 	}
 }
 
 func reasonFlag() urfave.Flag {
-	return &urfave.StringFlag{Name: "reason", Usage: "why, in words; goes into the record"}
+	return &urfave.StringFlag{Name: "reason", Usage: "why: `WORDS` for the record"}
 }
 
 func rejectCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "reject", Usage: "veto the newest version",
-		Flags: append(partyFlags(), reasonFlag()),
-		Action: func(c *urfave.Context) error {
+		Flags: append(partyFlags(), reasonFlag(), jsonFlag()),
+		Action: action(func(c *urfave.Context, _ []string) error {
 			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
 				k, digest := s.Contract()
 				return &statement.Reject{Digest: digest, Reason: c.String("reason")}, k.ID, k.Version, nil
 			})
-		},
+		}, saysTakes()...),
 	}
 }
 
 func withdrawCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "withdraw", Usage: "end the contract for all parties, for good",
-		Flags: append(partyFlags(), reasonFlag()),
-		Action: func(c *urfave.Context) error {
+		Flags: append(partyFlags(), reasonFlag(), jsonFlag()),
+		Action: action(func(c *urfave.Context, _ []string) error {
 			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
 				k, _ := s.Contract()
 				return &statement.Withdraw{Reason: c.String("reason")}, k.ID, k.Version, nil
 			})
-		},
+		}, saysTakes()...),
 	}
 }
 
@@ -254,7 +248,7 @@ func contractStatusCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "status", Usage: "where the contract stands",
 		Flags: []urfave.Flag{ledgerFlag(), jsonFlag()},
-		Action: func(c *urfave.Context) error {
+		Action: action(func(c *urfave.Context, _ []string) error {
 			_, view, err := openView(c.Context, c.String("ledger"))
 			if err != nil {
 				return err
@@ -268,14 +262,14 @@ func contractStatusCommand() *urfave.Command {
 					st.Consent[p.Name] = why
 				}
 			}
-			if c.Bool("json") {
-				return json.NewEncoder(c.App.Writer).Encode(st)
-			}
-			fmt.Fprintf(c.App.Writer, "contract %s version %d is %s\napproved by %s\n", k.ID, k.Version, st.Status, strings.Join(st.Approved, ", "))
-			for _, p := range k.Parties {
-				fmt.Fprintf(c.App.Writer, "execution, %s: %s\n", p.Name, st.Consent[p.Name])
-			}
-			return nil
-		},
+			return printResult(c, st, func(stdout, _ io.Writer) { printStatus(stdout, st) })
+		}, "--ledger"),
+	}
+}
+
+func printStatus(w io.Writer, st contractStatus) {
+	fmt.Fprintf(w, "contract %s version %d is %s\napproved by %s\n", st.Contract.ID, st.Contract.Version, st.Status, cmp.Or(strings.Join(st.Approved, ", "), "nobody"))
+	for _, p := range st.Contract.Parties {
+		fmt.Fprintf(w, "execution, %s: %s\n", p.Name, st.Consent[p.Name])
 	}
 }

@@ -4,11 +4,11 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 
 	"cloister/governance/statement"
-	"cloister/internal/cli"
 	"cloister/internal/fault"
 
 	urfave "github.com/urfave/cli/v2"
@@ -25,15 +25,12 @@ func partyCommand() *urfave.Command {
 
 func partyKeygenCommand() *urfave.Command {
 	return &urfave.Command{
-		Name:      "keygen",
-		Usage:     "make a party's signing key in PARTYFILE, and in PARTYFILE.pub its public half",
-		ArgsUsage: "PARTYFILE",
-		Flags:     []urfave.Flag{&urfave.StringFlag{Name: "name", Usage: "the party's `NAME`", Required: true}},
-		Action: func(c *urfave.Context) error {
-			args, err := anyOrder(c, nil, "PARTYFILE")
-			if err != nil {
-				return err
-			}
+		Name:        "keygen",
+		Usage:       "make a party's signing key in PARTYFILE, and in PARTYFILE.pub its public half",
+		ArgsUsage:   "PARTYFILE",
+		Description: "JSON: name, fingerprint.",
+		Flags:       []urfave.Flag{&urfave.StringFlag{Name: "name", Usage: "the party's `NAME`"}, jsonFlag()},
+		Action: action(func(c *urfave.Context, args []string) error {
 			key, err := statement.GenerateKey(statement.P256)
 			if err != nil {
 				return err
@@ -45,10 +42,16 @@ func partyKeygenCommand() *urfave.Command {
 			if err := writePartyFiles(args[0], c.String("name"), key); err != nil {
 				return err
 			}
-			fmt.Fprintln(c.App.Writer, key.Public().Fingerprint())
-			return nil
-		},
+			shown := partyKey{c.String("name"), key.Public().Fingerprint()}
+			return printResult(c, shown, func(stdout, _ io.Writer) { fmt.Fprintln(stdout, shown.Fingerprint) })
+		}, "--name", "PARTYFILE"),
 	}
+}
+
+// partyKey is what is shown of a party's key.
+type partyKey struct {
+	Name        string `json:"name"`
+	Fingerprint string `json:"fingerprint"`
 }
 
 // writePartyFiles writes the public half first: a private key without one is
@@ -89,22 +92,20 @@ func writeFresh(path string, data []byte, mode os.FileMode) error {
 
 func partyShowCommand() *urfave.Command {
 	return &urfave.Command{
-		Name:      "show",
-		Usage:     "print the fingerprint of a party's key, to compare over another way",
-		ArgsUsage: "PARTYFILE",
-		Action: func(c *urfave.Context) error {
-			args, err := cli.Args(c, "PARTYFILE")
-			if err != nil {
-				return err
-			}
+		Name:        "show",
+		Usage:       "print the fingerprint of a party's key, to compare over another way",
+		ArgsUsage:   "PARTYFILE",
+		Description: "JSON: name, fingerprint.",
+		Flags:       []urfave.Flag{jsonFlag()},
+		Action: action(func(c *urfave.Context, args []string) error {
 			name, key, err := readParty(args[0])
 			if err != nil {
 				return err
 			}
 			defer key.Destroy()
-			fmt.Fprintln(c.App.Writer, name, key.Public().Fingerprint())
-			return nil
-		},
+			shown := partyKey{name, key.Public().Fingerprint()}
+			return printResult(c, shown, func(stdout, _ io.Writer) { fmt.Fprintln(stdout, shown.Name, shown.Fingerprint) })
+		}, "PARTYFILE"),
 	}
 }
 

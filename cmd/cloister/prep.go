@@ -24,7 +24,7 @@ func prepCommand() *urfave.Command {
 		Description: "A VOLUME is a directory, or a container and prefix of Azure's blob service:\n" +
 			"https://ACCOUNT.blob.core.windows.net/CONTAINER/PREFIX. Credentials come from a\n" +
 			"SAS in the URL, AZURE_STORAGE_CONNECTION_STRING, or the identity you are signed\n" +
-			"in with. Options go before the arguments.",
+			"in with.",
 		Subcommands: []*urfave.Command{
 			keygenCommand(), encryptCommand(), uploadCommand(), decryptCommand(), inspectCommand(), verifyCommand(), prepSinkCommand(),
 		},
