@@ -10,6 +10,7 @@ import (
 
 	"cloister/governance/statement"
 	"cloister/internal/fault"
+	"cloister/prep/tree"
 
 	urfave "github.com/urfave/cli/v2"
 )
@@ -65,27 +66,11 @@ func writePartyFiles(path, name string, key *statement.PrivateKey) error {
 	private := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Headers: map[string]string{"Party": name}, Bytes: pkcs8})
 	defer clear(private)
 	public := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: key.Public().SPKI()})
-	if err := writeFresh(path+".pub", public, 0o644); err != nil {
+	if err := createFile(path+".pub", public, 0o644); err != nil {
 		return err
 	}
-	if err := writeFresh(path, private, 0o600); err != nil {
+	if err := createFile(path, private, 0o600); err != nil {
 		return errors.Join(err, os.Remove(path+".pub"))
-	}
-	return nil
-}
-
-// writeFresh writes a file that must not be there yet, whole or not at all.
-func writeFresh(path string, data []byte, mode os.FileMode) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if errors.Is(err, fs.ErrExist) {
-		return fault.Errorf(fault.Conflict, "choose another name; a key is never overwritten", "%s is already there", path)
-	}
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(fmt.Errorf("writing %s: %w", path, err), os.Remove(path))
 	}
 	return nil
 }
@@ -112,15 +97,18 @@ func partyShowCommand() *urfave.Command {
 // readParty reads a party's name and signing key. The caller destroys the key.
 func readParty(path string) (string, *statement.PrivateKey, error) {
 	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil, fault.Errorf(fault.NotFound, "`cloister party keygen` makes one", "there is no party's key %s", path)
+	}
 	if err != nil {
-		return "", nil, fault.Errorf(fault.NotFound, "`cloister party keygen` makes one", "reading the party's key: %w", err)
+		return "", nil, tree.Explain("reading the party's key", path, err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		return "", nil, fault.Errorf(fault.Refused, "chmod 600 "+path, "%s can be read by others", path)
 	}
 	raw, err := os.ReadFile(path)
 	if err != nil {
-		return "", nil, err
+		return "", nil, tree.Explain("reading the party's key", path, err)
 	}
 	defer clear(raw)
 	block, _ := pem.Decode(raw)

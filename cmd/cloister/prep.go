@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"cloister/fs/format"
@@ -174,19 +173,8 @@ func writeReference(path string, ref format.Reference) error {
 	if path == "" {
 		return nil
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".cloister-reference-*")
-	if err == nil {
-		defer os.Remove(f.Name())
-		_, err = fmt.Fprintln(f, ref)
-		if cerr := f.Close(); err == nil {
-			err = cerr
-		}
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return fault.Errorf(fault.Incomplete, "the volume is sealed and its reference printed: keep that", "writing the reference to %s: %w", path, err)
+	if err := replaceFile(path, []byte(ref.String()+"\n")); err != nil {
+		return fault.Errorf(fault.Incomplete, "the volume is sealed and its reference printed: keep that", "writing the reference: %w", err)
 	}
 	return nil
 }

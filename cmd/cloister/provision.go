@@ -15,6 +15,7 @@ import (
 	"cloister/policy/release"
 	"cloister/policy/spec"
 	"cloister/prep/provision"
+	"cloister/prep/tree"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	urfave "github.com/urfave/cli/v2"
@@ -108,10 +109,10 @@ func made(changed bool) string {
 func readReleasePolicy(path string) (release.Policy, error) {
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return release.Policy{}, fault.Errorf(fault.NotFound, "make it with cloister policy generate", "reading the key release policy: %w", err)
+		return release.Policy{}, fault.Errorf(fault.NotFound, "make it with cloister policy generate", "there is no key release policy %s", path)
 	}
 	if err != nil {
-		return release.Policy{}, err
+		return release.Policy{}, tree.Explain("reading the key release policy", path, err)
 	}
 	p, err := release.Parse(raw)
 	if err != nil {

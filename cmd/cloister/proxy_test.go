@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -48,6 +50,7 @@ func startAzurite(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	p := &proxy{forward: httputil.NewSingleHostReverseProxy(target), dir: ts.MkAbs(".")}
 	p.forward.FlushInterval = -1
+	p.forward.ErrorLog = log.New(io.Discard, "", 0) // clients that hang up are part of the tests
 	front := httptest.NewServer(p)
 	ts.Defer(front.Close)
 	of(ts).proxy = p

@@ -131,7 +131,9 @@ func noise(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	data := make([]byte, size)
 	rand.NewChaCha8([32]byte{byte(size)}).Read(data)
-	ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o644))
+	path := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(filepath.Dir(path), 0o755))
+	ts.Check(os.WriteFile(path, data, 0o644))
 }
 
 func flip(ts *testscript.TestScript, neg bool, args []string) {

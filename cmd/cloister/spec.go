@@ -14,6 +14,7 @@ import (
 	"cloister/internal/fault"
 	"cloister/policy/spec"
 	"cloister/policy/spec/yaml"
+	"cloister/prep/tree"
 
 	urfave "github.com/urfave/cli/v2"
 )
@@ -52,7 +53,7 @@ func specInitCommand() *urfave.Command {
 			if err := newProblems(nil, doc.Problems()).Err(); err != nil {
 				return err
 			}
-			return createFile(args[0], text)
+			return createFile(args[0], text, 0o644)
 		},
 	}
 }
@@ -172,7 +173,7 @@ func readSpec(path string) (*yaml.Document, error) {
 		return nil, fault.Errorf(fault.NotFound, "begin one with cloister spec init", "specification %s is not there", path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading specification: %w", err)
+		return nil, tree.Explain("reading specification", path, err)
 	}
 	doc, err := yaml.Parse(text)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"cloister/fs/format"
 	"cloister/internal/fault"
+	"cloister/prep/tree"
 )
 
 // maxFile is more than any key file takes, in bytes: what is larger is none.
@@ -100,17 +101,11 @@ func readPrivate(what, path string) ([]byte, error) {
 	return data, err
 }
 
-func explain(doing, path, hint string, err error) error {
-	kind := fault.Internal
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		kind = fault.NotFound
-	case errors.Is(err, os.ErrPermission):
-		kind, hint = fault.Denied, "run this as the user who owns the file"
-	}
+// explain is tree's, with the remedy for a file that is not there.
+func explain(doing, path, missing string, err error) error {
 	var p *os.PathError
-	if errors.As(err, &p) {
-		err = p.Err
+	if missing != "" && errors.Is(err, os.ErrNotExist) && errors.As(err, &p) {
+		return fault.Errorf(fault.NotFound, missing, "%s %s: %w", doing, path, p.Err)
 	}
-	return fault.Errorf(kind, hint, "%s %s: %w", doing, path, err)
+	return tree.Explain(doing, path, err)
 }
