@@ -31,7 +31,10 @@ func consentGrantCommand() *urfave.Command {
 				return fault.Errorf(fault.Usage, "give a time such as 36h", "--for %v is in the past", c.Duration("for"))
 			}
 			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
-				k, _ := s.Contract()
+				k, _, err := newest(s)
+				if err != nil {
+					return nil, "", 0, err
+				}
 				grant := &statement.ConsentGrant{Scopes: []string{statement.ScopeExecution}, Runs: c.Uint64("runs")}
 				if d := c.Duration("for"); d > 0 {
 					end := statement.NewTime(time.Now().Add(d))
@@ -49,7 +52,10 @@ func consentWithdrawCommand() *urfave.Command {
 		Flags: append(partyFlags(), reasonFlag(), jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
 			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
-				k, _ := s.Contract()
+				k, _, err := newest(s)
+				if err != nil {
+					return nil, "", 0, err
+				}
 				return &statement.ConsentWithdraw{Scopes: []string{statement.ScopeExecution}, Reason: c.String("reason")}, k.ID, k.Version, nil
 			})
 		}, saysTakes()...),

@@ -102,6 +102,34 @@ func translate(path string) (spec.Specification, digests, error) {
 	return s, digests{t.Specification, statement.Digest(t.ContainerPolicy), t.KeyRelease.Digest()}, nil
 }
 
+// compare refuses a contract that pins other digests, and says which.
+func (d digests) compare(k statement.Contract) error {
+	var differ []string
+	for _, x := range []struct{ what, pinned, made string }{
+		{"specification", k.Specification, d.specification},
+		{"container policy", k.ContainerPolicy, d.containerPolicy},
+		{"key release policy", k.KeyReleasePolicy, d.keyReleasePolicy},
+	} {
+		if x.pinned != x.made {
+			differ = append(differ, fmt.Sprintf("%s %s, here %s", x.what, x.pinned, x.made))
+		}
+	}
+	if differ == nil {
+		return nil
+	}
+	return fault.Errorf(fault.Refused, "do not approve; ask the proposer which specification is meant",
+		"the contract pins what this specification does not give: %s", strings.Join(differ, "; "))
+}
+
+// newest returns the newest version of the contract and its digest.
+func newest(s *governance.State) (statement.Contract, string, error) {
+	k, digest := s.Contract()
+	if k.Version == 0 {
+		return k, "", fault.Errorf(fault.NotFound, "`cloister contract propose` makes the first version", "nothing has been proposed in this ledger yet")
+	}
+	return k, digest, nil
+}
+
 // volumesOf pairs the specification's volumes with the references given: each
 // has one, and there is none more.
 func volumesOf(s spec.Specification, given []string) ([]statement.Volume, error) {
@@ -192,11 +220,12 @@ func approveCommand() *urfave.Command {
 				return err
 			}
 			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
-				k, digest := s.Contract()
-				got := digests{k.Specification, k.ContainerPolicy, k.KeyReleasePolicy}
-				if got != want {
-					return nil, "", 0, fault.Errorf(fault.Refused, "do not approve; ask the proposer which specification is meant",
-						"the contract pins %+v, this specification gives %+v", got, want)
+				k, digest, err := newest(s)
+				if err != nil {
+					return nil, "", 0, err
+				}
+				if err := want.compare(k); err != nil {
+					return nil, "", 0, err
 				}
 				return &statement.Approve{Digest: digest}, k.ID, k.Version, nil
 			})
@@ -214,7 +243,10 @@ func rejectCommand() *urfave.Command {
 		Flags: append(partyFlags(), reasonFlag(), jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
 			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
-				k, digest := s.Contract()
+				k, digest, err := newest(s)
+				if err != nil {
+					return nil, "", 0, err
+				}
 				return &statement.Reject{Digest: digest, Reason: c.String("reason")}, k.ID, k.Version, nil
 			})
 		}, saysTakes()...),
@@ -227,7 +259,10 @@ func withdrawCommand() *urfave.Command {
 		Flags: append(partyFlags(), reasonFlag(), jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
 			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
-				k, _ := s.Contract()
+				k, _, err := newest(s)
+				if err != nil {
+					return nil, "", 0, err
+				}
 				return &statement.Withdraw{Reason: c.String("reason")}, k.ID, k.Version, nil
 			})
 		}, saysTakes()...),
@@ -268,6 +303,10 @@ func contractStatusCommand() *urfave.Command {
 }
 
 func printStatus(w io.Writer, st contractStatus) {
+	if st.Contract.Version == 0 {
+		fmt.Fprintln(w, "nothing has been proposed yet")
+		return
+	}
 	fmt.Fprintf(w, "contract %s version %d is %s\napproved by %s\n", st.Contract.ID, st.Contract.Version, st.Status, cmp.Or(strings.Join(st.Approved, ", "), "nobody"))
 	for _, p := range st.Contract.Parties {
 		fmt.Fprintf(w, "execution, %s: %s\n", p.Name, st.Consent[p.Name])

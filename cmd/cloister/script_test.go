@@ -28,7 +28,8 @@ func TestMain(m *testing.M) {
 //	                              is what stdout and stderr look at next, and
 //	                              must show no secret
 //	secret WORD...                words that are secrets from here on
-//	secrets FILE...               every line of these files but comments is one
+//	secrets FILE...               every line of these files but comments and PEM's
+//	                              headers is one
 //	serve NAME PROGRAM [ARG...]   start it, and go on when it says "ready ..."
 //	end NAME SIGNAL CODE          signal it, and demand this exit code; what it
 //	                              said is in NAME.out and NAME.err
@@ -123,7 +124,8 @@ func secret(ts *testscript.TestScript, neg bool, args []string) {
 func secrets(ts *testscript.TestScript, neg bool, files []string) {
 	for _, file := range files {
 		for line := range strings.Lines(ts.ReadFile(file)) {
-			if line = strings.TrimSpace(line); !strings.HasPrefix(line, "#") && !strings.HasPrefix(line, "-----") {
+			line = strings.TrimSpace(line)
+			if comment := line == "" || line[0] == '#' || strings.HasPrefix(line, "-----") || strings.Contains(line, ": "); !comment {
 				secret(ts, neg, []string{line})
 			}
 		}
