@@ -65,6 +65,28 @@ func (o *object) open(ctx context.Context, s Store, buffer []byte, each func(seg
 	return nil
 }
 
+// readRange fetches and opens the segments that hold n bytes of plaintext from
+// off, and returns those.
+func (o *object) readRange(ctx context.Context, s Store, off, n int64) ([]byte, error) {
+	suite := o.opener.Suite()
+	first, last := suite.SegmentAt(off), suite.SegmentAt(off+n-1)
+	begin, _ := suite.SealedRange(first, o.length)
+	lastOff, lastLen := suite.SealedRange(last, o.length)
+	sealed := make([]byte, lastOff+lastLen-begin)
+	if err := s.Get(ctx, o.name, begin, sealed); err != nil {
+		return nil, err
+	}
+	plain := make([]byte, 0, len(sealed))
+	for i := first; i <= last; i++ {
+		at, length := suite.SealedRange(i, o.length)
+		var err error
+		if plain, err = o.opener.OpenSegment(plain, sealed[at-begin:][:length], i); err != nil {
+			return nil, err
+		}
+	}
+	return plain[off-suite.PlainStart(first):][:n], nil
+}
+
 // windowOf returns how large a buffer for open must be for all objects of a
 // manifest, in bytes.
 func windowOf(m *format.Manifest) int64 {

@@ -2,6 +2,7 @@ package keyfile
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -70,6 +71,22 @@ func ReadPassphrase(path string) (*Passphrase, error) {
 		return nil, err
 	}
 	return NewPassphrase(data)
+}
+
+// ReadAES256 reads a key that other software uses, 32 bytes or their base64, the
+// caller's to wipe.
+func ReadAES256(path string) ([]byte, error) {
+	data, err := readPrivate("key file", path)
+	if err != nil || len(data) == 32 {
+		return data, err
+	}
+	defer clear(data)
+	key, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(data)))
+	if err != nil || len(key) != 32 {
+		clear(key)
+		return nil, fault.Errorf(fault.Usage, "name a file of 32 bytes, or of their base64", "%s does not hold an AES-256 key", path)
+	}
+	return key, nil
 }
 
 // readPrivate reads a file of the owner's alone. A pipe will do: nobody else
