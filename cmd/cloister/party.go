@@ -4,12 +4,13 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 
 	"cloister/governance/statement"
-	"cloister/internal/cli"
 	"cloister/internal/fault"
+	"cloister/prep/tree"
 
 	urfave "github.com/urfave/cli/v2"
 )
@@ -25,15 +26,12 @@ func partyCommand() *urfave.Command {
 
 func partyKeygenCommand() *urfave.Command {
 	return &urfave.Command{
-		Name:      "keygen",
-		Usage:     "make a party's signing key in PARTYFILE, and in PARTYFILE.pub its public half",
-		ArgsUsage: "PARTYFILE",
-		Flags:     []urfave.Flag{&urfave.StringFlag{Name: "name", Usage: "the party's `NAME`", Required: true}},
-		Action: func(c *urfave.Context) error {
-			args, err := anyOrder(c, nil, "PARTYFILE")
-			if err != nil {
-				return err
-			}
+		Name:        "keygen",
+		Usage:       "make a party's signing key in PARTYFILE, and in PARTYFILE.pub its public half",
+		ArgsUsage:   "PARTYFILE",
+		Description: "JSON: name, fingerprint.",
+		Flags:       []urfave.Flag{&urfave.StringFlag{Name: "name", Usage: "the party's `NAME`"}, jsonFlag()},
+		Action: action(func(c *urfave.Context, args []string) error {
 			key, err := statement.GenerateKey(statement.P256)
 			if err != nil {
 				return err
@@ -45,10 +43,16 @@ func partyKeygenCommand() *urfave.Command {
 			if err := writePartyFiles(args[0], c.String("name"), key); err != nil {
 				return err
 			}
-			fmt.Fprintln(c.App.Writer, key.Public().Fingerprint())
-			return nil
-		},
+			shown := partyKey{c.String("name"), key.Public().Fingerprint()}
+			return printResult(c, shown, func(stdout, _ io.Writer) { fmt.Fprintln(stdout, shown.Fingerprint) })
+		}, "--name", "PARTYFILE"),
 	}
+}
+
+// partyKey is what is shown of a party's key.
+type partyKey struct {
+	Name        string `json:"name"`
+	Fingerprint string `json:"fingerprint"`
 }
 
 // writePartyFiles writes the public half first: a private key without one is
@@ -62,64 +66,49 @@ func writePartyFiles(path, name string, key *statement.PrivateKey) error {
 	private := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Headers: map[string]string{"Party": name}, Bytes: pkcs8})
 	defer clear(private)
 	public := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: key.Public().SPKI()})
-	if err := writeFresh(path+".pub", public, 0o644); err != nil {
+	if err := createFile(path+".pub", public, 0o644); err != nil {
 		return err
 	}
-	if err := writeFresh(path, private, 0o600); err != nil {
+	if err := createFile(path, private, 0o600); err != nil {
 		return errors.Join(err, os.Remove(path+".pub"))
-	}
-	return nil
-}
-
-// writeFresh writes a file that must not be there yet, whole or not at all.
-func writeFresh(path string, data []byte, mode os.FileMode) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if errors.Is(err, fs.ErrExist) {
-		return fault.Errorf(fault.Conflict, "choose another name; a key is never overwritten", "%s is already there", path)
-	}
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(fmt.Errorf("writing %s: %w", path, err), os.Remove(path))
 	}
 	return nil
 }
 
 func partyShowCommand() *urfave.Command {
 	return &urfave.Command{
-		Name:      "show",
-		Usage:     "print the fingerprint of a party's key, to compare over another way",
-		ArgsUsage: "PARTYFILE",
-		Action: func(c *urfave.Context) error {
-			args, err := cli.Args(c, "PARTYFILE")
-			if err != nil {
-				return err
-			}
+		Name:        "show",
+		Usage:       "print the fingerprint of a party's key, to compare over another way",
+		ArgsUsage:   "PARTYFILE",
+		Description: "JSON: name, fingerprint.",
+		Flags:       []urfave.Flag{jsonFlag()},
+		Action: action(func(c *urfave.Context, args []string) error {
 			name, key, err := readParty(args[0])
 			if err != nil {
 				return err
 			}
 			defer key.Destroy()
-			fmt.Fprintln(c.App.Writer, name, key.Public().Fingerprint())
-			return nil
-		},
+			shown := partyKey{name, key.Public().Fingerprint()}
+			return printResult(c, shown, func(stdout, _ io.Writer) { fmt.Fprintln(stdout, shown.Name, shown.Fingerprint) })
+		}, "PARTYFILE"),
 	}
 }
 
 // readParty reads a party's name and signing key. The caller destroys the key.
 func readParty(path string) (string, *statement.PrivateKey, error) {
 	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil, fault.Errorf(fault.NotFound, "`cloister party keygen` makes one", "there is no party's key %s", path)
+	}
 	if err != nil {
-		return "", nil, fault.Errorf(fault.NotFound, "`cloister party keygen` makes one", "reading the party's key: %w", err)
+		return "", nil, tree.Explain("reading the party's key", path, err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		return "", nil, fault.Errorf(fault.Refused, "chmod 600 "+path, "%s can be read by others", path)
 	}
 	raw, err := os.ReadFile(path)
 	if err != nil {
-		return "", nil, err
+		return "", nil, tree.Explain("reading the party's key", path, err)
 	}
 	defer clear(raw)
 	block, _ := pem.Decode(raw)

@@ -119,6 +119,11 @@ type Manifest struct {
 // is decrypted. Errors wrap ErrReference, ErrWrongKey, ErrAuthentication or
 // ErrMalformed.
 func OpenManifest(sealed []byte, dek *DEK, want *Reference) (*Manifest, error) {
+	return openTree(sealed, dek, KindManifest, want)
+}
+
+// openTree opens a manifest, or a record of another kind with the same inside.
+func openTree(sealed []byte, dek *DEK, kind Kind, want *Reference) (*Manifest, error) {
 	m := &Manifest{digest: sha256.Sum256(sealed)}
 	if want != nil && m.digest != want.Manifest {
 		return nil, fmt.Errorf("%w: the manifest's digest is %s, the reference has %s", ErrReference, m.digest, want.Manifest)
@@ -128,8 +133,8 @@ func OpenManifest(sealed []byte, dek *DEK, want *Reference) (*Manifest, error) {
 		return nil, err
 	}
 	p.Stanzas = bytes.Clone(p.Stanzas)
-	if p.Kind != KindManifest {
-		return nil, malformed("a journal record is in the place of a manifest")
+	if p.Kind != kind {
+		return nil, malformed("a record of kind %d is in the place of one of kind %d", p.Kind, kind)
 	}
 	m.preamble = p
 	if got := m.Reference(); want != nil && got != *want {

@@ -25,6 +25,7 @@ const (
 	KindData     Kind = 1
 	KindManifest Kind = 2
 	KindRecord   Kind = 3
+	KindPending  Kind = 4
 )
 
 // Identity is what an object is sealed as. It goes into the associated data,
