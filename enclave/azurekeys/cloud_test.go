@@ -153,7 +153,7 @@ func (w *world) provision(t *testing.T) {
 
 // requirements are what the runtime demands of its machine.
 var requirements = azurekeys.Requirements{
-	SMT: snp.SMTAllowed, MinTCB: snp.TCB{Bootloader: 4, SNP: 24, Microcode: 219}, MinUVMSVN: 100,
+	SMT: snp.SMTAllowed, MinTCB: snp.Floors{snp.Milan: {Bootloader: 4, SNP: 24, Microcode: 219}}, MinUVMSVN: 100,
 }
 
 // source is the runtime's, from production parts.

@@ -48,8 +48,7 @@ func evidenceFile(t testing.TB, name string) []byte {
 	return data
 }
 
-// realWorld are the expectations that all the real bundles share; the TCB floor
-// is the Milan firmware of 2022.
+// realWorld are the expectations that all the real bundles share.
 func realWorld(t testing.TB) Expectations {
 	anchors, err := AMD()
 	if err != nil {
@@ -57,7 +56,7 @@ func realWorld(t testing.TB) Expectations {
 	}
 	return Expectations{
 		Anchors: anchors, SMT: SMTAllowed, MinUVMSVN: 100,
-		MinTCB: TCB{Bootloader: 3, SNP: 8, Microcode: 115},
+		MinTCB: BaseFloors(),
 	}
 }
 
@@ -195,7 +194,7 @@ func TestRealBundlesVerify(t *testing.T) {
 
 // checkNames is the fixed order.
 var checkNames = []string{
-	"report format", "signature", "revocation", "chip id", "certificate's TCB", "committed TCB", "reported TCB",
+	"report format", "signature", "revocation", "processor", "chip id", "certificate's TCB", "committed TCB", "reported TCB",
 	"VMPL", "debugging", "migration", "SMT", "host data", "report data",
 	"UVM endorsement", "UVM issuer", "UVM feed", "UVM SVN", "launch measurement",
 }
@@ -237,7 +236,7 @@ func TestSecurityContextDirectory(t *testing.T) {
 // without AMD's intermediate: every check on the processor holds.
 func TestLibrarySample(t *testing.T) {
 	want := realWorld(t)
-	want.MinTCB = TCB{Bootloader: 2, SNP: 5, Microcode: 68}
+	want.MinTCB = Floors{Milan: {Bootloader: 2, SNP: 5, Microcode: 68}}
 	pemVCEK := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: testdata.VcekBytes})
 	e := &Evidence{Report: testdata.AttestationBytes[:ReportSize]}
 	e.HostCerts = hostCerts(t, pemVCEK)
@@ -245,7 +244,7 @@ func TestLibrarySample(t *testing.T) {
 	if err == nil {
 		t.Fatal("accepted without an endorsement of its utility VM")
 	}
-	for _, check := range res.Checks[:7] {
+	for _, check := range res.Checks[:8] {
 		if !check.OK {
 			t.Errorf("%+v", check)
 		}

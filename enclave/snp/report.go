@@ -18,6 +18,7 @@ const ReportSize = abi.ReportSize
 // Report is a raw report's fields, as far as anything here uses them.
 type Report struct {
 	Version     uint32
+	Line        Line // "" before version 3
 	GuestSVN    uint32
 	VMPL        uint32 // 0xffffffff when the host asked for the report
 	Debug       bool   // the host may decrypt the guest
@@ -63,6 +64,7 @@ func ParseReport(raw []byte) (*Report, error) {
 	}
 	return &Report{
 		Version:     proto.GetVersion(),
+		Line:        lineOfReport(raw),
 		GuestSVN:    proto.GetGuestSvn(),
 		VMPL:        proto.GetVmpl(),
 		Debug:       policy.Debug,
