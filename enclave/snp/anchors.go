@@ -44,3 +44,14 @@ var amd = sync.OnceValues(func() (Anchors, error) {
 	}
 	return a, nil
 })
+
+// Above returns the signing key and the root over a leaf, as far as they are
+// known.
+func (a Anchors) Above(leaf *x509.Certificate) []*x509.Certificate {
+	for i, ica := range a.Intermediates {
+		if leaf.CheckSignatureFrom(ica) == nil {
+			return []*x509.Certificate{ica, a.Roots[i]}
+		}
+	}
+	return nil
+}

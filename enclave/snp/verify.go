@@ -97,8 +97,8 @@ func (res *Result) checkProcessor(r *Report, certs HostCerts, want Expectations,
 		c.AddIf("chip id", orUnstated(hex.EncodeToString(key.chipID)), hex.EncodeToString(r.ChipID[:]),
 			len(key.chipID) > 0 && (masked || string(key.chipID) == string(r.ChipID[:])))
 	}
-	c.AddIf("certificate's TCB", fmt.Sprintf("%016x", r.proto.GetReportedTcb()), fmt.Sprintf("%016x", key.tcb),
-		key.hasTCB && key.tcb == r.proto.GetReportedTcb())
+	c.AddIf("certificate's TCB", fmt.Sprintf("%016x", r.ReportedVersion()), fmt.Sprintf("%016x", key.tcb),
+		key.hasTCB && key.tcb == r.ReportedVersion())
 	c.AddIf("committed TCB", "at most the current: "+r.Current.String(), r.Committed.String(), r.Current.AtLeast(r.Committed))
 	floor := want.MinTCB[line]
 	c.AddIf("reported TCB", "at least "+floor.String(), r.Reported.String(),

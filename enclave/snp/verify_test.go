@@ -378,6 +378,10 @@ func TestBadTurin(t *testing.T) {
 	if err != nil || r.Line != Turin || (r.Reported != TCB{FMC: turinFMC, Bootloader: 3, SNP: 8, Microcode: 115}) {
 		t.Errorf("Turin's TCB is read as %v of %q (%v)", r.Reported, r.Line, err)
 	}
+	path, err := r.VCEKPath(HostCerts{})
+	if want := "/vcek/v1/Turin/5555555555555555?fmcSPL=2&blSPL=3&teeSPL=0&snpSPL=8&ucodeSPL=115"; err != nil || path != want {
+		t.Errorf("Turin's certificate is at %s, %v, want %s", path, err, want)
+	}
 	e.Report[0x90] ^= 1 // measured: the signature covers it
 	res, err := Verify(e, want)
 	wantOnly(t, res, err, "signature: expected a chain to test, got report signature verification error", "launch measurement")
