@@ -1,6 +1,10 @@
 package main
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -43,6 +47,7 @@ func evidenceVerifyCommand() *urfave.Command {
 			file("policy", "the container policy's text, `FILE`: HOST_DATA must be its SHA-256"),
 			file("runtime-data", "what the report is about, `FILE`: REPORT_DATA must be its SHA-256"),
 			&urfave.Uint64Flag{Name: "min-svn", Usage: "the lowest version `N` of the utility VM that is good enough", Value: minimumUVMSVN},
+			file("uvm-ledger", "the key of the transparency service that holds the endorsement, `FILE` (PEM); for hash envelopes"),
 			file("platform", "whose evidence it is: `amd`, or simulated:GUESTDIR for a guest of cloister local"),
 			jsonFlag(),
 		},
@@ -110,7 +115,26 @@ func readEvidence(c *urfave.Context) (e snp.Evidence, want snp.Expectations, err
 	if err == nil {
 		want.Anchors, err = anchorsOf(c.String("platform"))
 	}
+	if key, given := read("uvm-ledger"); given {
+		want.Anchors.UVMLedgers, err = ledgerKeys(key)
+	}
 	return e, want, err
+}
+
+func ledgerKeys(text []byte) ([]*ecdsa.PublicKey, error) {
+	bad := fault.Errorf(fault.Usage, "give its public key, ECDSA on P-384, in PEM", "--uvm-ledger does not hold a transparency service's key")
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, bad
+	}
+	key, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return nil, bad
+	}
+	if key, ok := key.(*ecdsa.PublicKey); ok && key.Curve == elliptic.P384() {
+		return []*ecdsa.PublicKey{key}, nil
+	}
+	return nil, bad
 }
 
 // anchorsOf says who is believed: AMD, or by name the simulated platform.

@@ -27,6 +27,10 @@ func checkSignature(r *Report, certs HostCerts, anchors Anchors, now time.Time) 
 		return errors.New("the evidence has no certificate")
 	}
 	roots := trustedRoots(certs, anchors)
+	if len(roots) == 0 {
+		// The library would take AMD's embedded roots instead of none.
+		return errors.New("no signing key is given under the trusted roots: it could not be verified by any trusted roots")
+	}
 	if r.Line == Turin {
 		return checkTurinSignature(r, certs, roots[string(Turin)], now)
 	}

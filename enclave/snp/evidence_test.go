@@ -2,7 +2,6 @@ package snp
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
@@ -16,8 +15,19 @@ import (
 
 // bundle is a piece of real evidence with what it must be judged by.
 type bundle struct {
-	evidence Evidence
-	want     Expectations
+	evidence    Evidence
+	want        Expectations
+	runtimeData []byte // where it is recorded
+}
+
+// realBundles are all there are, each with expectations that it meets.
+func realBundles(t *testing.T) map[string]bundle {
+	old := svn22Bundle(t)
+	old.want.MinUVMSVN = 22
+	return map[string]bundle{
+		"encryption": caciBundle(t, "caci-milan-encryption"), "signing": caciBundle(t, "caci-milan-signing"),
+		"maa": maaBundle(t), "svn22": old,
+	}
 }
 
 // evidenceFile reads a file of the public evidence that lies beside the
@@ -99,7 +109,9 @@ func caciBundle(t testing.TB, folder string) bundle {
 	b.evidence.UVM = decode64(t, file.Report.SNP.UVMEndorsements)
 	b.evidence.HostCerts = hostCerts(t, []byte(file.Report.SNP.PlatformCertificates))
 	b.evidence.Policy = valuesPolicy(t)
-	b.want.HostData, b.want.ReportData = hostDataOf(b), reportDataOf(file.PublicKey)
+	b.runtimeData = []byte(file.PublicKey) // those samples hash the key's PEM text
+	about := RuntimeReportData(b.runtimeData)
+	b.want.HostData, b.want.ReportData = hostDataOf(b), about[:]
 	return b
 }
 
@@ -116,13 +128,6 @@ func valuesPolicy(t testing.TB) []byte {
 func hostDataOf(b bundle) []byte {
 	sum := b.evidence.HostData()
 	return sum[:]
-}
-
-// reportDataOf is what those samples put into the report: SHA-256 of the key's
-// PEM text.
-func reportDataOf(publicKey string) []byte {
-	sum := sha256.Sum256([]byte(publicKey))
-	return append(sum[:], make([]byte, 32)...)
 }
 
 // maaBundle is the report inside the real attestation request.
@@ -144,7 +149,8 @@ func maaBundle(t testing.TB) bundle {
 	b.evidence.HostCerts = hostCerts(t, decode64(t, report.VcekCertChain))
 	b.evidence.UVM = decode64(t, endorsements.Uvm[0])
 	b.evidence.Policy = valuesPolicy(t)
-	reportData, err := KeyRelease{RuntimeData: evidenceFile(t, "caci-milan-encryption/public-key-jwks")}.ReportData()
+	b.runtimeData = evidenceFile(t, "caci-milan-encryption/public-key-jwks")
+	reportData, err := KeyRelease{RuntimeData: b.runtimeData}.ReportData()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,10 +229,15 @@ func TestSecurityContextDirectory(t *testing.T) {
 	if !bytes.HasPrefix(sc.Policy, []byte("package policy")) || len(sc.HostCerts.Chain) != 3 || sc.HostCerts.TCBM == "" {
 		t.Errorf("policy %.20q, %d certificates, tcbm %q", sc.Policy, len(sc.HostCerts.Chain), sc.HostCerts.TCBM)
 	}
-	uvm, err := verifyUVM(sc.UVM)
+	uvm, err := verifyUVM(sc.UVM, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	flipped(sc.UVM, func(i int, changed []byte) {
+		if got, err := verifyUVM(changed, nil); err == nil && *got == *uvm && !unsignedCOSE(t, sc.UVM, changed) {
+			t.Errorf("endorsement byte %#x changed and accepted", i)
+		}
+	})
 	if uvm.svn != 100 || uvm.feed != UVMFeed || uvm.issuer != MicrosoftUVMIssuer {
 		t.Errorf("SVN %d, feed %q, issuer %q", uvm.svn, uvm.feed, uvm.issuer)
 	}

@@ -123,7 +123,7 @@ func (res *Result) checkFields(r *Report, want Expectations) {
 // checkUVM: which utility VM was measured at launch, and who says it is good.
 func (res *Result) checkUVM(r *Report, raw []byte, want Expectations) {
 	c := &res.Checks
-	uvm, err := verifyUVM(raw)
+	uvm, err := verifyUVM(raw, want.Anchors.UVMLedgers)
 	if err != nil {
 		uvm = &uvmEndorsement{}
 		c.AddIf("UVM endorsement", "signed by the issuer it names", err.Error(), false)
