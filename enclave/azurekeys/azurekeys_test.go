@@ -78,7 +78,7 @@ func TestBadGuestsRefuseThemselves(t *testing.T) {
 		{"migration", platform.GuestConfig{Migration: true}, map[string]string{"migration": "expected false, got true"}},
 		{"VMPL 2", platform.GuestConfig{VMPL: 2}, map[string]string{"VMPL": "expected 0, got 2"}},
 		{"asked for by the host", platform.GuestConfig{VMPL: 0xffffffff}, map[string]string{"VMPL": "expected 0, got 4294967295"}},
-		{"host data", platform.GuestConfig{WrongHostData: true}, map[string]string{"host data": "expected 4"}},
+		{"host data", platform.GuestConfig{WrongHostData: true}, map[string]string{"host data": "expected 3a385f3b"}},
 		{"measurement", platform.GuestConfig{WrongMeasurement: true}, map[string]string{"launch measurement": "expected "}},
 		{"old TCB", platform.GuestConfig{OldTCB: true}, map[string]string{"reported TCB": "expected at least fmc 0, bootloader 4, tee 0, snp 24, microcode 219, got fmc 0"}},
 		{"stale certificates", platform.GuestConfig{StaleCertificates: true}, map[string]string{"certificate's TCB": "expected db18000000000004, got "}},
