@@ -24,7 +24,7 @@ func TestDoctorWithoutASpecification(t *testing.T) {
 		want string
 	}{
 		"none":   {filepath.Join(t.TempDir(), "nowhere"), cli.ExitNotFound, "     change: give the canonical form"},
-		"broken": {broken, cli.ExitUsage, "FAIL the specification: "},
+		"broken": {broken, cli.ExitRefused, "FAIL the specification: "},
 	} {
 		var out, errs bytes.Buffer
 		a := app()
