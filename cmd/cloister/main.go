@@ -41,6 +41,7 @@ func commands() []*urfave.Command {
 		contractCommand(),
 		consentCommand(),
 		auditCommand(),
+		evidenceCommand(),
 		ledgerCommand(),
 		localCommand(),
 	}
