@@ -93,6 +93,9 @@ type Output struct {
 	key   *format.DEK
 	opts  OutputOptions
 	limit int // pages
+	// streamed is from how many bytes, written one behind the other, a file is
+	// staged while memory is not short: those of a full object.
+	streamed int64
 
 	mu       sync.Mutex
 	tree     *tree
@@ -100,8 +103,8 @@ type Output struct {
 	changed  map[*node]bool     // since the last commit
 	names    map[nameKey]uint32 // the inode the journal has there; 0: none
 	waiting  []*waiter
-	due      time.Time     // of the next background commit; zero: none
-	hungry   bool          // memory is short: stage
+	due      time.Time     // of the next background commit, the earliest of the nodes'; zero: none
+	hungry   bool          // memory is short, or a stream long enough: stage
 	progress chan struct{} // closed and replaced when a flush ends or frees memory
 	starved  int           // stagings that failed
 	dead     error         // this writer can make nothing durable any more
@@ -201,10 +204,14 @@ func (o *Output) now() format.Time {
 // ioError is EIO with its cause.
 func ioError(cause error) error { return fmt.Errorf("%w: %w", syscall.EIO, cause) }
 
-// touch notes that an inode changed, and sees to a commit.
+// touch notes that an inode changed, and sees to it that the change is
+// committed after delay at the latest.
 func (o *Output) touch(n *node, delay time.Duration) {
 	o.changed[n] = true
-	o.dueIn(delay)
+	if at := time.Now().Add(delay); n.due.IsZero() || at.Before(n.due) {
+		n.due = at
+		o.dueAt(at)
+	}
 }
 
 // willName notes that a name is about to change.
@@ -215,9 +222,8 @@ func (o *Output) willName(dir *node, name string) {
 	}
 }
 
-// dueIn sees to a background commit after delay at the latest.
-func (o *Output) dueIn(delay time.Duration) {
-	at := time.Now().Add(delay)
+// dueAt sees to a background commit at a time at the latest.
+func (o *Output) dueAt(at time.Time) {
 	if o.due.IsZero() || at.Before(o.due) {
 		o.due = at
 		o.kick()

@@ -103,6 +103,7 @@ func (f *OutputFile) write(ctx context.Context, p []byte, where func() int64) (i
 		written += len(piece)
 		if len(p) > 0 {
 			f.wrote()
+			f.o.stream(f.n, at, len(piece))
 		}
 		if written == len(p) {
 			return written, nil
@@ -114,6 +115,19 @@ func (f *OutputFile) wrote() {
 	now := f.o.now()
 	f.n.attr.Mtime, f.n.attr.Ctime = now, now
 	f.o.touch(f.n, openDelay)
+}
+
+// stream sees to it that a file which is written from front to back leaves
+// memory as it comes.
+func (o *Output) stream(n *node, off int64, length int) {
+	if off != n.runEnd {
+		n.run = 0
+	}
+	n.run, n.runEnd = n.run+int64(length), off+int64(length)
+	if n.run >= o.streamed && !o.hungry {
+		o.hungry = true
+		o.kick()
+	}
 }
 
 // room waits until the budget has room for some more pages, and asks for
@@ -235,7 +249,7 @@ func (f *OutputFile) Flush(ctx context.Context) error {
 	f.o.mu.Lock()
 	dirty := f.o.changed[f.n]
 	if dirty {
-		f.o.dueIn(closeDelay)
+		f.o.touch(f.n, closeDelay)
 	}
 	f.o.mu.Unlock()
 	if dirty && f.o.opts.SyncClose {

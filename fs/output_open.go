@@ -240,6 +240,7 @@ func (o *Output) claim(ctx context.Context, epoch uint64) error {
 	}
 	o.head = first.head
 	o.limit = int(o.opts.Memory / 2 / pageCost)
+	o.streamed = int64(o.objectPlain())
 	o.sealers = make(chan *sealer, sealersAtOnce)
 	for range sealersAtOnce {
 		o.sealers <- new(sealer)

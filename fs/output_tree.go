@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"time"
 
 	"cloister/fs/format"
 )
@@ -35,11 +36,14 @@ type node struct {
 	extents    extents
 	pages      map[int64]*page
 
-	pins      uint64 // lookups not forgotten, and open files
-	journaled bool   // the manifest or the journal has it
-	named     bool   // has a name that the journal does not have
-	failures  uint64 // flushes that failed, for the files open meanwhile
-	failure   error  // the last of them
+	pins      uint64    // lookups not forgotten, and open files
+	journaled bool      // the manifest or the journal has it
+	named     bool      // has a name that the journal does not have
+	due       time.Time // of the commit of what changed; zero: nothing did
+	run       int64     // bytes written one behind the other, not yet staged
+	runEnd    int64     // where the next of them would begin
+	failures  uint64    // flushes that failed, for the files open meanwhile
+	failure   error     // the last of them
 }
 
 func (n *node) size() int64  { return int64(n.attr.Size) }
