@@ -41,11 +41,13 @@ type OutputOptions struct {
 	KeyVersion uint32            // of a new volume; 0: 1
 	Stanzas    []byte            // recipient stanzas; nil: those of the volume, if any
 	Root       format.Attr       // permissions and owner of a new volume's root; mode 0: 0755
+	MaxSize    int64             // bytes that the files may have, holes not counted; 0: no limit
 	Memory     int64             // bytes for dirty data, its sealed copies and what is read back; 0: DefaultMemory
 	SyncClose  bool              // close returns when the file is durable
 	Clock      func() time.Time  // for times of files; nil: time.Now
 	Log        *slog.Logger      // for flushes that fail with nobody waiting; nil: none
 
+	recoverOnly  bool // claim no epoch
 	noBackground bool // tests: nothing is flushed that nobody asked for
 }
 
@@ -100,6 +102,7 @@ type Output struct {
 	mu       sync.Mutex
 	tree     *tree
 	pool     pages
+	used     int64              // by files: what MaxSize bounds
 	changed  map[*node]bool     // since the last commit
 	names    map[nameKey]uint32 // the inode the journal has there; 0: none
 	waiting  []*waiter
@@ -118,6 +121,7 @@ type Output struct {
 	// ---- run's own
 	preamble  format.Preamble  // of the next record
 	base      format.Digest    // of the manifest this epoch builds on
+	reference format.Reference // of that
 	pending   []*pendingRecord // sealed, and not known to be in the store
 	settled   time.Time        // when a record was last known to be there
 	sealKey   *format.ObjectKey
@@ -144,6 +148,34 @@ type waiter struct {
 // killed writer left there, and claims the next epoch: a writer that is still
 // at it fails from then on.
 func OpenOutput(ctx context.Context, store OutputStore, key KeyFunc, opts OutputOptions) (*Output, error) {
+	o, err := newOutput(ctx, store, key, opts)
+	if err != nil {
+		return nil, err
+	}
+	o.openReader()
+	run, stop := context.WithCancel(context.Background())
+	o.stop = stop
+	go o.run(run)
+	return o, nil
+}
+
+// Recover folds the journal that a writer of the output volume in store left
+// behind into a manifest, as OpenOutput does, and returns what it found, or nil
+// if the volume was closed, and the reference of its newest epoch. A writer
+// that is still at it fails from then on. What the journal needed and the
+// manifest does not is removed by the next writer that closes the volume.
+func Recover(ctx context.Context, store OutputStore, key KeyFunc, opts OutputOptions) (*Recovery, format.Reference, error) {
+	opts.Create, opts.recoverOnly = false, true
+	o, err := newOutput(ctx, store, key, opts)
+	if err != nil {
+		return nil, format.Reference{}, err
+	}
+	defer o.destroy()
+	return o.recovered, o.reference, nil
+}
+
+// newOutput opens an output volume without serving it yet.
+func newOutput(ctx context.Context, store OutputStore, key KeyFunc, opts OutputOptions) (*Output, error) {
 	if opts.Memory == 0 {
 		opts.Memory = DefaultMemory
 	}
@@ -163,10 +195,6 @@ func OpenOutput(ctx context.Context, store OutputStore, key KeyFunc, opts Output
 		o.destroy()
 		return nil, fmt.Errorf("opening output volume %s: %w", store, err)
 	}
-	o.openReader()
-	run, stop := context.WithCancel(context.Background())
-	o.stop = stop
-	go o.run(run)
 	return o, nil
 }
 

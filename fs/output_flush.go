@@ -438,16 +438,25 @@ func (o *Output) install(j *job) {
 			}
 			o.pool.put(part.page)
 		}
-		n.extents = n.extents.overlay(add)
+		n.setExtents(n.extents.overlay(add))
+		o.account(n)
 	}
 	o.proceed()
 }
+
+// localObject is how long sealed objects of a local store are: 3 of them stay in
+// a cache of 32 MiB, which makes writing 1 GiB to tmpfs a tenth faster than
+// objects of 16 MiB do, and a directory asks nothing for one more file.
+const localObject = 4 << 20
 
 // objectPlain returns how many bytes go into a data object: so many that the
 // sealed copies in flight take their share of the memory, and at most the
 // format's 32 MiB.
 func (o *Output) objectPlain() int {
 	sealed := min(format.WriteObject, o.opts.Memory/16)
+	if isLocal(o.store) {
+		sealed = min(sealed, localObject)
+	}
 	plain, ok := format.Suite16K.PlainLen(sealed)
 	for ; !ok; sealed-- {
 		plain, ok = format.Suite16K.PlainLen(sealed)

@@ -132,7 +132,7 @@ func (n *node) store(pool *pages, off int64, p []byte) {
 
 // erase removes the bytes from lo to hi, dirty and sealed: they are a hole.
 func (n *node) erase(pool *pages, lo, hi int64) {
-	n.extents = n.extents.cut(lo, hi)
+	n.setExtents(n.extents.cut(lo, hi))
 	for index, pg := range n.pages {
 		start := index * pageSize
 		if start >= hi || start+pageSize <= lo {
@@ -159,7 +159,8 @@ func (n *node) drop(pool *pages) {
 			pool.put(pg)
 		}
 	}
-	n.pages, n.extents = nil, nil
+	n.pages = nil
+	n.setExtents(nil)
 }
 
 // sealedRead is a part of a read that an object answers.

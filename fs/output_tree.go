@@ -34,6 +34,8 @@ type node struct {
 	dir        *directory
 	parent     uint32 // of a directory
 	extents    extents
+	sealed     int64 // bytes of the extents
+	charged    int64 // what the file counts for in Output.used
 	pages      map[int64]*page
 
 	pins      uint64    // lookups not forgotten, and open files
@@ -154,6 +156,7 @@ func (t *tree) loadNode(m *format.Manifest, inode uint32, attr format.Attr) *nod
 		for e := range m.Extents(inode, 0) {
 			n.extents = append(n.extents, extent{int64(e.FileOff), e.Length, e.ObjectOff, t.objects[e.Object]})
 		}
+		n.setExtents(n.extents)
 	case format.ModeSymlink:
 		n.target = slices.Clone(m.Target(inode))
 	}
