@@ -157,7 +157,9 @@ func (s *script) truncate(name string, size uint64) {
 		return
 	}
 	if _, err := s.o.SetAttr(i.Inode, Change{Size: &size}); err == nil {
-		s.step(func(tree map[string]string) { tree[name] = string(grown([]byte(tree[name])[:min(int(size), len(tree[name]))], int(size))) })
+		s.step(func(tree map[string]string) {
+			tree[name] = string(grown([]byte(tree[name])[:min(int(size), len(tree[name]))], int(size)))
+		})
 	}
 }
 
