@@ -87,6 +87,16 @@ var ErrFenced = fault.Sentinel(fault.Conflict, "another writer has taken the out
 // so that "write beside, rename over" is never seen with the name and without
 // the bytes. Other dirty files wait for their turn; they are as they last were.
 //
+// Promises, and the tests that keep them: what Sync, SyncDir and, with
+// SyncClose, Flush returned nil for is in the store and survives kill -9
+// (TestOutputCrashMatrix, and through the kernel TestOutputKilledAtEveryRequest).
+// Without SyncClose what was closed is durable within CloseWithin, and what
+// was written to an open file within openDelay; each file has a time of its
+// own, and what is due together shares requests. A flush that fails is told to
+// every file open at the time, once, as EIO; its bytes stay and are tried
+// again, and Close fails while any are left. sync(2) and syncfs(2) promise
+// nothing: FUSE is never told of them.
+//
 // Locks: mu guards the tree, all nodes, and every field up to the line in
 // Output. It is never held while the store is called. One goroutine, run,
 // does all flushing, and owns the fields below the line.
