@@ -133,8 +133,7 @@ func execute(d *stage) error {
 		return err
 	}
 	// What the run depended on is still there, and the doctor finds it so.
-	if _, err := d.timed(d.command("cloisterd", "doctor", "--specification", d.path("specification.json"),
-		"--ledger", d.path("ledger"), "--platform", "simulated:"+d.path("guest"))); err != nil {
+	if err := d.Doctor("guest"); err != nil {
 		return err
 	}
 	for line := range strings.Lines(out) {

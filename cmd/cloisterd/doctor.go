@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"strings"
@@ -28,6 +29,7 @@ func doctorCommand() *urfave.Command {
 			&urfave.StringFlag{Name: "specification", Usage: "the specification in its canonical form, `FILE` (default: the runtime's variable)"},
 			&urfave.StringFlag{Name: "ledger", Usage: "the ledger's `DIR`", EnvVars: []string{"CLOISTER_LEDGER"}, Required: true},
 			&urfave.StringFlag{Name: "platform", Usage: "`hardware`" + platformUsage, Value: "hardware"},
+			allowSwapFlag(),
 		},
 		Action: runDoctor,
 	}
@@ -47,16 +49,15 @@ type dependency struct {
 }
 
 func runDoctor(c *urfave.Context) error {
-	if err := protectMemory(); err != nil {
-		return err
-	}
 	v := &visit{c: c}
 	// Without these two there is nothing to ask the others about.
 	if err := v.try(dependency{"the specification", v.readSpecification}); err != nil {
 		return err
 	}
-	first := v.try(dependency{"the platform", v.choosePlatform})
-	if first == nil {
+	first := v.try(dependency{"the memory of this machine", v.memory})
+	if err := v.try(dependency{"the platform", v.choosePlatform}); err != nil {
+		first = firstError(first, err)
+	} else {
 		first = firstError(first, v.try(dependency{"attestation by " + v.spec.Attestation.Authority, v.attest}))
 	}
 	first = firstError(first, v.try(dependency{"mounts", v.fuse}))
@@ -100,6 +101,10 @@ func (v *visit) readSpecification(context.Context) (string, error) {
 		return "", err
 	}
 	return fmt.Sprintf("%s, of kind %s, %s", v.spec.Name, v.spec.Kind, spec.DigestOf(raw)), nil
+}
+
+func (v *visit) memory(context.Context) (string, error) {
+	return "keys stay in it", protectMemory(slog.New(slog.DiscardHandler), v.c.Bool("allow-swap"))
 }
 
 func (v *visit) choosePlatform(context.Context) (string, error) {
