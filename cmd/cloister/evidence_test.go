@@ -39,7 +39,7 @@ func TestEvidenceScripts(t *testing.T) {
 			for name, folder := range folders {
 				env.Setenv(name, folder)
 			}
-			return nil
+			return setUp(t)(env)
 		},
 		Condition: func(string) (bool, error) { return there, nil }, // [shared] is the only one
 	})

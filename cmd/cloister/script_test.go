@@ -59,15 +59,20 @@ func TestScripts(t *testing.T) {
 			}
 			return os.Geteuid() == 0, nil
 		},
-		Setup: func(e *testscript.Env) error {
-			e.Values[scriptKey{}] = &script{t: t, served: map[string]*served{}}
-			return nil
-		},
+		Setup: setUp(t),
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "secret": secret, "secrets": secrets, "serve": startServed, "end": endServed, "capture": capture,
 			"loadenv": loadenv, "noise": noise, "flip": flip, "azurite": startAzurite, "strike": strikeProxy,
 		},
 	})
+}
+
+// setUp gives a script what these commands need.
+func setUp(t *testing.T) func(*testscript.Env) error {
+	return func(e *testscript.Env) error {
+		e.Values[scriptKey{}] = &script{t: t, served: map[string]*served{}}
+		return nil
+	}
 }
 
 // script is what a running script has of these commands.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"sort"
+	"strings"
 )
 
 // RootInode is the inode number of a volume's root directory.
@@ -356,6 +357,9 @@ func decodeXattrs(b []byte) (attrs []Xattr, size int, err error) {
 			return nil, 0, malformed("an extended attribute's length is wrong")
 		}
 		x := Xattr{Name: string(b[size : size+nameLen]), Value: b[size+nameLen : size+nameLen+int(valueLen)]}
+		if strings.ContainsRune(x.Name, 0) {
+			return nil, 0, malformed("the extended attribute %q has a NUL in its name", x.Name)
+		}
 		if len(attrs) > 0 && attrs[len(attrs)-1].Name >= x.Name {
 			return nil, 0, malformed("extended attributes are not ascending")
 		}
