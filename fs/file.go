@@ -46,7 +46,7 @@ func (f *File) noteRead(off, n int64) (size int64) {
 	case f.size < packed:
 		return f.v.notePacked(f.inode, off, n)
 	}
-	size, ahead := f.line.note(off, n, f.v.maxRange, f.v.maxAhead)
+	size, ahead := f.line.note(off, n, f.v.maxRange, f.v.ahead())
 	f.v.readAhead(f.line, f.inode, ahead, size)
 	return size
 }
@@ -116,7 +116,7 @@ func (v *Volume) notePacked(inode uint32, off, n int64) (size int64) {
 		return minRange
 	}
 	at := int64(extent.ObjectOff) + max(0, off-int64(extent.FileOff))
-	size, ahead := p.note(at, n, v.maxRange, v.maxAhead)
+	size, ahead := p.note(at, n, v.maxRange, v.ahead())
 	if ahead.end = min(ahead.end, o.opener.PlainLen()); ahead.begin < ahead.end {
 		v.prefetch(p.context(), o, ahead.begin, ahead.end, size)
 	}

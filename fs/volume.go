@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"sync"
+	"time"
 
 	"cloister/fs/cache"
 	"cloister/fs/format"
@@ -39,7 +40,8 @@ type Volume struct {
 	openers  openers
 	cache    *cache.Cache // nil over a local store
 	maxRange int64        // of the cache's ranges
-	maxAhead int64        // bytes read ahead of one reader
+	maxAhead int64        // bytes read ahead of one reader, at most
+	pace     pace
 	packs    packs
 
 	ctx   context.Context // of everything read ahead; ends at Close
@@ -87,8 +89,16 @@ func (v *Volume) fetch(ctx context.Context, object uint32, off int64, p []byte) 
 	if err != nil {
 		return err
 	}
-	return v.store.Get(ctx, o.name, off, p)
+	begin := time.Now()
+	err = v.store.Get(ctx, o.name, off, p)
+	if err == nil {
+		v.pace.took(time.Since(begin), int64(len(p)))
+	}
+	return err
 }
+
+// ahead returns how many bytes are read ahead of one reader.
+func (v *Volume) ahead() int64 { return min(v.maxAhead, v.pace.ahead()*v.maxRange) }
 
 // powerOfTwo rounds n, at least 1, down.
 func powerOfTwo(n int64) int64 {
