@@ -164,12 +164,12 @@ func (l *line) note(off, n, maxSize, maxAhead int64) (size int64, ahead stretch)
 	l.next = max(l.next, off+n)
 	// What has been read in sequence bounds what is fetched in vain when it
 	// ends; a large read is a sequence by itself.
-	size = powerOfTwo(min(max(l.run/2, n, minRange), maxSize))
+	size = powerOfTwo(min(max(l.run, n, minRange), maxSize))
 	if l.run < 4*minRange {
 		return size, ahead
 	}
 	begin := max(l.next, l.ahead)
-	end := l.next + min(2*l.run, maxAhead)
+	end := l.next + min(4*l.run, maxAhead)
 	// Whole ranges at a time: half a range more is not worth a request.
 	if end-begin < size {
 		return size, ahead
