@@ -69,18 +69,15 @@ func runMount(c *urfave.Context) error {
 		return err
 	}
 	defer root.Destroy()
-	key := func(volume format.VolumeID, keyVersion uint32) (*format.DEK, error) {
-		return root.DeriveDEK(volume, keyVersion), nil
-	}
 	if c.Bool("output") {
-		return mountOutput(c, args[0], args[1], key, o, signals)
+		return mountOutput(c, args[0], args[1], root.DEK, o, signals)
 	}
 	s, err := store.Open(c.Context, args[0], from)
 	if err != nil {
 		return fmt.Errorf("opening the volume: %w", err)
 	}
 	defer s.Close()
-	v, err := fs.Open(c.Context, s, key, o)
+	v, err := fs.Open(c.Context, s, root.DEK, o)
 	if err != nil {
 		return err
 	}

@@ -122,10 +122,10 @@ func (m *mounts) openStore(ctx context.Context, where spec.Source, writable bool
 // releasedKey gives the released DEK for the volume it was released for, and
 // for no other.
 func releasedKey(ref format.Reference, dek *envelope.DEK) fs.KeyFunc {
-	return func(volume format.VolumeID, keyVersion uint32) (*format.DEK, error) {
-		if volume != ref.Volume || keyVersion != ref.KeyVersion {
+	return func(p format.Preamble) (*format.DEK, error) {
+		if p.Volume != ref.Volume || p.KeyVersion != ref.KeyVersion {
 			return nil, fault.Errorf(fault.Refused, "the store must hold the volume that the contract pins",
-				"the store holds volume %s, key version %d; the contract pins %s, key version %d", volume, keyVersion, ref.Volume, ref.KeyVersion)
+				"the store holds volume %s, key version %d; the contract pins %s, key version %d", p.Volume, p.KeyVersion, ref.Volume, ref.KeyVersion)
 		}
 		return format.DEKFromBytes(dek.Bytes())
 	}

@@ -263,3 +263,26 @@ func FuzzStanzas(f *testing.F) {
 		}
 	})
 }
+
+// TestRecordWithStanzas: what is sealed for recipients is so from the first
+// record of the journal.
+func TestRecordWithStanzas(t *testing.T) {
+	k, dek := testRecipientKeys(t)["X25519"], newDEK(t)
+	p := sealedFor(t, dek, k)
+	p.Sequence = 1
+	sealed, _ := SealRecord(dek, p, sampleRecord())
+	mine, err := k.DEK(must2(ParsePreamble(sealed)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _, _, err := OpenRecord(bytes.Clone(sealed), mine)
+	if err != nil || !bytes.Equal(got.Stanzas, p.Stanzas) {
+		t.Errorf("opened with %d bytes of stanzas, %v", len(got.Stanzas), err)
+	}
+	sealed[preambleSize]++
+	if _, _, _, err := OpenRecord(sealed, dek); !errors.Is(err, ErrAuthentication) {
+		t.Errorf("a record with another stanza: %v", err)
+	}
+}
+
+func must2[T, U any](v T, _ U, err error) T { return must(v, err) }
