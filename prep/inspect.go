@@ -28,7 +28,8 @@ type InspectedEpoch struct {
 	Reference  format.Reference `json:"reference"`
 	Bytes      int64            `json:"manifest_bytes"`
 	Run        string           `json:"run"`
-	Stanzas    int              `json:"stanza_bytes"` // of wrapped DEKs for recipients
+	// Recipients are the key ids of those who can open it beside its owner.
+	Recipients []string `json:"recipients"`
 	// Follows says whether the manifest names the one before as its previous:
 	// null where that is not in the store, or there is none before.
 	Follows *bool `json:"follows"`
@@ -64,6 +65,9 @@ func inspectManifest(ctx context.Context, s Store, e epoch) (p format.Preamble, 
 		return p, d, err
 	}
 	p, _, err = format.ParsePreamble(head)
+	if err == nil {
+		_, err = p.Recipients()
+	}
 	if err == nil && (p.Epoch != e.number || p.Kind != format.KindManifest) {
 		err = fmt.Errorf("%w: it holds something of epoch %d", format.ErrMalformed, p.Epoch)
 	}
@@ -75,7 +79,7 @@ func inspectManifest(ctx context.Context, s Store, e epoch) (p format.Preamble, 
 
 func describe(p format.Preamble, d format.Digest, e epoch, before *InspectedEpoch) InspectedEpoch {
 	i := InspectedEpoch{
-		Epoch: p.Epoch, KeyVersion: p.KeyVersion, Bytes: e.size, Run: p.Run.String(), Stanzas: len(p.Stanzas),
+		Epoch: p.Epoch, KeyVersion: p.KeyVersion, Bytes: e.size, Run: p.Run.String(), Recipients: recipientsOf(p),
 		Reference: format.Reference{Volume: p.Volume, Epoch: p.Epoch, KeyVersion: p.KeyVersion, Manifest: d, Check: p.Check},
 	}
 	if before != nil && before.Epoch+1 == p.Epoch {
@@ -83,6 +87,16 @@ func describe(p format.Preamble, d format.Digest, e epoch, before *InspectedEpoc
 		i.Follows = &follows
 	}
 	return i
+}
+
+// recipientsOf returns the key ids of stanzas that inspectManifest has parsed.
+func recipientsOf(p format.Preamble) []string {
+	names := []string{}
+	ids, _ := p.Recipients()
+	for _, id := range ids {
+		names = append(names, id.String())
+	}
+	return names
 }
 
 func (r *Inspected) count(ctx context.Context, s Store) error {

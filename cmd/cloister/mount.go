@@ -31,9 +31,10 @@ func mountCommand() *urfave.Command {
 		Name:      "mount",
 		Usage:     "show a volume as plain files in a directory, until interrupted",
 		ArgsUsage: "VOLUME DIR",
-		Flags: append(append(keyFlags(), storeFlags()...),
+		Flags: append(append(openerFlags(), storeFlags()...),
 			&urfave.StringFlag{Name: "reference", Usage: "refuse anything but the state of the volume that `REF` names"},
 			&urfave.BoolFlag{Name: "output", Usage: "mount writable; makes the volume if there is none, and prints its reference at the end"},
+			recipientFlag(),
 			&urfave.StringFlag{Name: "sync", Usage: "with `close`, closing a file written to --output returns when it is durable"},
 			&urfave.BoolFlag{Name: "log-names", Usage: "let messages about failed reads name the files; without, objects and segments only"},
 			&urfave.StringFlag{Name: "memory", Usage: "keep and read ahead at most `SIZE` of the volume, such as 512MiB", Value: "256MiB"},
@@ -64,25 +65,28 @@ func runMount(c *urfave.Context) error {
 	if err := mount.Check(); err != nil {
 		return err
 	}
-	root, err := readKey(c)
+	key, err := readOpener(c)
 	if err != nil {
 		return err
 	}
-	defer root.Destroy()
+	defer key.Destroy()
+	if c.IsSet("recipient") && !c.Bool("output") {
+		return fault.Errorf(fault.Usage, "leave it out, or mount with --output", "--recipient is about what is written")
+	}
 	if c.Bool("output") {
-		return mountOutput(c, args[0], args[1], root.DEK, o, signals)
+		return mountOutput(c, args[0], args[1], key.DEK, o, signals)
 	}
 	s, err := store.Open(c.Context, args[0], from)
 	if err != nil {
 		return fmt.Errorf("opening the volume: %w", err)
 	}
 	defer s.Close()
-	v, err := fs.Open(c.Context, s, root.DEK, o)
+	v, err := fs.Open(c.Context, s, key.DEK, o)
 	if err != nil {
 		return err
 	}
 	defer v.Close()
-	root.Destroy() // not needed while serving
+	key.Destroy() // not needed while serving
 	limitMemory(o.Memory)
 	m, err := mount.Input(args[1], v, mount.Options{Logger: log, Names: c.Bool("log-names")})
 	if err != nil {

@@ -26,6 +26,10 @@ func outputOptions(c *urfave.Context, o fs.Options, log *slog.Logger) (fs.Output
 		Reference: o.Reference, Memory: o.Memory, Create: o.Reference == nil, Log: log,
 		Root: format.Attr{Mode: 0o755, UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())},
 	}
+	var err error
+	if out.Recipients, err = readRecipients(c); err != nil {
+		return out, err
+	}
 	switch sync := c.String("sync"); sync {
 	case "":
 	case "close":

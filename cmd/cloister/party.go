@@ -1,12 +1,10 @@
 package main
 
 import (
-	"encoding/pem"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 
+	"cloister/fs/format"
+	"cloister/governance/partyfile"
 	"cloister/governance/statement"
 	"cloister/internal/cli"
 	"cloister/internal/fault"
@@ -14,7 +12,7 @@ import (
 	urfave "github.com/urfave/cli/v2"
 )
 
-// partyCommand is "cloister party": who signs.
+// partyCommand is "cloister party": who signs, and whom outputs are sealed for.
 func partyCommand() *urfave.Command {
 	return &urfave.Command{
 		Name:        "party",
@@ -26,83 +24,91 @@ func partyCommand() *urfave.Command {
 func partyKeygenCommand() *urfave.Command {
 	return &urfave.Command{
 		Name:      "keygen",
-		Usage:     "make a party's signing key in PARTYFILE, and in PARTYFILE.pub its public half",
+		Usage:     "make a party's keys in PARTYFILE, of mode 0600, and in PARTYFILE.pub its document",
 		ArgsUsage: "PARTYFILE",
-		Flags:     []urfave.Flag{&urfave.StringFlag{Name: "name", Usage: "the party's `NAME`", Required: true}},
+		Description: "A party has a key that it signs with, and one that outputs are sealed for. The\n" +
+			"document holds their public halves, and is for the other parties; they compare\n" +
+			"its fingerprints with `cloister party show` over another way.",
+		Flags: []urfave.Flag{
+			&urfave.StringFlag{Name: "name", Usage: "the party's `NAME`", Required: true},
+			&urfave.StringFlag{Name: "recipient-type", Usage: "what outputs are sealed for: a key of `TYPE` x25519, rsa3072 or none", Value: "x25519"},
+		},
 		Action: func(c *urfave.Context) error {
 			args, err := anyOrder(c, nil, "PARTYFILE")
 			if err != nil {
 				return err
 			}
-			key, err := statement.GenerateKey(statement.P256)
-			if err != nil {
-				return err
-			}
-			defer key.Destroy()
 			if err := statement.CheckName(c.String("name")); err != nil {
 				return fault.Errorf(fault.Usage, "use letters, digits, dot and dash", "--name: %w", err)
 			}
-			if err := writePartyFiles(args[0], c.String("name"), key); err != nil {
+			fingerprint, err := makeParty(args[0], c.String("name"), c.String("recipient-type"))
+			if err != nil {
 				return err
 			}
-			fmt.Fprintln(c.App.Writer, key.Public().Fingerprint())
+			fmt.Fprintln(c.App.Writer, fingerprint)
 			return nil
 		},
 	}
 }
 
-// writePartyFiles writes the public half first: a private key without one is
-// never left behind.
-func writePartyFiles(path, name string, key *statement.PrivateKey) error {
-	pkcs8, err := key.PKCS8()
+// makeParty writes a party's files and returns its signing key's fingerprint.
+func makeParty(path, name, recipientType string) (fingerprint string, err error) {
+	key, err := statement.GenerateKey(statement.P256)
 	if err != nil {
-		return err
+		return "", err
 	}
-	defer clear(pkcs8)
-	private := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Headers: map[string]string{"Party": name}, Bytes: pkcs8})
-	defer clear(private)
-	public := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: key.Public().SPKI()})
-	if err := writeFresh(path+".pub", public, 0o644); err != nil {
-		return err
+	defer key.Destroy()
+	recipient, err := newRecipientKey(recipientType)
+	if err != nil {
+		return "", err
 	}
-	if err := writeFresh(path, private, 0o600); err != nil {
-		return errors.Join(err, os.Remove(path+".pub"))
-	}
-	return nil
+	defer clear(recipient.Private)
+	return key.Public().Fingerprint(), partyfile.Create(path, name, key, recipient)
 }
 
-// writeFresh writes a file that must not be there yet, whole or not at all.
-func writeFresh(path string, data []byte, mode os.FileMode) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if errors.Is(err, fs.ErrExist) {
-		return fault.Errorf(fault.Conflict, "choose another name; a key is never overwritten", "%s is already there", path)
+// recipientBits are the types of recipient keys, with their size in bits where
+// they are RSA's: 3072 is what NIST SP 800-57 has for the strength of X25519.
+var recipientBits = map[string]int{"x25519": 0, "rsa3072": 3072}
+
+func newRecipientKey(kind string) (pair partyfile.RecipientKey, err error) {
+	bits, ok := recipientBits[kind]
+	switch {
+	case kind == "none":
+		return pair, nil
+	case !ok:
+		return pair, fault.Errorf(fault.Usage, "give x25519, rsa3072 or none", "--recipient-type %q is not known", kind)
 	}
+	key, err := format.NewRecipientKey(bits)
 	if err != nil {
-		return err
+		return pair, err
 	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(fmt.Errorf("writing %s: %w", path, err), os.Remove(path))
-	}
-	return nil
+	defer key.Destroy()
+	pair.Public = key.Recipient().SPKI()
+	pair.Private, err = key.PKCS8()
+	return pair, err
 }
 
 func partyShowCommand() *urfave.Command {
 	return &urfave.Command{
 		Name:      "show",
-		Usage:     "print the fingerprint of a party's key, to compare over another way",
+		Usage:     "print the fingerprints of a party's keys, to compare over another way",
 		ArgsUsage: "PARTYFILE",
+		Description: "PARTYFILE is the party's own file or its document. The second line, where there\n" +
+			"is one, is of the key that outputs are sealed for: what `cloister prep inspect`\n" +
+			"shows of who can open a volume.",
 		Action: func(c *urfave.Context) error {
 			args, err := cli.Args(c, "PARTYFILE")
 			if err != nil {
 				return err
 			}
-			name, key, err := readParty(args[0])
+			p, err := partyfile.ReadDocument(args[0])
 			if err != nil {
 				return err
 			}
-			defer key.Destroy()
-			fmt.Fprintln(c.App.Writer, name, key.Public().Fingerprint())
+			fmt.Fprintln(c.App.Writer, p.Name, p.Fingerprint())
+			if p.Recipient != nil {
+				fmt.Fprintln(c.App.Writer, "recipient", statement.Digest(p.Recipient))
+			}
 			return nil
 		},
 	}
@@ -110,26 +116,10 @@ func partyShowCommand() *urfave.Command {
 
 // readParty reads a party's name and signing key. The caller destroys the key.
 func readParty(path string) (string, *statement.PrivateKey, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", nil, fault.Errorf(fault.NotFound, "`cloister party keygen` makes one", "reading the party's key: %w", err)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return "", nil, fault.Errorf(fault.Refused, "chmod 600 "+path, "%s can be read by others", path)
-	}
-	raw, err := os.ReadFile(path)
+	p, err := partyfile.Read(path)
 	if err != nil {
 		return "", nil, err
 	}
-	defer clear(raw)
-	block, _ := pem.Decode(raw)
-	if block == nil || block.Type != "PRIVATE KEY" || block.Headers["Party"] == "" {
-		return "", nil, fault.Errorf(fault.Usage, "give the file that `cloister party keygen` made", "%s is not a party's key", path)
-	}
-	defer clear(block.Bytes)
-	key, err := statement.ParsePrivateKey(block.Bytes)
-	if err != nil {
-		return "", nil, fmt.Errorf("reading %s: %w", path, err)
-	}
-	return block.Headers["Party"], key, nil
+	clear(p.Recipient)
+	return p.Name, p.Key, nil
 }

@@ -101,7 +101,7 @@ func encryptCommand() *urfave.Command {
 			&urfave.BoolFlag{Name: "no-padding", Usage: "do not pad objects: the store sees their sizes to the byte"},
 			referenceFlag("go on only if the volume's newest epoch is the one that `REF` names"),
 			&urfave.StringFlag{Name: "reference-file", Usage: "also write the reference to `FILE`, replacing it"},
-			jsonFlag()),
+			recipientFlag(), jsonFlag()),
 		Action: action(runEncrypt, "SRC", "VOLUME"),
 	}
 }
@@ -113,6 +113,10 @@ func runEncrypt(c *urfave.Context, args []string) error {
 		return err
 	}
 	if err := checkSource(source, volume); err != nil {
+		return err
+	}
+	recipients, err := readRecipients(c)
+	if err != nil {
 		return err
 	}
 	root, err := readKey(c)
@@ -130,7 +134,7 @@ func runEncrypt(c *urfave.Context, args []string) error {
 		go func() { p.Total(prep.Measure(source)) }()
 	}
 	sealed, err := prep.Encrypt(c.Context, s, prep.EncryptOptions{
-		Source: source, Root: root, NoPadding: c.Bool("no-padding"), Previous: previous, Progress: p})
+		Source: source, Root: root, NoPadding: c.Bool("no-padding"), Previous: previous, Recipients: recipients, Progress: p})
 	p.stop()
 	if err != nil {
 		return err
@@ -241,7 +245,7 @@ func decryptCommand() *urfave.Command {
 			"bits, are left out unless --special is given; as root, owners are restored.\n\n" +
 			"JSON: reference, files, directories, others, bytes, skipped (paths of devices,\n" +
 			"escaped as in Go strings).",
-		Flags: append(keyFlags(),
+		Flags: append(openerFlags(),
 			referenceFlag("refuse anything but the state of the volume that `REF` names"),
 			&urfave.BoolFlag{Name: "special", Usage: "also make devices, and keep setuid and setgid bits"},
 			jsonFlag()),
@@ -254,11 +258,11 @@ func runDecrypt(c *urfave.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	root, err := readKey(c)
+	key, err := readOpener(c)
 	if err != nil {
 		return err
 	}
-	defer root.Destroy()
+	defer key.Destroy()
 	s, err := openStore(c, args[0], false)
 	if err != nil {
 		return err
@@ -266,7 +270,7 @@ func runDecrypt(c *urfave.Context, args []string) error {
 	defer s.Close()
 	p := startProgress(c, "decrypting")
 	r, err := prep.Decrypt(c.Context, s, args[1], prep.DecryptOptions{
-		Root: root, Reference: ref, Special: c.Bool("special"), Progress: p})
+		Key: key, Reference: ref, Special: c.Bool("special"), Progress: p})
 	p.stop()
 	if err != nil {
 		return err
