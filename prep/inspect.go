@@ -109,7 +109,7 @@ func (r *Inspected) count(ctx context.Context, s Store) error {
 			r.DataBytes += e.Size
 		case strings.HasPrefix(e.Name, format.JournalPrefix):
 			r.Journal++
-		case strings.HasPrefix(e.Name, signaturePrefix):
+		case strings.HasPrefix(e.Name, format.SignaturePrefix):
 			r.Signatures++
 		case !strings.HasPrefix(e.Name, format.ManifestPrefix):
 			r.Others++

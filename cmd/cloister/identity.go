@@ -14,7 +14,8 @@ import (
 // openerFlags name who opens a volume: its owner, or a party it is sealed for.
 func openerFlags() []urfave.Flag {
 	return append(keyFlags(),
-		&urfave.StringFlag{Name: "identity", Usage: "instead of --key, the `PARTYFILE` of a party that the volume is sealed for"})
+		&urfave.StringFlag{Name: "identity", Usage: "instead of --key, the `PARTYFILE` of a party that the volume is sealed for"},
+		&urfave.StringFlag{Name: "writer", Usage: "refuse what was not signed by the party of the document `PARTYFILE.pub`; or give its public key, a PEM file or base64"})
 }
 
 // opener is a key that opens volumes. Its method DEK is an fs.KeyFunc.

@@ -34,7 +34,7 @@ func mountCommand() *urfave.Command {
 		Flags: append(append(openerFlags(), storeFlags()...),
 			&urfave.StringFlag{Name: "reference", Usage: "refuse anything but the state of the volume that `REF` names"},
 			&urfave.BoolFlag{Name: "output", Usage: "mount writable; makes the volume if there is none, and prints its reference at the end"},
-			recipientFlag(),
+			recipientFlag(), signFlag(),
 			&urfave.StringFlag{Name: "sync", Usage: "with `close`, closing a file written to --output returns when it is durable"},
 			&urfave.BoolFlag{Name: "log-names", Usage: "let messages about failed reads name the files; without, objects and segments only"},
 			&urfave.StringFlag{Name: "memory", Usage: "keep and read ahead at most `SIZE` of the volume, such as 512MiB", Value: "256MiB"},
@@ -70,8 +70,8 @@ func runMount(c *urfave.Context) error {
 		return err
 	}
 	defer key.Destroy()
-	if c.IsSet("recipient") && !c.Bool("output") {
-		return fault.Errorf(fault.Usage, "leave it out, or mount with --output", "--recipient is about what is written")
+	if (c.IsSet("recipient") || c.IsSet("sign")) && !c.Bool("output") {
+		return fault.Errorf(fault.Usage, "leave them out, or mount with --output", "--recipient and --sign are about what is written")
 	}
 	if c.Bool("output") {
 		return mountOutput(c, args[0], args[1], key.DEK, o, signals)
@@ -81,6 +81,9 @@ func runMount(c *urfave.Context) error {
 		return fmt.Errorf("opening the volume: %w", err)
 	}
 	defer s.Close()
+	if o.Reference, err = checkWriter(c, s, o.Reference); err != nil {
+		return err
+	}
 	v, err := fs.Open(c.Context, s, key.DEK, o)
 	if err != nil {
 		return err

@@ -53,6 +53,16 @@ func mountOutput(c *urfave.Context, volume, dir string, key fs.KeyFunc, o fs.Opt
 		return err
 	}
 	defer s.Close()
+	if opts.Reference, err = checkWriter(c, s, opts.Reference); err != nil {
+		return err
+	}
+	signer, err := readSigner(c)
+	if err != nil {
+		return err
+	}
+	if signer != nil {
+		defer signer.Destroy()
+	}
 	v, err := fs.OpenOutput(c.Context, s, key, opts)
 	if err != nil {
 		return err
@@ -64,7 +74,7 @@ func mountOutput(c *urfave.Context, volume, dir string, key fs.KeyFunc, o fs.Opt
 		return errors.Join(err, closeErr)
 	}
 	fmt.Fprintln(c.App.Writer, ref)
-	return err
+	return errors.Join(err, sign(context.WithoutCancel(c.Context), s, ref, signer))
 }
 
 func serveOutput(c *urfave.Context, dir string, v *fs.Output, log *slog.Logger, signals <-chan os.Signal) error {

@@ -101,7 +101,7 @@ func encryptCommand() *urfave.Command {
 			&urfave.BoolFlag{Name: "no-padding", Usage: "do not pad objects: the store sees their sizes to the byte"},
 			referenceFlag("go on only if the volume's newest epoch is the one that `REF` names"),
 			&urfave.StringFlag{Name: "reference-file", Usage: "also write the reference to `FILE`, replacing it"},
-			recipientFlag(), jsonFlag()),
+			recipientFlag(), signFlag(), jsonFlag()),
 		Action: action(runEncrypt, "SRC", "VOLUME"),
 	}
 }
@@ -129,6 +129,13 @@ func runEncrypt(c *urfave.Context, args []string) error {
 		return err
 	}
 	defer s.Close()
+	signer, err := readSigner(c)
+	if err != nil {
+		return err
+	}
+	if signer != nil {
+		defer signer.Destroy()
+	}
 	p := startProgress(c, "sealing")
 	if isTerminal(c.App.ErrWriter) {
 		go func() { p.Total(prep.Measure(source)) }()
@@ -142,7 +149,10 @@ func runEncrypt(c *urfave.Context, args []string) error {
 	if err := printSealed(c, source, sealed, p); err != nil {
 		return err
 	}
-	return writeReference(c.String("reference-file"), sealed.Reference)
+	if err := writeReference(c.String("reference-file"), sealed.Reference); err != nil {
+		return err
+	}
+	return sign(c.Context, s, sealed.Reference, signer)
 }
 
 // checkSource finds out what can be wrong with the folder before anything is
@@ -268,6 +278,9 @@ func runDecrypt(c *urfave.Context, args []string) error {
 		return err
 	}
 	defer s.Close()
+	if ref, err = checkWriter(c, s, ref); err != nil {
+		return err
+	}
 	p := startProgress(c, "decrypting")
 	r, err := prep.Decrypt(c.Context, s, args[1], prep.DecryptOptions{
 		Key: key, Reference: ref, Special: c.Bool("special"), Progress: p})

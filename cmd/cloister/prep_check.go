@@ -94,6 +94,9 @@ func runVerify(c *urfave.Context, args []string) error {
 		return err
 	}
 	defer s.Close()
+	if ref, err = checkWriter(c, s, ref); err != nil {
+		return err
+	}
 	p := startProgress(c, "verifying")
 	r, err := prep.Verify(c.Context, s, prep.VerifyOptions{Key: key, Reference: ref, Progress: p})
 	p.stop()
