@@ -26,7 +26,7 @@ func prepCommand() *urfave.Command {
 			"SAS in the URL, AZURE_STORAGE_CONNECTION_STRING, or the identity you are signed\n" +
 			"in with. Options go before the arguments.",
 		Subcommands: []*urfave.Command{
-			keygenCommand(), encryptCommand(), uploadCommand(), decryptCommand(), inspectCommand(), verifyCommand(), prepSinkCommand(),
+			keygenCommand(), encryptCommand(), uploadCommand(), decryptCommand(), inspectCommand(), verifyCommand(), prepSinkCommand(), mergeCommand(),
 		},
 	}
 }
