@@ -31,7 +31,7 @@ func readOpener(c *urfave.Context) (opener, error) {
 	switch {
 	case path == "" && c.String("key") == "":
 		return nil, fault.Errorf(fault.Usage, "give --key KEYFILE as the owner, or --identity PARTYFILE as a party that the volume is sealed for",
-			"%s needs a key", c.Command.HelpName)
+			"%s needs the owner's key file, or that of a party", c.Command.HelpName)
 	case path == "":
 		return readKey(c)
 	case c.String("key") != "":

@@ -150,7 +150,7 @@ func ReadDocument(path string) (statement.Party, error) {
 	}
 	p, err := statement.ParseDocument(raw)
 	if err != nil {
-		return statement.Party{}, fault.Errorf(fault.Usage, "give the .pub file that cloister party keygen made", "%s: %w", path, err)
+		return statement.Party{}, fault.Errorf(fault.Usage, "give the .pub file that cloister party keygen made", "%s is not a party's key or document: %w", path, err)
 	}
 	return p, nil
 }
