@@ -18,6 +18,7 @@ type Inspected struct {
 	DataBytes   int64            `json:"data_bytes"`
 	Journal     int              `json:"journal_records"`
 	Signatures  int              `json:"signatures"`
+	Below       int              `json:"below"`  // objects of volumes that lie below this one
 	Others      int              `json:"others"` // objects that no volume has
 }
 
@@ -111,11 +112,23 @@ func (r *Inspected) count(ctx context.Context, s Store) error {
 			r.Journal++
 		case strings.HasPrefix(e.Name, format.SignaturePrefix):
 			r.Signatures++
+		case isBelow(e.Name):
+			r.Below++
 		case !strings.HasPrefix(e.Name, format.ManifestPrefix):
 			r.Others++
 		}
 	}
 	return nil
+}
+
+// isBelow reports whether a name is of an object of a volume below.
+func isBelow(name string) bool {
+	for _, prefix := range []string{format.DataPrefix, format.ManifestPrefix, format.JournalPrefix, format.SignaturePrefix} {
+		if strings.Contains(name, "/"+prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 // CheckVolume reports as an error that there is no volume at s.

@@ -17,7 +17,7 @@ func inspectCommand() *urfave.Command {
 		Description: "What it prints is what the store shows; nothing of it is authenticated.\n\n" +
 			"JSON: volume, epochs (each: epoch, key_version, reference, manifest_bytes, run,\n" +
 			"recipients (key ids), follows), data_objects, data_bytes, journal_records, signatures,\n" +
-			"others.",
+			"below (objects of volumes that lie below), others.",
 		Flags:  []urfave.Flag{jsonFlag()},
 		Action: action(runInspect, "VOLUME"),
 	}
@@ -47,6 +47,9 @@ func printInspected(w io.Writer, r *prep.Inspected) {
 	}
 	if r.Signatures > 0 {
 		fmt.Fprintf(w, "signatures   %d\n", r.Signatures)
+	}
+	if r.Below > 0 {
+		fmt.Fprintf(w, "volumes below  %s\n", count(r.Below, "object"))
 	}
 	if r.Others > 0 {
 		fmt.Fprintf(w, "not a volume's  %s\n", count(r.Others, "object"))
