@@ -43,9 +43,14 @@ fuzz:
 	    echo "== $$pkg $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x $$pkg; \
 	  done; done
 
+# Side by side with its peers: the whole table takes under an hour, a row a
+# minute or less: make bench ONLY='random 4 KiB' (go run ./internal/bench -list
+# names the rows).
+ONLY ?= .
 bench: build
-	@./internal/setup/install fuse3 gocryptfs
-	go run ./internal/bench -bin $(BIN)
+	@./internal/setup/install fuse3 git sqlite3 nodejs:node npm e2fsprogs:mkfs.ext4 gocryptfs rclone restic
+	@./internal/setup/azurite
+	go run ./internal/bench -bin $(BIN) -only '$(ONLY)' $(BENCHFLAGS)
 
 # The owner's tool also runs where there is no FUSE.
 cross:

@@ -75,7 +75,7 @@ func (d *stage) releaseWithoutLooking(guest string) error {
 		return err
 	}
 	vaults := vault.New(vault.Options{Credential: cred, PrivateCloud: true})
-	keys := azurekeys.New(simulated.New(guest), azurekeys.Requirements{SMT: snp.SMTAllowed, MinTCB: snp.TCB{Bootloader: 3, SNP: 8}, MinUVMSVN: 100},
+	keys := azurekeys.New(simulated.New(guest), azurekeys.Requirements{SMT: snp.SMTAllowed, MinTCB: snp.Floors{snp.Milan: {Bootloader: 3, SNP: 8}}, MinUVMSVN: 100},
 		service, func(string) (*vault.Client, error) { return vaults, nil })
 	defer keys.Close()
 	raw, err := os.ReadFile(d.ReleasePolicy())

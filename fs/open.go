@@ -34,6 +34,17 @@ func openManifest(ctx context.Context, s Store, key KeyFunc, want *format.Refere
 	if err != nil {
 		return nil, err
 	}
+	m, err := unsealManifest(s, sealed, epoch, key, want)
+	if err != nil {
+		releaseMemory(sealed)
+		return nil, err
+	}
+	releaseWith(m, sealed)
+	return m, nil
+}
+
+// unsealManifest opens a manifest, in the memory it was read into.
+func unsealManifest(s Store, sealed []byte, epoch uint64, key KeyFunc, want *format.Reference) (*format.Manifest, error) {
 	p, _, err := format.ParsePreamble(sealed)
 	if err != nil {
 		return nil, fmt.Errorf("opening volume %s: %w", s, err)
@@ -127,13 +138,17 @@ func readManifest(ctx context.Context, s Store, epoch uint64) ([]byte, error) {
 	if size > format.MaxSealedManifest {
 		return nil, fmt.Errorf("opening volume %s: %w: its manifest has %d bytes", s, format.ErrMalformed, size)
 	}
-	sealed := make([]byte, size)
+	sealed := manifestMemory(size)
 	ranges := int((size + manifestRange - 1) / manifestRange)
 	_, err = parallel(ranges, manifestParallel, func(i int) error {
 		off := int64(i) * manifestRange
 		return s.Get(ctx, name, off, sealed[off:min(off+manifestRange, size)])
 	})
-	return sealed, wrap("opening volume %s: %w", s, err)
+	if err != nil {
+		releaseMemory(sealed)
+		return nil, fmt.Errorf("opening volume %s: %w", s, err)
+	}
+	return sealed, nil
 }
 
 // wrap wraps err, if there is one.

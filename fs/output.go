@@ -41,11 +41,13 @@ type OutputOptions struct {
 	KeyVersion uint32              // of a new volume; 0: 1
 	Recipients []*format.Recipient // who else can open what is written; nil: those of the volume, if any
 	Root       format.Attr         // permissions and owner of a new volume's root; mode 0: 0755
+	MaxSize    int64               // bytes that the files may have, holes not counted; 0: no limit
 	Memory     int64               // bytes for dirty data, its sealed copies and what is read back; 0: DefaultMemory
 	SyncClose  bool                // close returns when the file is durable
 	Clock      func() time.Time    // for times of files; nil: time.Now
 	Log        *slog.Logger        // for flushes that fail with nobody waiting; nil: none
 
+	recoverOnly  bool // claim no epoch
 	noBackground bool // tests: nothing is flushed that nobody asked for
 }
 
@@ -85,6 +87,16 @@ var ErrFenced = fault.Sentinel(fault.Conflict, "another writer has taken the out
 // so that "write beside, rename over" is never seen with the name and without
 // the bytes. Other dirty files wait for their turn; they are as they last were.
 //
+// Promises, and the tests that keep them: what Sync, SyncDir and, with
+// SyncClose, Flush returned nil for is in the store and survives kill -9
+// (TestOutputCrashMatrix, and through the kernel TestOutputKilledAtEveryRequest).
+// Without SyncClose what was closed is durable within CloseWithin, and what
+// was written to an open file within openDelay; each file has a time of its
+// own, and what is due together shares requests. A flush that fails is told to
+// every file open at the time, once, as EIO; its bytes stay and are tried
+// again, and Close fails while any are left. sync(2) and syncfs(2) promise
+// nothing: FUSE is never told of them.
+//
 // Locks: mu guards the tree, all nodes, and every field up to the line in
 // Output. It is never held while the store is called. One goroutine, run,
 // does all flushing, and owns the fields below the line.
@@ -93,15 +105,19 @@ type Output struct {
 	key   *format.DEK
 	opts  OutputOptions
 	limit int // pages
+	// streamed is from how many bytes, written one behind the other, a file is
+	// staged while memory is not short: those of a full object.
+	streamed int64
 
 	mu       sync.Mutex
 	tree     *tree
 	pool     pages
+	used     int64              // by files: what MaxSize bounds
 	changed  map[*node]bool     // since the last commit
 	names    map[nameKey]uint32 // the inode the journal has there; 0: none
 	waiting  []*waiter
-	due      time.Time     // of the next background commit; zero: none
-	hungry   bool          // memory is short: stage
+	due      time.Time     // of the next background commit, the earliest of the nodes'; zero: none
+	hungry   bool          // memory is short, or a stream long enough: stage
 	progress chan struct{} // closed and replaced when a flush ends or frees memory
 	starved  int           // stagings that failed
 	dead     error         // this writer can make nothing durable any more
@@ -115,6 +131,7 @@ type Output struct {
 	// ---- run's own
 	preamble  format.Preamble  // of the next record
 	base      format.Digest    // of the manifest this epoch builds on
+	reference format.Reference // of that
 	pending   []*pendingRecord // sealed, and not known to be in the store
 	settled   time.Time        // when a record was last known to be there
 	sealKey   *format.ObjectKey
@@ -141,6 +158,34 @@ type waiter struct {
 // killed writer left there, and claims the next epoch: a writer that is still
 // at it fails from then on.
 func OpenOutput(ctx context.Context, store OutputStore, key KeyFunc, opts OutputOptions) (*Output, error) {
+	o, err := newOutput(ctx, store, key, opts)
+	if err != nil {
+		return nil, err
+	}
+	o.openReader()
+	run, stop := context.WithCancel(context.Background())
+	o.stop = stop
+	go o.run(run)
+	return o, nil
+}
+
+// Recover folds the journal that a writer of the output volume in store left
+// behind into a manifest, as OpenOutput does, and returns what it found, or nil
+// if the volume was closed, and the reference of its newest epoch. A writer
+// that is still at it fails from then on. What the journal needed and the
+// manifest does not is removed by the next writer that closes the volume.
+func Recover(ctx context.Context, store OutputStore, key KeyFunc, opts OutputOptions) (*Recovery, format.Reference, error) {
+	opts.Create, opts.recoverOnly = false, true
+	o, err := newOutput(ctx, store, key, opts)
+	if err != nil {
+		return nil, format.Reference{}, err
+	}
+	defer o.destroy()
+	return o.recovered, o.reference, nil
+}
+
+// newOutput opens an output volume without serving it yet.
+func newOutput(ctx context.Context, store OutputStore, key KeyFunc, opts OutputOptions) (*Output, error) {
 	if opts.Memory == 0 {
 		opts.Memory = DefaultMemory
 	}
@@ -160,10 +205,6 @@ func OpenOutput(ctx context.Context, store OutputStore, key KeyFunc, opts Output
 		o.destroy()
 		return nil, fmt.Errorf("opening output volume %s: %w", store, err)
 	}
-	o.openReader()
-	run, stop := context.WithCancel(context.Background())
-	o.stop = stop
-	go o.run(run)
 	return o, nil
 }
 
@@ -201,10 +242,14 @@ func (o *Output) now() format.Time {
 // ioError is EIO with its cause.
 func ioError(cause error) error { return fmt.Errorf("%w: %w", syscall.EIO, cause) }
 
-// touch notes that an inode changed, and sees to a commit.
+// touch notes that an inode changed, and sees to it that the change is
+// committed after delay at the latest.
 func (o *Output) touch(n *node, delay time.Duration) {
 	o.changed[n] = true
-	o.dueIn(delay)
+	if at := time.Now().Add(delay); n.due.IsZero() || at.Before(n.due) {
+		n.due = at
+		o.dueAt(at)
+	}
 }
 
 // willName notes that a name is about to change.
@@ -215,9 +260,8 @@ func (o *Output) willName(dir *node, name string) {
 	}
 }
 
-// dueIn sees to a background commit after delay at the latest.
-func (o *Output) dueIn(delay time.Duration) {
-	at := time.Now().Add(delay)
+// dueAt sees to a background commit at a time at the latest.
+func (o *Output) dueAt(at time.Time) {
 	if o.due.IsZero() || at.Before(o.due) {
 		o.due = at
 		o.kick()

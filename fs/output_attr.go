@@ -83,6 +83,7 @@ func (o *Output) truncate(n *node, size uint64) error {
 		o.proceed()
 	}
 	n.attr.Size = size
+	o.account(n)
 	n.attr.Mtime = o.now()
 	return nil
 }
@@ -177,32 +178,6 @@ func (o *Output) RemoveXattr(inode uint32, name string) error {
 	delete(n.xattrs, name)
 	o.inodeChanged(n)
 	return nil
-}
-
-// Usage is what StatFS tells.
-type Usage struct {
-	Inodes     uint64 // in use
-	FreeInodes uint64
-	Bytes      uint64 // in use by files
-	FreeBytes  uint64
-}
-
-// freeBytes is told where the store sets no limit: 2^50, which no program
-// takes for too little and no 64-bit sum overflows on.
-const freeBytes = 1 << 50
-
-// StatFS returns how much is in use.
-func (o *Output) StatFS() Usage {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	u := Usage{Inodes: uint64(len(o.tree.nodes)), FreeBytes: freeBytes}
-	u.FreeInodes = format.MaxInodes - u.Inodes
-	for _, n := range o.tree.nodes {
-		if n.isFile() {
-			u.Bytes += o.info(n).Blocks * 512
-		}
-	}
-	return u
 }
 
 // SyncDir returns when all names and attributes are durable, those of dir

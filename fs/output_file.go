@@ -96,13 +96,18 @@ func (f *OutputFile) write(ctx context.Context, p []byte, where func() int64) (i
 		}
 		if written == 0 {
 			off = where() // room may have let others write
+			if !f.o.affords(f.n, off, int64(len(p))) {
+				return 0, syscall.ENOSPC
+			}
 		}
 		at := off + int64(written)
 		f.n.store(&f.o.pool, at, piece)
 		f.n.attr.Size = max(f.n.attr.Size, uint64(at)+uint64(len(piece)))
+		f.o.account(f.n)
 		written += len(piece)
 		if len(p) > 0 {
 			f.wrote()
+			f.o.stream(f.n, at, len(piece))
 		}
 		if written == len(p) {
 			return written, nil
@@ -114,6 +119,19 @@ func (f *OutputFile) wrote() {
 	now := f.o.now()
 	f.n.attr.Mtime, f.n.attr.Ctime = now, now
 	f.o.touch(f.n, openDelay)
+}
+
+// stream sees to it that a file which is written from front to back leaves
+// memory as it comes.
+func (o *Output) stream(n *node, off int64, length int) {
+	if off != n.runEnd {
+		n.run = 0
+	}
+	n.run, n.runEnd = n.run+int64(length), off+int64(length)
+	if n.run >= o.streamed && !o.hungry {
+		o.hungry = true
+		o.kick()
+	}
 }
 
 // room waits until the budget has room for some more pages, and asks for
@@ -163,8 +181,10 @@ const (
 	allocZeroRange = 16
 )
 
-// Allocate is fallocate(2): mode 0, keep size, punch hole, zero range. Space
-// needs no reserving; a zeroed range becomes a hole.
+// Allocate is fallocate(2): mode 0, keep size, punch hole, zero range. A zeroed
+// range becomes a hole. Space is not reserved: where OutputOptions.MaxSize
+// leaves too little for the range Allocate fails, and where it does not,
+// another file may be quicker.
 func (f *OutputFile) Allocate(mode uint32, off, length int64) error {
 	if off < 0 || length <= 0 {
 		return syscall.EINVAL
@@ -178,6 +198,9 @@ func (f *OutputFile) Allocate(mode uint32, off, length int64) error {
 		return syscall.EIO
 	}
 	end := off + length
+	if mode&allocPunchHole == 0 && !f.o.affords(f.n, off, length) {
+		return syscall.ENOSPC
+	}
 	switch mode {
 	case 0, allocZeroRange:
 		f.n.attr.Size = max(f.n.attr.Size, uint64(end))
@@ -189,6 +212,7 @@ func (f *OutputFile) Allocate(mode uint32, off, length int64) error {
 		f.n.erase(&f.o.pool, off, end)
 		f.o.proceed()
 	}
+	f.o.account(f.n)
 	f.wrote()
 	return nil
 }
@@ -235,7 +259,7 @@ func (f *OutputFile) Flush(ctx context.Context) error {
 	f.o.mu.Lock()
 	dirty := f.o.changed[f.n]
 	if dirty {
-		f.o.dueIn(closeDelay)
+		f.o.touch(f.n, closeDelay)
 	}
 	f.o.mu.Unlock()
 	if dirty && f.o.opts.SyncClose {

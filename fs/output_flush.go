@@ -68,14 +68,18 @@ func (o *Output) untilDue() (wait time.Duration, ok bool) {
 func (o *Output) flush(ctx context.Context) {
 	o.mu.Lock()
 	waiting, hungry := o.waiting, o.hungry
-	due := !o.due.IsZero() && !time.Now().Before(o.due) && !o.opts.noBackground
+	now := time.Now()
+	due := !o.due.IsZero() && !now.Before(o.due) && !o.opts.noBackground
 	o.waiting, o.hungry = nil, false
+	var until time.Time
 	if due {
+		// What is due soon shares the requests of what is due now.
+		until = now.Add(closeDelay)
 		o.due = time.Time{}
 	}
 	o.mu.Unlock()
 	if len(waiting) > 0 || due {
-		err := o.commit(ctx, waiting, due)
+		err := o.commit(ctx, waiting, until)
 		for _, w := range waiting {
 			w.done <- err
 		}
@@ -102,12 +106,12 @@ func (o *Output) retryLater(err error) {
 	}
 }
 
-// commit makes durable what waiting asks for, and everything if all.
-func (o *Output) commit(ctx context.Context, waiting []*waiter, all bool) error {
+// commit makes durable what waiting asks for, and what is due before until.
+func (o *Output) commit(ctx context.Context, waiting []*waiter, until time.Time) error {
 	err := o.putPending(ctx)
 	var f *frozen
 	if err == nil {
-		f = o.freeze(waiting, all)
+		f = o.freeze(waiting, until)
 		if err = o.seal(ctx, f.files); err != nil {
 			o.thaw(f)
 		} else if err = o.journal(f); err == nil {
@@ -144,14 +148,15 @@ func (o *Output) fail(err error, waiting []*waiter, f *frozen) {
 	}
 }
 
-// freeze takes what a commit is to cover: the files waited for (or all), files
-// with a new name, and the names and attributes of everything that has no
-// dirty bytes besides.
-func (o *Output) freeze(waiting []*waiter, all bool) *frozen {
+// freeze takes what a commit is to cover: the files waited for and those due,
+// files with a new name, and the names and attributes of everything that has
+// no dirty bytes besides.
+func (o *Output) freeze(waiting []*waiter, until time.Time) *frozen {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	f := &frozen{changed: map[*node]bool{}, before: o.names}
 	scope := map[*node]*frozenFile{}
+	all := false
 	for _, w := range waiting {
 		if w.node == nil {
 			all = true
@@ -163,7 +168,7 @@ func (o *Output) freeze(waiting []*waiter, all bool) *frozen {
 	for n := range o.changed {
 		_, asked := scope[n]
 		if n.attr.Nlink > 0 && len(n.pages) > 0 {
-			if !asked && !all && !n.named {
+			if !asked && !all && !n.named && !n.due.Before(until) {
 				later[n] = true
 				continue
 			}
@@ -173,6 +178,7 @@ func (o *Output) freeze(waiting []*waiter, all bool) *frozen {
 			later[n] = true // nothing to promise, but stage must find it
 		}
 		f.changed[n] = true
+		n.due = time.Time{}
 	}
 	for n := range f.changed {
 		f.freezeNode(n, scope[n])
@@ -181,6 +187,12 @@ func (o *Output) freeze(waiting []*waiter, all bool) *frozen {
 		f.names = append(f.names, nameChange{k, o.names[k], o.tree.target(k)})
 	}
 	o.changed, o.names = later, map[nameKey]uint32{}
+	o.due = time.Time{}
+	for n := range later {
+		if !n.due.IsZero() {
+			o.dueAt(n.due)
+		}
+	}
 	return f
 }
 
@@ -225,7 +237,7 @@ func (o *Output) thaw(f *frozen) {
 	defer o.mu.Unlock()
 	o.thawPages(f.files)
 	for n := range f.changed {
-		o.changed[n] = true
+		o.touch(n, closeDelay)
 	}
 	for k, before := range f.before {
 		o.names[k] = before
@@ -255,27 +267,10 @@ func (o *Output) thawPages(files []*frozenFile) {
 	o.proceed()
 }
 
-// stage seals the largest dirty files until half of what is dirty would be
-// gone, without promising anything: the journal does not name the objects yet.
+// stage seals dirty bytes without promising anything: the journal does not name
+// the objects yet.
 func (o *Output) stage(ctx context.Context) {
-	o.mu.Lock()
-	if o.pool.inUse <= o.limit/2 {
-		o.mu.Unlock()
-		return
-	}
-	f := &frozen{}
-	var dirty []*node
-	for n := range o.changed {
-		if len(n.pages) > 0 {
-			dirty = append(dirty, n)
-		}
-	}
-	slices.SortFunc(dirty, func(x, y *node) int { return len(y.pages) - len(x.pages) })
-	for taken := 0; len(dirty) > 0 && taken < o.pool.inUse/2; dirty = dirty[1:] {
-		f.freezeFile(dirty[0])
-		taken += len(dirty[0].pages)
-	}
-	o.mu.Unlock()
+	f := o.freezeForStage()
 	err := o.seal(ctx, f.files)
 	if err == nil {
 		return
@@ -288,8 +283,34 @@ func (o *Output) stage(ctx context.Context) {
 	o.fail(err, nil, f)
 }
 
+// freezeForStage takes files that are being written as streams, which are
+// hardly written again; and where memory is short, the largest until half of
+// what is dirty would be gone.
+func (o *Output) freezeForStage() *frozen {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	f := &frozen{}
+	var dirty []*node
+	for n := range o.changed {
+		if len(n.pages) > 0 {
+			dirty = append(dirty, n)
+		}
+	}
+	slices.SortFunc(dirty, func(x, y *node) int { return len(y.pages) - len(x.pages) })
+	short := o.pool.inUse > o.limit/2
+	taken := 0
+	for _, n := range dirty {
+		if n.run >= o.streamed || short && taken < o.pool.inUse/2 {
+			taken += len(n.pages)
+			n.run = 0
+			f.freezeFile(n)
+		}
+	}
+	return f
+}
+
 // sealer is the memory that one object is sealed in.
-type sealer struct{ plain, sealed []byte }
+type sealer struct{ sealed []byte }
 
 // job is one data object to be.
 type job struct {
@@ -368,16 +389,28 @@ func (j *job) add(file *frozenFile, pg frozenPage) {
 	j.parts = append(j.parts, part)
 }
 
-func (o *Output) sealJob(ctx context.Context, j *job, s *sealer) error {
-	s.plain = slices.Grow(s.plain[:0], j.length)
-	for _, part := range j.parts {
-		for _, sp := range part.spans {
-			s.plain = append(s.plain, part.data[sp.lo:sp.hi]...)
+// reader returns a function that gives the bytes of the parts in order.
+func (j *job) reader() func(p []byte) {
+	part, span, read := 0, 0, 0
+	return func(p []byte) {
+		for len(p) > 0 {
+			from := j.parts[part]
+			s := from.spans[span]
+			n := copy(p, from.data[s.lo+read:s.hi])
+			if p, read = p[n:], read+n; read < s.hi-s.lo {
+				continue
+			}
+			if span, read = span+1, 0; span == len(from.spans) {
+				part, span = part+1, 0
+			}
 		}
 	}
+}
+
+func (o *Output) sealJob(ctx context.Context, j *job, s *sealer) error {
 	id := format.Identity{Suite: format.Suite16K, Kind: format.KindData, Slot: o.slot, Volume: o.preamble.Volume, Object: j.obj.ID}
 	var header format.Header
-	s.sealed, header = format.SealData(s.sealed[:0], o.sealKey, id, s.plain, true)
+	s.sealed, header = format.SealDataFrom(s.sealed[:0], o.sealKey, id, int64(j.length), true, j.reader())
 	j.obj.Header, j.obj.SealedLen = header, int64(len(s.sealed))
 	if err := o.store.Put(ctx, j.obj.name, s.sealed); err != nil {
 		return err
@@ -405,16 +438,25 @@ func (o *Output) install(j *job) {
 			}
 			o.pool.put(part.page)
 		}
-		n.extents = n.extents.overlay(add)
+		n.setExtents(n.extents.overlay(add))
+		o.account(n)
 	}
 	o.proceed()
 }
+
+// localObject is how long sealed objects of a local store are: 3 of them stay in
+// a cache of 32 MiB, which makes writing 1 GiB to tmpfs a tenth faster than
+// objects of 16 MiB do, and a directory asks nothing for one more file.
+const localObject = 4 << 20
 
 // objectPlain returns how many bytes go into a data object: so many that the
 // sealed copies in flight take their share of the memory, and at most the
 // format's 32 MiB.
 func (o *Output) objectPlain() int {
 	sealed := min(format.WriteObject, o.opts.Memory/16)
+	if isLocal(o.store) {
+		sealed = min(sealed, localObject)
+	}
 	plain, ok := format.Suite16K.PlainLen(sealed)
 	for ; !ok; sealed-- {
 		plain, ok = format.Suite16K.PlainLen(sealed)
@@ -423,5 +465,5 @@ func (o *Output) objectPlain() int {
 }
 
 // sealersAtOnce is how many objects are sealed and put at once: enough to hide a
-// blob store's latency; 3 × 2 × 1/16 of the memory.
+// blob store's latency; 3/16 of the memory.
 const sealersAtOnce = 3

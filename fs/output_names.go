@@ -44,11 +44,7 @@ const maxLinks = 1 << 24
 
 func (o *Output) info(n *node) Info {
 	i := Info{Inode: n.inode, Generation: n.generation, Attr: n.attr, Atime: n.atime}
-	if n.isFile() {
-		held := n.extents.bytes() + int64(len(n.pages))*pageSize
-		whole := (n.size() + pageSize - 1) / pageSize * pageSize
-		i.Blocks = uint64(min(held, whole)+511) / 512
-	}
+	i.Blocks = uint64(n.charge(n.size(), 0)+511) / 512
 	return i
 }
 
@@ -147,6 +143,7 @@ func (o *Output) reap(n *node) {
 		return
 	}
 	n.drop(&o.pool)
+	o.account(n)
 	delete(o.tree.nodes, n.inode)
 	o.tree.free = append(o.tree.free, n.inode)
 	if !n.journaled {

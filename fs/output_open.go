@@ -94,6 +94,9 @@ func (o *Output) tryOpen(ctx context.Context, key KeyFunc) error {
 		return o.withheld(fmt.Sprintf("record %d of epoch %d", h.Sequence, h.Epoch))
 	}
 	o.sweep = o.recovered != nil || s.leftovers()
+	if o.opts.recoverOnly {
+		return nil
+	}
 	return o.claim(ctx, s.newest+1)
 }
 
@@ -214,6 +217,7 @@ func (o *Output) useManifest(m *format.Manifest) error {
 	}
 	o.tree, o.base = loadTree(m), m.Reference().Manifest
 	o.head = Head{Epoch: m.Preamble().Epoch, Digest: o.base}
+	o.reference = m.Reference()
 	return nil
 }
 
@@ -255,7 +259,12 @@ func (o *Output) claim(ctx context.Context, epoch uint64) error {
 		return errors.Join(err, o.store.Delete(ctx, name))
 	}
 	o.head = first.head
+	o.used = 0
+	for _, n := range o.tree.nodes {
+		o.account(n)
+	}
 	o.limit = int(o.opts.Memory / 2 / pageCost)
+	o.streamed = int64(o.objectPlain())
 	o.sealers = make(chan *sealer, sealersAtOnce)
 	for range sealersAtOnce {
 		o.sealers <- new(sealer)

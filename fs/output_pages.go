@@ -12,6 +12,9 @@ const (
 	// pageCost is what a dirty page counts against the budget: with the map
 	// entry and the page's own fields, measured at about 150 bytes.
 	pageCost = pageSize + 160
+	// slabPages is how many pages are got from the system at once: 256 KiB, so
+	// that a small volume costs little and a page no call of its own.
+	slabPages = 64
 )
 
 // page holds dirty bytes of one page of a file: those of its spans. What lies
@@ -37,11 +40,14 @@ func (p *pages) get() *page {
 	p.inUse++
 	pg := &page{}
 	pg.spans = pg.one[:0]
-	if n := len(p.free) - 1; n >= 0 {
-		pg.data, p.free = p.free[n], p.free[:n]
-	} else {
-		pg.data = new([pageSize]byte)
+	if len(p.free) == 0 {
+		slab := new([slabPages][pageSize]byte)
+		for i := range slab {
+			p.free = append(p.free, &slab[i])
+		}
 	}
+	last := len(p.free) - 1
+	pg.data, p.free = p.free[last], p.free[:last]
 	return pg
 }
 
@@ -126,7 +132,7 @@ func (n *node) store(pool *pages, off int64, p []byte) {
 
 // erase removes the bytes from lo to hi, dirty and sealed: they are a hole.
 func (n *node) erase(pool *pages, lo, hi int64) {
-	n.extents = n.extents.cut(lo, hi)
+	n.setExtents(n.extents.cut(lo, hi))
 	for index, pg := range n.pages {
 		start := index * pageSize
 		if start >= hi || start+pageSize <= lo {
@@ -153,7 +159,8 @@ func (n *node) drop(pool *pages) {
 			pool.put(pg)
 		}
 	}
-	n.pages, n.extents = nil, nil
+	n.pages = nil
+	n.setExtents(nil)
 }
 
 // sealedRead is a part of a read that an object answers.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"time"
 
 	"cloister/fs/format"
 )
@@ -33,13 +34,18 @@ type node struct {
 	dir        *directory
 	parent     uint32 // of a directory
 	extents    extents
+	sealed     int64 // bytes of the extents
+	charged    int64 // what the file counts for in Output.used
 	pages      map[int64]*page
 
-	pins      uint64 // lookups not forgotten, and open files
-	journaled bool   // the manifest or the journal has it
-	named     bool   // has a name that the journal does not have
-	failures  uint64 // flushes that failed, for the files open meanwhile
-	failure   error  // the last of them
+	pins      uint64    // lookups not forgotten, and open files
+	journaled bool      // the manifest or the journal has it
+	named     bool      // has a name that the journal does not have
+	due       time.Time // of the commit of what changed; zero: nothing did
+	run       int64     // bytes written one behind the other, not yet staged
+	runEnd    int64     // where the next of them would begin
+	failures  uint64    // flushes that failed, for the files open meanwhile
+	failure   error     // the last of them
 }
 
 func (n *node) size() int64  { return int64(n.attr.Size) }
@@ -150,6 +156,7 @@ func (t *tree) loadNode(m *format.Manifest, inode uint32, attr format.Attr) *nod
 		for e := range m.Extents(inode, 0) {
 			n.extents = append(n.extents, extent{int64(e.FileOff), e.Length, e.ObjectOff, t.objects[e.Object]})
 		}
+		n.setExtents(n.extents)
 	case format.ModeSymlink:
 		n.target = slices.Clone(m.Target(inode))
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"sync"
 
 	"cloister/fs/format"
 	"cloister/internal/fault"
@@ -37,15 +38,12 @@ func (f *File) ReadAt(ctx context.Context, p []byte, off int64) (n int, err erro
 		p, err = p[:f.size-off], io.EOF
 	}
 	size := f.noteRead(off, int64(len(p)))
-	var space [16]run
-	runs, planErr := f.plan(space[:0], p, off)
-	if planErr != nil {
-		return 0, planErr
+	r := replies.Get().(*reply)
+	defer r.release()
+	if err := r.plan(f, p, off); err != nil {
+		return 0, err
 	}
-	_, fillErr := parallel(len(runs), workers(), func(i int) error {
-		return f.v.fill(ctx, &runs[i], size)
-	})
-	if fillErr != nil {
+	if fillErr := r.fill(ctx, f.v, size); fillErr != nil {
 		var stop *stopError
 		if errors.As(fillErr, &stop) {
 			return stop.at, stop.err
@@ -53,6 +51,29 @@ func (f *File) ReadAt(ctx context.Context, p []byte, off int64) (n int, err erro
 		return 0, fillErr
 	}
 	return len(p), err
+}
+
+// reply is the runs that fill a reply, ascending. It is kept from one read to
+// the next: making one would be half of all the garbage of a small read.
+type reply struct{ runs []run }
+
+var replies = sync.Pool{New: func() any { return new(reply) }}
+
+func (r *reply) release() {
+	clear(r.runs) // they point into the caller's memory
+	r.runs = r.runs[:0]
+	replies.Put(r)
+}
+
+// fill fills the runs, on all cores if there are several.
+func (r *reply) fill(ctx context.Context, v *Volume, size int64) error {
+	if len(r.runs) == 1 {
+		return v.fill(ctx, &r.runs[0], size)
+	}
+	_, err := parallel(len(r.runs), workers(), func(i int) error {
+		return v.fill(ctx, &r.runs[i], size)
+	})
+	return err
 }
 
 // stopError is an error with the place in the reply from which on it is not
@@ -64,9 +85,9 @@ type stopError struct {
 
 func (e *stopError) Error() string { return e.err.Error() }
 
-// plan returns the runs that fill p from offset off of the file, ascending, and
-// fills the holes.
-func (f *File) plan(runs []run, p []byte, off int64) ([]run, error) {
+// plan finds the runs that fill p from offset off of the file, and fills the
+// holes.
+func (r *reply) plan(f *File, p []byte, off int64) error {
 	at := 0 // p is planned up to here
 	for e := range f.v.manifest.Extents(f.inode, uint64(off)) {
 		begin := max(int64(e.FileOff), off)
@@ -78,15 +99,15 @@ func (f *File) plan(runs []run, p []byte, off int64) ([]run, error) {
 		at = int(end - off)
 		o, err := f.v.object(e.Object)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		runs = appendRuns(runs, run{
+		r.runs = appendRuns(r.runs, run{
 			object: o, plainOff: int64(e.ObjectOff) + begin - int64(e.FileOff),
 			dst: p[begin-off : at], at: int(begin - off),
 		})
 	}
 	clear(p[at:])
-	return runs, nil
+	return nil
 }
 
 // appendRuns cuts a piece of one object into runs.
@@ -111,7 +132,7 @@ func (v *Volume) fill(ctx context.Context, r *run, size int64) error {
 	b := benches.Get().(*bench)
 	defer benches.Put(b)
 	failed, err := v.get(ctx, r, b, size)
-	if isDamage(err) && (v.cache != nil || r.last > r.first) || errors.Is(err, format.ErrAuthentication) {
+	if err != nil && (isDamage(err) && (v.cache != nil || r.last > r.first) || errors.Is(err, format.ErrAuthentication)) {
 		// Some of it may be there: an object that ends early is damaged from
 		// its end on, not from the beginning of the range that was asked for.
 		// What does not open may be a damaged copy.
@@ -146,7 +167,9 @@ func (v *Volume) getCached(ctx context.Context, r *run, b *bench, size int64) (f
 		if err != nil {
 			return segment, err
 		}
-		if segment, err = r.open(segment, got.Off, got.Data, b); err != nil {
+		segment, err = r.open(segment, got.Off, got.Data, b)
+		got.Release()
+		if err != nil {
 			return segment, err
 		}
 	}

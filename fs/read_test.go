@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -526,4 +527,93 @@ func object(t *testing.T, s *storetest.Memory, name string) []byte {
 	var b []byte
 	damage(t, s, name, func(data []byte) []byte { b = slices.Clone(data); return data })
 	return b
+}
+
+// TestReadAheadIsGivenUp: what is read ahead goes on while the reader reads on,
+// and is cancelled when it goes elsewhere or closes the file.
+func TestReadAheadIsGivenUp(t *testing.T) {
+	model := voltest.New()
+	big := pattern(64<<20, 1)
+	model.File("big", big)
+	var mem storetest.Memory
+	model.Write(t, &mem)
+	second := format.ObjectName(model.Objects()[1].ID) // from 32 MiB on
+	for what, leave := range map[string]func(*fs.File){
+		"seek":  func(f *fs.File) { readThrough(t, f, big[:4096], 4096) },
+		"close": func(f *fs.File) { f.Close() },
+	} {
+		t.Run(what, func(t *testing.T) {
+			never := make(chan struct{})
+			defer close(never)
+			store := &storetest.Faulty{Store: &mem}
+			v := open(t, store, model, fs.Options{})
+			store.Reset(storetest.Fault{Op: storetest.Get, Name: second, Wait: never})
+			f := v.Open(model.Inode("big"))
+			defer f.Close()
+			readThrough(t, f, big[:24<<20], 1<<20)
+			if n := len(cancelled(store)); n > 0 {
+				t.Fatalf("%d requests were cancelled under a reader that reads on", n)
+			}
+			leave(f)
+			waitFor(t, func() bool { return len(cancelled(store)) > 0 })
+			for _, c := range cancelled(store) {
+				if c.Name != second {
+					t.Errorf("cancelled: %+v", c)
+				}
+			}
+		})
+	}
+}
+
+func cancelled(s *storetest.Faulty) (calls []storetest.Call) {
+	for _, c := range s.Calls() {
+		if errors.Is(c.Err, context.Canceled) {
+			calls = append(calls, c)
+		}
+	}
+	return calls
+}
+
+// TestMemoryIsHeld: with 16 readers in sequence never more is on its way than
+// the budget.
+func TestMemoryIsHeld(t *testing.T) {
+	const budget = 16 << 20
+	model := voltest.New()
+	big := pattern(64<<20, 1)
+	model.File("big", big)
+	var mem storetest.Memory
+	model.Write(t, &mem)
+	flying := &flying{Store: &mem}
+	v := open(t, flying, model, fs.Options{Memory: budget})
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			f := v.Open(model.Inode("big"))
+			defer f.Close()
+			buf := make([]byte, 256<<10)
+			for off := i * 4 << 20; off < (i+1)*4<<20; off += len(buf) {
+				if _, err := f.ReadAt(t.Context(), buf, int64(off)); err != nil || !bytes.Equal(buf, big[off:off+len(buf)]) {
+					t.Errorf("read at %d: %v", off, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if most := flying.most.Load(); most == 0 || most > budget {
+		t.Errorf("%d KiB were on their way at once, with a budget of %d KiB", most>>10, budget>>10)
+	}
+}
+
+// flying is a store that knows how many bytes were on their way at once.
+type flying struct {
+	storetest.Store
+	now, most atomic.Int64
+}
+
+func (s *flying) Get(ctx context.Context, name string, off int64, p []byte) error {
+	now := s.now.Add(int64(len(p)))
+	defer s.now.Add(-int64(len(p)))
+	for most := s.most.Load(); now > most && !s.most.CompareAndSwap(most, now); most = s.most.Load() {
+	}
+	return s.Store.Get(ctx, name, off, p)
 }

@@ -63,7 +63,7 @@ func Open(ctx context.Context, store Store, key KeyFunc, o Options) (*Volume, er
 			memory = DefaultMemory
 		}
 		v.maxRange = powerOfTwo(min(max(memory/8, minRange), maxRange))
-		v.maxAhead = memory / 4
+		v.maxAhead = memory / 2 // as much as the cache lets be on its way for it
 		v.cache = cache.New(memory, minRange, v.maxRange, v.fetch)
 	}
 	return v, nil
@@ -109,5 +109,9 @@ type bench struct {
 
 var benches = sync.Pool{New: func() any { return new(bench) }}
 
-// workers is how many goroutines open the segments of one read.
-func workers() int { return runtime.GOMAXPROCS(0) }
+// cores is how many goroutines open the segments of one read: Go's measure of
+// the machine, or of its container, at the start. Package mount raises
+// GOMAXPROCS later on, by goroutines that wait and need no core.
+var cores = runtime.GOMAXPROCS(0)
+
+func workers() int { return cores }

@@ -64,7 +64,7 @@ func OpenCheckpoint(signed []byte, key string) (Checkpoint, error) {
 	}
 	verifier, err := note.NewVerifier(key)
 	if err != nil {
-		return Checkpoint{}, fault.Errorf(fault.Usage, "it is the line that contract init prints", "ledger key %q: %w", key, err)
+		return Checkpoint{}, fault.Errorf(fault.Usage, "it is the line that cloister ledger init prints", "ledger key %q: %w", key, err)
 	}
 	n, err := note.Open(signed, note.VerifierList(verifier))
 	if err != nil {

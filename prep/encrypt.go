@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +19,12 @@ type EncryptOptions struct {
 	Source    string             // the folder
 	Root      *format.RootSecret // the owner's
 	NoPadding bool
+	// Checksum tells changed files from unchanged ones by their bytes, which it
+	// fetches from the volume, and not by their times.
+	Checksum bool
+	// From, if set, is how the folder's files are encrypted as yet: what is
+	// sealed is what they hold.
+	From *CSE
 	// Previous is the reference of the newest epoch, where the caller knows it:
 	// a store that shows an older state is then refused, not built upon.
 	Previous *format.Reference
@@ -37,6 +44,7 @@ type Sealed struct {
 	Others        uint64           `json:"others"` // symlinks, fifos, sockets, devices
 	Bytes         uint64           `json:"bytes"`  // of all files, holes included
 	ReusedFiles   uint64           `json:"reused_files"`
+	Resumed       int              `json:"resumed_objects"` // put by a run that was interrupted
 	NewObjects    int              `json:"new_objects"`
 	SealedBytes   int64            `json:"sealed_bytes"`   // of new objects
 	ManifestBytes int64            `json:"manifest_bytes"` // sealed
@@ -61,10 +69,12 @@ func readProvenance(m *format.Manifest) (p provenance) {
 
 // Encrypt seals a folder as the next epoch of a volume, the first if there is
 // no volume at s. Objects of files that have not changed since the newest
-// epoch, by size and modification time, are used again. An error leaves the
-// volume as it was; a kill, or a store that fails, leaves besides some objects
-// that no manifest knows. Of two writers at once one wins; the other's error is of kind
-// Conflict.
+// epoch, by size and modification time, are used again, and so are the objects
+// that a run put which did not come to its end, whether it was killed, its store
+// failed, or a file changed: each is followed from its pending record, and an
+// object that was not finished is sealed afresh. A run that fails leaves the
+// volume's epochs as they were. Of two writers at once one wins; the other's
+// error is of kind Conflict.
 func Encrypt(ctx context.Context, s Store, o EncryptOptions) (*Sealed, error) {
 	o.Progress = orNone(o.Progress)
 	base, err := openBase(ctx, s, o)
@@ -77,7 +87,6 @@ func Encrypt(ctx context.Context, s Store, o EncryptOptions) (*Sealed, error) {
 	}
 	work := newWork(s, o, base)
 	if err := work.run(ctx); err != nil {
-		work.abandon(ctx)
 		return nil, err
 	}
 	return work.publish(ctx)
@@ -88,6 +97,7 @@ type base struct {
 	preamble format.Preamble // of the epoch to be made
 	dek      *format.DEK
 	manifest *format.Manifest // nil for a first epoch
+	pending  []*pending       // what is there of the epoch already
 }
 
 func openBase(ctx context.Context, s Store, o EncryptOptions) (*base, error) {
@@ -110,6 +120,9 @@ func openBase(ctx context.Context, s Store, o EncryptOptions) (*base, error) {
 	} else {
 		err = checkNoJournal(ctx, s, p.Epoch)
 	}
+	if err == nil {
+		b.pending, err = openPending(ctx, s, o.Root, b.isMadeBy)
+	}
 	if err != nil {
 		dek.Destroy()
 		return nil, err
@@ -117,22 +130,37 @@ func openBase(ctx context.Context, s Store, o EncryptOptions) (*base, error) {
 	return b, nil
 }
 
-// newVolume begins a volume in a place that holds nothing else.
+// isMadeBy reports whether a record is of the epoch that is being made.
+func (b *base) isMadeBy(record format.Preamble) bool {
+	return record.Volume == b.preamble.Volume && record.KeyVersion == b.preamble.KeyVersion &&
+		record.Epoch == b.preamble.Epoch && record.Previous == b.preamble.Previous
+}
+
+// newVolume begins a volume in a place that holds nothing else, or goes on with
+// one that was begun under this key.
 func newVolume(ctx context.Context, s Store, root *format.RootSecret) (*base, error) {
 	for e, err := range s.List(ctx, "") {
 		if err != nil {
 			return nil, err
 		}
-		if !strings.HasPrefix(e.Name, format.DataPrefix) {
+		if !strings.HasPrefix(e.Name, format.DataPrefix) && !strings.HasPrefix(e.Name, format.PendingPrefix) {
 			return nil, fault.Errorf(fault.Conflict, "name an empty place, or one that does not exist yet",
 				"%s is not a volume and not empty: it holds %s", s, e.Name)
 		}
 	}
-	id := format.NewVolumeID()
-	return &base{
-		dek:      root.DeriveDEK(id, 1),
-		preamble: format.Preamble{Suite: suite, KeyVersion: 1, Volume: id, Run: format.NewRunID(), Epoch: 1},
-	}, nil
+	b := &base{preamble: format.Preamble{Suite: suite, KeyVersion: 1, Volume: format.NewVolumeID(), Run: format.NewRunID(), Epoch: 1}}
+	begun, err := openPending(ctx, s, root, func(p format.Preamble) bool {
+		return p.KeyVersion == 1 && p.Epoch == 1 && p.Previous == format.Digest{}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(begun) > 0 {
+		b.preamble.Volume = begun[0].Preamble().Volume
+		b.pending = slices.DeleteFunc(begun, func(p *pending) bool { return p.Preamble().Volume != b.preamble.Volume })
+	}
+	b.dek = root.DeriveDEK(b.preamble.Volume, 1)
+	return b, nil
 }
 
 // sealFor puts stanzas for recipients in the place of those there are.
@@ -170,6 +198,7 @@ type work struct {
 	base    *base
 	builder *format.Builder
 	sealing sealing
+	resumed *resume
 	result  Sealed
 	started time.Time
 }
@@ -177,7 +206,9 @@ type work struct {
 func newWork(s Store, o EncryptOptions, b *base) *work {
 	w := &work{store: s, options: o, base: b, builder: new(format.Builder), started: time.Now()}
 	key, slot := w.addKeys()
-	w.sealing = sealing{store: s, volume: b.preamble.Volume, key: key, slot: slot, pad: !o.NoPadding, progress: o.Progress}
+	w.resumed = newResume(w.builder, slot, slices.DeleteFunc(b.pending, func(p *pending) bool { return !sealedWith(p, key) }))
+	w.sealing = sealing{store: s, volume: b.preamble.Volume, key: key, slot: slot, pad: !o.NoPadding, from: o.From, progress: o.Progress,
+		pending: &pendingWriter{dek: b.dek, preamble: b.preamble, key: key, slot: slot, started: w.started}}
 	return w
 }
 
@@ -198,12 +229,22 @@ func (w *work) addKeys() (key *format.ObjectKey, slot uint32) {
 	if key != nil {
 		return key, slot
 	}
-	key = format.NewObjectKey()
 	next := uint32(0)
 	if m := w.base.manifest; m != nil {
 		next = uint32(m.Keys())
 	}
+	key = format.NewObjectKey()
+	if len(w.base.pending) > 0 { // of a run that had to begin a key as well
+		key = w.base.pending[0].Key(0).Key
+	}
 	return key, w.builder.AddKey(format.Key{Key: key, Origin: w.base.preamble.Volume, Slot: next, Suite: suite})
+}
+
+// sealedWith reports whether a record's object was sealed with a key.
+func sealedWith(p *pending, key *format.ObjectKey) bool {
+	k := p.Key(0).Key
+	defer k.Destroy()
+	return k.Equal(key)
 }
 
 // run walks the folder and has its contents sealed and put.
@@ -224,22 +265,6 @@ func (w *work) run(ctx context.Context) error {
 	return put
 }
 
-// abandonTime is how long the objects of a failed run are being removed: the
-// store may be what failed. What stays takes space and is known to no manifest.
-const abandonTime = 30 * time.Second
-
-// abandon removes what a failed run has put. No manifest names it, and none
-// ever will.
-func (w *work) abandon(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abandonTime)
-	defer cancel()
-	for _, o := range w.sealing.objects {
-		if err := w.store.Delete(ctx, format.ObjectName(o.ID)); err != nil {
-			return
-		}
-	}
-}
-
 // publish puts the manifest: with it the epoch exists.
 func (w *work) publish(ctx context.Context) (*Sealed, error) {
 	for i, o := range w.sealing.objects {
@@ -247,6 +272,11 @@ func (w *work) publish(ctx context.Context) (*Sealed, error) {
 		w.result.SealedBytes += o.SealedLen
 	}
 	w.result.NewObjects = len(w.sealing.objects)
+	for _, p := range w.resumed.records {
+		if p.used {
+			w.result.Resumed++
+		}
+	}
 	text, err := json.Marshal(provenance{writerName, w.started.UTC()})
 	if err != nil {
 		return nil, err
@@ -254,14 +284,12 @@ func (w *work) publish(ctx context.Context) (*Sealed, error) {
 	w.builder.SetProvenance(text)
 	plain, err := w.builder.Finish()
 	if err != nil {
-		w.abandon(ctx)
 		return nil, fmt.Errorf("describing %s: %w", w.options.Source, err)
 	}
 	sealed, ref := format.SealManifest(w.base.dek, w.base.preamble, plain)
 	clear(plain)
 	err = w.store.Put(ctx, format.ManifestName(ref.Epoch), sealed)
 	if errors.Is(err, fs.ErrExist) {
-		w.abandon(ctx)
 		return nil, fault.Errorf(fault.Conflict, "run the command again to seal the folder as the epoch after",
 			"volume %s: another writer made epoch %d meanwhile; nothing was published", w.store, ref.Epoch)
 	}
@@ -270,5 +298,6 @@ func (w *work) publish(ctx context.Context) (*Sealed, error) {
 	}
 	w.result.Reference, w.result.Volume = ref, ref.Volume.String()
 	w.result.Epoch, w.result.ManifestBytes = ref.Epoch, int64(len(sealed))
+	w.forget(ctx)
 	return &w.result, nil
 }

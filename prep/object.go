@@ -46,12 +46,14 @@ func (o *object) open(ctx context.Context, s Store, buffer []byte, each func(seg
 		if err := s.Get(ctx, o.name, off, sealed); err != nil {
 			return err
 		}
+		begin := first
 		if first == 0 && !bytes.HasPrefix(sealed, o.header[:]) {
 			if err := each(0, 0, nil, errHeader); err != nil {
 				return err
 			}
+			begin = 1
 		}
-		for i := first; i < min(first+perWindow, suite.Segments(o.length)); i++ {
+		for i := begin; i < min(first+perWindow, suite.Segments(o.length)); i++ {
 			at, n := suite.SealedRange(i, o.length)
 			segment := sealed[at-off:][:n]
 			plain, err := o.opener.OpenSegment(segment[:0], segment, i)
@@ -61,6 +63,28 @@ func (o *object) open(ctx context.Context, s Store, buffer []byte, each func(seg
 		}
 	}
 	return nil
+}
+
+// readRange fetches and opens the segments that hold n bytes of plaintext from
+// off, and returns those.
+func (o *object) readRange(ctx context.Context, s Store, off, n int64) ([]byte, error) {
+	suite := o.opener.Suite()
+	first, last := suite.SegmentAt(off), suite.SegmentAt(off+n-1)
+	begin, _ := suite.SealedRange(first, o.length)
+	lastOff, lastLen := suite.SealedRange(last, o.length)
+	sealed := make([]byte, lastOff+lastLen-begin)
+	if err := s.Get(ctx, o.name, begin, sealed); err != nil {
+		return nil, err
+	}
+	plain := make([]byte, 0, len(sealed))
+	for i := first; i <= last; i++ {
+		at, length := suite.SealedRange(i, o.length)
+		var err error
+		if plain, err = o.opener.OpenSegment(plain, sealed[at-begin:][:length], i); err != nil {
+			return nil, err
+		}
+	}
+	return plain[off-suite.PlainStart(first):][:n], nil
 }
 
 // windowOf returns how large a buffer for open must be for all objects of a

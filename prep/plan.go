@@ -28,7 +28,7 @@ func mustPlainLen(sealedLen int64) int64 {
 // piece is a range of a source file and its place in an object's plaintext.
 type piece struct {
 	path      string
-	version   tree.Version
+	entry     *tree.Entry
 	fileOff   int64
 	objectOff int64
 	length    int64
@@ -52,7 +52,7 @@ type planner struct {
 type dataRange struct{ off, length int64 }
 
 // file plans a file's data and returns its extents.
-func (p *planner) file(path string, v tree.Version, data []dataRange) ([]format.Extent, error) {
+func (p *planner) file(path string, e *tree.Entry, data []dataRange) ([]format.Extent, error) {
 	var total int64
 	for _, r := range data {
 		total += r.length
@@ -61,7 +61,7 @@ func (p *planner) file(path string, v tree.Version, data []dataRange) ([]format.
 		return nil, nil
 	}
 	if total >= smallFile {
-		return p.large(path, v, data)
+		return p.large(path, e, data)
 	}
 	if p.pack != nil && p.pack.length+total > objectSpace {
 		if err := p.flush(); err != nil {
@@ -73,13 +73,13 @@ func (p *planner) file(path string, v tree.Version, data []dataRange) ([]format.
 	}
 	var extents []format.Extent
 	for _, r := range data {
-		extents = append(extents, p.pack.add(path, v, r))
+		extents = append(extents, p.pack.add(path, e, r))
 	}
 	return extents, nil
 }
 
 // large cuts a file where an object is full.
-func (p *planner) large(path string, v tree.Version, data []dataRange) (extents []format.Extent, err error) {
+func (p *planner) large(path string, e *tree.Entry, data []dataRange) (extents []format.Extent, err error) {
 	o := &plannedObject{index: p.newObject()}
 	for _, r := range data {
 		for r.length > 0 {
@@ -90,7 +90,7 @@ func (p *planner) large(path string, v tree.Version, data []dataRange) (extents 
 				o = &plannedObject{index: p.newObject()}
 			}
 			n := min(r.length, objectSpace-o.length)
-			extents = append(extents, o.add(path, v, dataRange{r.off, n}))
+			extents = append(extents, o.add(path, e, dataRange{r.off, n}))
 			r.off, r.length = r.off+n, r.length-n
 		}
 	}
@@ -107,9 +107,15 @@ func (p *planner) flush() error {
 	return p.emit(pack)
 }
 
-func (o *plannedObject) add(path string, v tree.Version, r dataRange) format.Extent {
-	o.pieces = append(o.pieces, piece{path: path, version: v, fileOff: r.off, objectOff: o.length, length: r.length})
-	e := format.Extent{FileOff: uint64(r.off), Object: o.index, ObjectOff: uint32(o.length), Length: uint32(r.length)}
+func (o *plannedObject) add(path string, e *tree.Entry, r dataRange) format.Extent {
+	p := piece{path: path, entry: e, fileOff: r.off, objectOff: o.length, length: r.length}
+	o.pieces = append(o.pieces, p)
 	o.length += r.length
-	return e
+	return p.extent(o.index)
+}
+
+// extent returns where the piece is, for a table in which its object is number
+// object.
+func (p piece) extent(object uint32) format.Extent {
+	return format.Extent{FileOff: uint64(p.fileOff), Object: object, ObjectOff: uint32(p.objectOff), Length: uint32(p.length)}
 }

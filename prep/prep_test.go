@@ -278,6 +278,21 @@ func TestUpdate(t *testing.T) {
 	mustNotExist(t, target)
 }
 
+// TestANewFileIsNotItsNeighbour adds a file of the size and time of the one
+// whose name comes next.
+func TestANewFileIsNotItsNeighbour(t *testing.T) {
+	source := t.TempDir()
+	write(t, source+"/b", noise(1000, 1))
+	s := new(storetest.Memory)
+	encrypt(t, s, source)
+	write(t, source+"/a", noise(1000, 2))
+	sealed := encrypt(t, s, source)
+	if sealed.ReusedFiles != 1 {
+		t.Errorf("%d files were used again, want the old one", sealed.ReusedFiles)
+	}
+	mustRoundTrip(t, s, source, sealed.Reference, false)
+}
+
 // TestRecentChangesAreSealedAgain keeps a file that may have been changed
 // within the clock tick in which it was sealed from passing as unchanged.
 func TestRecentChangesAreSealedAgain(t *testing.T) {
@@ -351,9 +366,7 @@ func TestChangedWhileRead(t *testing.T) {
 			if fault.KindOf(err) != fault.Conflict || !strings.Contains(err.Error(), source+"/a\x1b changed while it was read") {
 				t.Errorf("%v, want a conflict that names the file", err)
 			}
-			if left := objects(t, memory); len(left) != 0 {
-				t.Errorf("the run left %v", slices.Collect(maps.Keys(left)))
-			}
+			mustGoOn(t, memory, source)
 		})
 	}
 }
@@ -381,19 +394,44 @@ func TestStoreFailuresPublishNothing(t *testing.T) {
 	for i := range 4 {
 		write(t, fmt.Sprintf("%s/%d", source, i), noise(1<<20, uint64(i)))
 	}
-	for nth := 1; nth <= 5; nth++ { // the fifth is the manifest
+	for nth := 1; nth <= 9; nth++ { // a record and an object for each file, and the manifest
 		memory := new(storetest.Memory)
 		s := &storetest.Faulty{Store: memory, Faults: []storetest.Fault{{Op: storetest.Put, Nth: nth, Err: storetest.Away}}}
 		if _, err := prep.Encrypt(context.Background(), s, prep.EncryptOptions{Source: source, Root: testRoot()}); fault.KindOf(err) != fault.Unavailable {
 			t.Errorf("put %d fails: %v", nth, err)
 		}
-		for name := range objects(t, memory) {
-			if strings.HasPrefix(name, format.ManifestPrefix) || nth < 5 {
-				t.Errorf("put %d fails: %s is left", nth, name)
-			}
+		mustGoOn(t, memory, source)
+	}
+}
+
+// mustGoOn checks that a run which failed has published nothing, and that the
+// next one takes over every object that is there and leaves no record.
+func mustGoOn(t *testing.T, s prep.Store, source string) {
+	t.Helper()
+	left := objects(t, s)
+	for name := range left {
+		if strings.HasPrefix(name, format.ManifestPrefix) {
+			t.Errorf("the run published %s", name)
 		}
-		sealed := encrypt(t, memory, source)
-		mustRoundTrip(t, memory, source, sealed.Reference, false)
+	}
+	sealed := encrypt(t, s, source)
+	if sealed.Resumed != len(dataNames(left)) {
+		t.Errorf("%d objects were taken over of %d", sealed.Resumed, len(dataNames(left)))
+	}
+	mustRoundTrip(t, s, source, sealed.Reference, false)
+	mustHaveNothingOver(t, s)
+}
+
+// mustHaveNothingOver checks that every object is an epoch's.
+func mustHaveNothingOver(t *testing.T, s prep.Store) {
+	t.Helper()
+	for name := range objects(t, s) {
+		if strings.HasPrefix(name, format.PendingPrefix) {
+			t.Errorf("%s is left", name)
+		}
+	}
+	if r, err := verify(s, nil); err != nil || strings.Contains(strings.Join(r.Notes, "\n"), "data objects") {
+		t.Errorf("%v, %q", err, r.Notes)
 	}
 }
 

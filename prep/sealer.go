@@ -3,6 +3,7 @@ package prep
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"runtime"
@@ -28,6 +29,7 @@ type sealing struct {
 	key      *format.ObjectKey
 	slot     uint32
 	pad      bool
+	from     *CSE // how the source is encrypted, or nil
 	progress Progress
 
 	group   *errgroup.Group
@@ -35,15 +37,17 @@ type sealing struct {
 	sealed  chan sealedObject
 	buffers chan []byte // for sealed bytes; a nil one is not allocated yet
 
-	mu      sync.Mutex               // guards objects
-	objects map[uint32]format.Object // by index, as far as put
+	pending *pendingWriter
+
+	mu       sync.Mutex               // guards all below
+	objects  map[uint32]format.Object // by index, as far as put
+	recorded []string                 // names of the pending records
 }
 
 type sealedObject struct {
-	index  uint32
+	*plannedObject
 	object format.Object
 	bytes  []byte
-	plain  int64
 }
 
 // start starts the workers; ctx ends them.
@@ -101,7 +105,7 @@ func (s *sealing) sealAll() error {
 			clear(plain)
 			plain = make([]byte, min(objectSpace, 2*o.length))
 		}
-		if err := read(plain, o.pieces); err != nil {
+		if err := s.read(plain, o.pieces); err != nil {
 			return err
 		}
 		if err := s.seal(o, plain[:o.length]); err != nil {
@@ -127,7 +131,7 @@ func (s *sealing) seal(o *plannedObject, plain []byte) error {
 	sealed, header := format.SealData(buffer[:0], s.key, id, plain, s.pad)
 	object := format.Object{ID: id.Object, Header: header, SealedLen: int64(len(sealed)), Key: s.slot}
 	select {
-	case s.sealed <- sealedObject{index: o.index, object: object, bytes: sealed, plain: o.length}:
+	case s.sealed <- sealedObject{plannedObject: o, object: object, bytes: sealed}:
 		return nil
 	case <-s.ctx.Done():
 		return s.ctx.Err()
@@ -136,27 +140,49 @@ func (s *sealing) seal(o *plannedObject, plain []byte) error {
 
 func (s *sealing) putAll() error {
 	for o := range s.sealed {
-		if err := s.store.Put(s.ctx, format.ObjectName(o.object.ID), o.bytes); err != nil {
+		if err := s.put(o); err != nil {
 			return err
 		}
 		s.buffers <- o.bytes
-		s.progress.Done(o.plain)
-		s.mu.Lock()
-		s.objects[o.index] = o.object
-		s.mu.Unlock()
+		s.progress.Done(o.length)
+	}
+	return nil
+}
+
+// put puts an object, and before it the record by which a later run finds it.
+func (s *sealing) put(o sealedObject) error {
+	sequence := uint64(o.index) + 1
+	record, err := s.pending.seal(sequence, o.plannedObject, o.object)
+	if err != nil {
+		return fmt.Errorf("describing object %s: %w", o.object.ID, err)
+	}
+	name := format.PendingName(s.pending.preamble.Run, sequence)
+	if record != nil {
+		if err := s.store.Put(s.ctx, name, record); err != nil {
+			return err
+		}
+	}
+	if err := s.store.Put(s.ctx, format.ObjectName(o.object.ID), o.bytes); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.objects[o.index] = o.object
+	if record != nil {
+		s.recorded = append(s.recorded, name)
 	}
 	return nil
 }
 
 // read fills plain from the source files and checks each file once its last
 // byte was read.
-func read(plain []byte, pieces []piece) error {
+func (s *sealing) read(plain []byte, pieces []piece) error {
 	for i := 0; i < len(pieces); {
 		n := 1
 		for i+n < len(pieces) && pieces[i+n].path == pieces[i].path {
 			n++
 		}
-		if err := readPieces(plain, pieces[i:i+n]); err != nil {
+		if err := s.readPieces(plain, pieces[i:i+n]); err != nil {
 			return err
 		}
 		i += n
@@ -164,7 +190,7 @@ func read(plain []byte, pieces []piece) error {
 	return nil
 }
 
-func readPieces(plain []byte, pieces []piece) error {
+func (s *sealing) readPieces(plain []byte, pieces []piece) error {
 	path := pieces[0].path
 	f, err := tree.Open(path)
 	if err != nil {
@@ -172,14 +198,17 @@ func readPieces(plain []byte, pieces []piece) error {
 	}
 	defer f.Close()
 	for _, p := range pieces {
-		if err := readPiece(f, plain[p.objectOff:][:p.length], p); err != nil {
+		if err := s.readPiece(f, plain[p.objectOff:][:p.length], p); err != nil {
 			return err
 		}
 	}
-	return tree.Check(f, path, pieces[0].version)
+	return tree.Check(f, path, pieces[0].entry.Version)
 }
 
-func readPiece(f *os.File, dst []byte, p piece) error {
+func (s *sealing) readPiece(f *os.File, dst []byte, p piece) error {
+	if s.from != nil {
+		return s.from.readAt(f, p.path, dst, p.fileOff, int64(p.entry.Attr.Size))
+	}
 	_, err := f.ReadAt(dst, p.fileOff)
 	if errors.Is(err, io.EOF) {
 		return tree.Changed(p.path, "it has become shorter")

@@ -67,9 +67,16 @@ func Verify(ctx context.Context, s Store, o VerifyOptions) (*Verified, error) {
 	slices.SortStableFunc(v.result.Failures, func(a, b Failure) int { return strings.Compare(a.Object, b.Object) })
 	if n := len(v.result.Failures); n > 0 {
 		return &v.result, fault.Errorf(fault.Refused, "upload the volume again, or restore it from a copy; files that are not named are whole",
-			"volume %s is damaged in %d places", s, n)
+			"volume %s is damaged in %s", s, places(n))
 	}
 	return &v.result, nil
+}
+
+func places(n int) string {
+	if n == 1 {
+		return "1 place"
+	}
+	return fmt.Sprintf("%d places", n)
 }
 
 type verifier struct {
@@ -101,9 +108,13 @@ type checked struct {
 }
 
 func (v *verifier) fail(object string, segment *int64, reason error, files []string) {
+	text := reason.Error()
+	if segment != nil { // the field says it
+		text = strings.TrimPrefix(text, fmt.Sprintf("segment %d: ", *segment))
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.result.Failures = append(v.result.Failures, Failure{Object: object, Segment: segment, Reason: reason.Error(), Files: files})
+	v.result.Failures = append(v.result.Failures, Failure{Object: object, Segment: segment, Reason: text, Files: files})
 }
 
 func (v *verifier) note(format string, args ...any) {

@@ -27,6 +27,7 @@ func (w *work) walk() error {
 	if err != nil {
 		return tree.Explain("reading", w.options.Source, err)
 	}
+	w.sealing.pending.source = source
 	k := walker{work: w, linked: map[tree.Inode]uint32{}, reused: newReuse(w)}
 	k.plan = planner{
 		newObject: func() uint32 { return w.builder.AddObject(format.Object{}) },
@@ -113,9 +114,19 @@ func (k *walker) child(path string, prev uint32, depth int) (inode uint32, err e
 }
 
 func (k *walker) file(path string, e *tree.Entry, prev uint32) (inode uint32, err error) {
+	if k.options.From != nil {
+		size, err := k.options.From.plainSize(path, int64(e.Attr.Size))
+		if err != nil {
+			return 0, err
+		}
+		e.Attr.Size, e.Sparse = uint64(size), false
+	}
 	k.result.Files++
 	k.result.Bytes += e.Attr.Size
-	extents, ok := k.reused.extents(prev, e)
+	extents, ok, err := k.unchanged(path, e, prev)
+	if err != nil {
+		return 0, err
+	}
 	if ok {
 		k.result.ReusedFiles++
 		k.options.Progress.Done(int64(e.Attr.Size))
@@ -125,15 +136,19 @@ func (k *walker) file(path string, e *tree.Entry, prev uint32) (inode uint32, er
 	if err != nil {
 		return 0, err
 	}
+	done := k.resumed.extents(k.sealing.pending.relative(path), e)
+	data = without(data, done)
 	var planned int64
 	for _, r := range data {
 		planned += r.length
 	}
 	k.options.Progress.Done(int64(e.Attr.Size) - planned) // holes take no time
-	extents, err = k.plan.file(path, e.Version, data)
+	extents, err = k.plan.file(path, e, data)
 	if err != nil {
 		return 0, err
 	}
+	extents = append(extents, done...)
+	sortExtents(extents)
 	return k.add(e, extents), nil
 }
 
@@ -177,14 +192,20 @@ type reuse struct {
 // clockTick is the coarsest clock that file systems keep times by (FAT's).
 const clockTick = 2 * time.Second
 
+// settledBefore returns the time before which a file must have been changed
+// last for a walk that began at started to have seen all of the change.
+func settledBefore(started time.Time) format.Time {
+	t := started.Add(-clockTick)
+	return format.Time{Sec: t.Unix(), Nsec: uint32(t.Nanosecond())}
+}
+
 func newReuse(w *work) *reuse {
 	r := &reuse{manifest: w.base.manifest, builder: w.builder, objects: map[uint32]uint32{}}
 	if r.manifest == nil {
 		return r
 	}
 	if p := readProvenance(r.manifest); p.Writer == writerName {
-		t := p.Started.Add(-clockTick)
-		r.before = format.Time{Sec: t.Unix(), Nsec: uint32(t.Nanosecond())}
+		r.before = settledBefore(p.Started)
 	} else {
 		r.manifest = nil // of another kind of writer: nothing says how its times relate to the source's
 	}
@@ -198,29 +219,62 @@ func (r *reuse) lookup(dir uint32, name string) uint32 {
 	if a, _ := r.manifest.Attr(dir); a.Type() != format.ModeDir {
 		return 0
 	}
-	inode, _ := r.manifest.Lookup(dir, []byte(name))
+	inode, ok := r.manifest.Lookup(dir, []byte(name))
+	if !ok {
+		return 0 // the inode is that of the name after it
+	}
 	return inode
 }
 
-// extents returns the extents of a file whose size and modification time are
-// those of the previous epoch's file prev.
-func (r *reuse) extents(prev uint32, e *tree.Entry) ([]format.Extent, bool) {
+// unchanged returns the extents of a file that is what it was in the previous
+// epoch: by size and modification time, or, with Checksum, by its bytes.
+func (k *walker) unchanged(path string, e *tree.Entry, prev uint32) ([]format.Extent, bool, error) {
+	if !k.reused.candidate(prev, e) {
+		return nil, false, nil
+	}
+	same := k.reused.sameTime(prev, e)
+	if k.options.Checksum {
+		var err error
+		if same, err = k.sameBytes(path, e, prev); err != nil {
+			return nil, false, err
+		}
+	}
+	if !same {
+		return nil, false, nil
+	}
+	return k.reused.extents(prev), true, nil
+}
+
+// candidate reports whether prev is a file of the same size whose objects may
+// be used again: not one in another volume, which may go away.
+func (r *reuse) candidate(prev uint32, e *tree.Entry) bool {
 	if r.manifest == nil || prev == 0 {
-		return nil, false
+		return false
 	}
 	a, ok := r.manifest.Attr(prev)
-	if !ok || a.Type() != format.ModeFile || a.Size != e.Attr.Size || a.Mtime != e.Attr.Mtime || !earlier(a.Mtime, r.before) {
-		return nil, false
+	if !ok || a.Type() != format.ModeFile || a.Size != e.Attr.Size {
+		return false
 	}
-	var extents []format.Extent
 	for x := range r.manifest.Extents(prev, 0) {
 		if r.manifest.Object(x.Object).Place != 0 {
-			return nil, false // it lies in another volume, which may go away
+			return false
 		}
+	}
+	return true
+}
+
+func (r *reuse) sameTime(prev uint32, e *tree.Entry) bool {
+	a, _ := r.manifest.Attr(prev)
+	return a.Mtime == e.Attr.Mtime && earlier(a.Mtime, r.before)
+}
+
+// extents returns the extents of a file of the previous epoch, in the new table.
+func (r *reuse) extents(prev uint32) (extents []format.Extent) {
+	for x := range r.manifest.Extents(prev, 0) {
 		x.Object = r.object(x.Object)
 		extents = append(extents, x)
 	}
-	return extents, true
+	return extents
 }
 
 func earlier(a, b format.Time) bool {

@@ -24,7 +24,7 @@ func auditListCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "list", Usage: "print every entry of the record, a line each",
 		Flags: []urfave.Flag{ledgerFlag(), jsonFlag()},
-		Action: func(c *urfave.Context) error {
+		Action: action(func(c *urfave.Context, _ []string) error {
 			l, err := ledger.Open(c.Context, c.String("ledger"))
 			if err != nil {
 				return err
@@ -46,7 +46,7 @@ func auditListCommand() *urfave.Command {
 				err = failed
 			}
 			return err
-		},
+		}, "--ledger"),
 	}
 }
 
@@ -54,7 +54,7 @@ func auditVerifyCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "verify", Usage: "check every signature, the chain of the log and the sequence of every run",
 		Flags: []urfave.Flag{ledgerFlag(), jsonFlag()},
-		Action: func(c *urfave.Context) error {
+		Action: action(func(c *urfave.Context, _ []string) error {
 			dir := c.String("ledger")
 			key, err := ledger.ReadKey(dir)
 			if err != nil {
@@ -79,6 +79,6 @@ func auditVerifyCommand() *urfave.Command {
 			}
 			fmt.Fprintf(c.App.Writer, "%d entries, %d runs\n", report.Entries, len(report.Runs))
 			return report.Err()
-		},
+		}, "--ledger"),
 	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"cloister/governance"
 	"cloister/governance/statement"
+	"cloister/internal/fault"
 
 	urfave "github.com/urfave/cli/v2"
 )
@@ -22,11 +23,18 @@ func consentGrantCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "grant", Usage: "consent to running the newest version of the contract",
 		Flags: append(partyFlags(),
-			&urfave.DurationFlag{Name: "for", Usage: "for how `LONG`; no end when left out"},
-			&urfave.Uint64Flag{Name: "runs", Usage: "for at most `N` runs; any number when left out"}),
-		Action: func(c *urfave.Context) error {
+			&urfave.DurationFlag{Name: "for", Usage: "for so `LONG`, such as 36h", DefaultText: "without end"},
+			&urfave.Uint64Flag{Name: "runs", Usage: "for at most `N` runs", DefaultText: "any number"},
+			jsonFlag()),
+		Action: action(func(c *urfave.Context, _ []string) error {
+			if c.Duration("for") < 0 {
+				return fault.Errorf(fault.Usage, "give a time such as 36h", "--for %v is in the past", c.Duration("for"))
+			}
 			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
-				k, _ := s.Contract()
+				k, _, err := newest(s)
+				if err != nil {
+					return nil, "", 0, err
+				}
 				grant := &statement.ConsentGrant{Scopes: []string{statement.ScopeExecution}, Runs: c.Uint64("runs")}
 				if d := c.Duration("for"); d > 0 {
 					end := statement.NewTime(time.Now().Add(d))
@@ -34,19 +42,22 @@ func consentGrantCommand() *urfave.Command {
 				}
 				return grant, k.ID, k.Version, nil
 			})
-		},
+		}, saysTakes()...),
 	}
 }
 
 func consentWithdrawCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "withdraw", Usage: "take consent back; a running clean room ends at its next question",
-		Flags: append(partyFlags(), reasonFlag()),
-		Action: func(c *urfave.Context) error {
+		Flags: append(partyFlags(), reasonFlag(), jsonFlag()),
+		Action: action(func(c *urfave.Context, _ []string) error {
 			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
-				k, _ := s.Contract()
+				k, _, err := newest(s)
+				if err != nil {
+					return nil, "", 0, err
+				}
 				return &statement.ConsentWithdraw{Scopes: []string{statement.ScopeExecution}, Reason: c.String("reason")}, k.ID, k.Version, nil
 			})
-		},
+		}, saysTakes()...),
 	}
 }

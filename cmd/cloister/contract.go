@@ -3,8 +3,8 @@ package main
 import (
 	"cmp"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,7 +13,6 @@ import (
 	"cloister/fs/format"
 	"cloister/governance"
 	"cloister/governance/statement"
-	"cloister/internal/cli"
 	"cloister/internal/fault"
 	"cloister/policy"
 	"cloister/policy/spec"
@@ -35,7 +34,7 @@ func contractCommand() *urfave.Command {
 }
 
 func specificationFlag() urfave.Flag {
-	return &urfave.StringFlag{Name: "specification", Usage: "the specification, `FILE`", Required: true}
+	return &urfave.StringFlag{Name: "specification", Usage: "the specification, `FILE`"}
 }
 
 func proposeCommand(name, usage string) *urfave.Command {
@@ -45,11 +44,9 @@ func proposeCommand(name, usage string) *urfave.Command {
 			"the specification. A data source's REFERENCE is what `cloister prep encrypt`\n" +
 			"printed; a data sink's what `cloister prep sink` printed.",
 		Flags: append(partyFlags(), specificationFlag(),
-			&urfave.StringSliceFlag{Name: "volume", Usage: "`NAME=REFERENCE` for each volume of the specification; repeated"}),
-		Action: func(c *urfave.Context) error {
-			if _, err := cli.Args(c); err != nil {
-				return err
-			}
+			&urfave.StringSliceFlag{Name: "volume", Usage: "`NAME=REFERENCE` of a volume of the specification; once for each"},
+			jsonFlag()),
+		Action: action(func(c *urfave.Context, _ []string) error {
 			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
 				now, _ := s.Contract()
 				k, err := contractOf(c)
@@ -62,7 +59,7 @@ func proposeCommand(name, usage string) *urfave.Command {
 				}
 				return &statement.Amend{Contract: k}, k.ID, k.Version, nil
 			})
-		},
+		}, saysTakes("--specification")...),
 	}
 }
 
@@ -107,6 +104,34 @@ func translate(path string) (spec.Specification, digests, error) {
 		return s, digests{}, err
 	}
 	return s, digests{t.Specification, statement.Digest(t.ContainerPolicy), t.KeyRelease.Digest()}, nil
+}
+
+// compare refuses a contract that pins other digests, and says which.
+func (d digests) compare(k statement.Contract) error {
+	var differ []string
+	for _, x := range []struct{ what, pinned, made string }{
+		{"specification", k.Specification, d.specification},
+		{"container policy", k.ContainerPolicy, d.containerPolicy},
+		{"key release policy", k.KeyReleasePolicy, d.keyReleasePolicy},
+	} {
+		if x.pinned != x.made {
+			differ = append(differ, fmt.Sprintf("%s %s, here %s", x.what, x.pinned, x.made))
+		}
+	}
+	if differ == nil {
+		return nil
+	}
+	return fault.Errorf(fault.Refused, "do not approve; ask the proposer which specification is meant",
+		"the contract pins what this specification does not give: %s", strings.Join(differ, "; "))
+}
+
+// newest returns the newest version of the contract and its digest.
+func newest(s *governance.State) (statement.Contract, string, error) {
+	k, digest := s.Contract()
+	if k.Version == 0 {
+		return k, "", fault.Errorf(fault.NotFound, "`cloister contract propose` makes the first version", "nothing has been proposed in this ledger yet")
+	}
+	return k, digest, nil
 }
 
 // volumesOf pairs the specification's volumes with the references given: each
@@ -211,55 +236,59 @@ func approveCommand() *urfave.Command {
 	return &urfave.Command{
 		Name:  "approve",
 		Usage: "approve the newest version, after its policies were made again here from the specification",
-		Flags: append(partyFlags(), specificationFlag()),
-		Action: func(c *urfave.Context) error {
-			if _, err := cli.Args(c); err != nil {
-				return err
-			}
+		Flags: append(partyFlags(), specificationFlag(), jsonFlag()),
+		Action: action(func(c *urfave.Context, _ []string) error {
 			_, want, err := translate(c.String("specification"))
 			if err != nil {
 				return err
 			}
 			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
-				k, digest := s.Contract()
-				got := digests{k.Specification, k.ContainerPolicy, k.KeyReleasePolicy}
-				if got != want {
-					return nil, "", 0, fault.Errorf(fault.Refused, "do not approve; ask the proposer which specification is meant",
-						"the contract pins %+v, this specification gives %+v", got, want)
+				k, digest, err := newest(s)
+				if err != nil {
+					return nil, "", 0, err
+				}
+				if err := want.compare(k); err != nil {
+					return nil, "", 0, err
 				}
 				return &statement.Approve{Digest: digest}, k.ID, k.Version, nil
 			})
-		},
+		}, saysTakes("--specification")...),
 	}
 }
 
 func reasonFlag() urfave.Flag {
-	return &urfave.StringFlag{Name: "reason", Usage: "why, in words; goes into the record"}
+	return &urfave.StringFlag{Name: "reason", Usage: "why: `WORDS` for the record"}
 }
 
 func rejectCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "reject", Usage: "veto the newest version",
-		Flags: append(partyFlags(), reasonFlag()),
-		Action: func(c *urfave.Context) error {
+		Flags: append(partyFlags(), reasonFlag(), jsonFlag()),
+		Action: action(func(c *urfave.Context, _ []string) error {
 			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
-				k, digest := s.Contract()
+				k, digest, err := newest(s)
+				if err != nil {
+					return nil, "", 0, err
+				}
 				return &statement.Reject{Digest: digest, Reason: c.String("reason")}, k.ID, k.Version, nil
 			})
-		},
+		}, saysTakes()...),
 	}
 }
 
 func withdrawCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "withdraw", Usage: "end the contract for all parties, for good",
-		Flags: append(partyFlags(), reasonFlag()),
-		Action: func(c *urfave.Context) error {
+		Flags: append(partyFlags(), reasonFlag(), jsonFlag()),
+		Action: action(func(c *urfave.Context, _ []string) error {
 			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
-				k, _ := s.Contract()
+				k, _, err := newest(s)
+				if err != nil {
+					return nil, "", 0, err
+				}
 				return &statement.Withdraw{Reason: c.String("reason")}, k.ID, k.Version, nil
 			})
-		},
+		}, saysTakes()...),
 	}
 }
 
@@ -277,7 +306,7 @@ func contractStatusCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "status", Usage: "where the contract stands",
 		Flags: []urfave.Flag{ledgerFlag(), jsonFlag()},
-		Action: func(c *urfave.Context) error {
+		Action: action(func(c *urfave.Context, _ []string) error {
 			_, view, err := openView(c.Context, c.String("ledger"))
 			if err != nil {
 				return err
@@ -291,14 +320,18 @@ func contractStatusCommand() *urfave.Command {
 					st.Consent[p.Name] = why
 				}
 			}
-			if c.Bool("json") {
-				return json.NewEncoder(c.App.Writer).Encode(st)
-			}
-			fmt.Fprintf(c.App.Writer, "contract %s version %d is %s\napproved by %s\n", k.ID, k.Version, st.Status, strings.Join(st.Approved, ", "))
-			for _, p := range k.Parties {
-				fmt.Fprintf(c.App.Writer, "execution, %s: %s\n", p.Name, st.Consent[p.Name])
-			}
-			return nil
-		},
+			return printResult(c, st, func(stdout, _ io.Writer) { printStatus(stdout, st) })
+		}, "--ledger"),
+	}
+}
+
+func printStatus(w io.Writer, st contractStatus) {
+	if st.Contract.Version == 0 {
+		fmt.Fprintln(w, "nothing has been proposed yet")
+		return
+	}
+	fmt.Fprintf(w, "contract %s version %d is %s\napproved by %s\n", st.Contract.ID, st.Contract.Version, st.Status, cmp.Or(strings.Join(st.Approved, ", "), "nobody"))
+	for _, p := range st.Contract.Parties {
+		fmt.Fprintf(w, "execution, %s: %s\n", p.Name, st.Consent[p.Name])
 	}
 }

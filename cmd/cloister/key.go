@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 
 	"cloister/fs/format"
@@ -117,4 +118,18 @@ func openTerminal() (*os.File, error) {
 		return os.Stdin, nil
 	}
 	return nil, fault.Errorf(fault.Usage, "give --passphrase-file FILE", "a passphrase is needed, and there is no terminal to ask on")
+}
+
+func keyVersionFlag() urfave.Flag {
+	return &urfave.UintFlag{Name: "key-version", Usage: "the `VERSION` of the DEK", Value: 1}
+}
+
+// keyVersion returns what --key-version gives: versions are 32 bits in the
+// format, and begin at 1.
+func keyVersion(c *urfave.Context) (uint32, error) {
+	v := c.Uint("key-version")
+	if v == 0 || uint64(v) > math.MaxUint32 {
+		return 0, fault.Errorf(fault.Usage, "key versions begin at 1", "--key-version %d is none", v)
+	}
+	return uint32(v), nil
 }

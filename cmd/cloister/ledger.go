@@ -3,12 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"time"
 
 	"cloister/governance"
 	"cloister/governance/ledger"
 	"cloister/governance/statement"
-	"cloister/internal/cli"
 
 	urfave "github.com/urfave/cli/v2"
 )
@@ -24,28 +24,37 @@ func ledgerCommand() *urfave.Command {
 			Name:      "init",
 			Usage:     "make a ledger in DIR; prints its verifier key, for the specification",
 			ArgsUsage: "DIR",
-			Action: func(c *urfave.Context) error {
-				args, err := cli.Args(c, "DIR")
+			Flags:     []urfave.Flag{jsonFlag()},
+			Action: action(func(c *urfave.Context, args []string) error {
+				key, err := ledger.Init(args[0], "")
 				if err != nil {
 					return err
 				}
-				key, err := ledger.Init(args[0], "")
-				if err == nil {
-					fmt.Fprintln(c.App.Writer, key)
-				}
-				return err
-			},
+				return printResult(c, map[string]string{"key": key}, func(stdout, _ io.Writer) { fmt.Fprintln(stdout, key) })
+			}, "DIR"),
 		}},
 	}
 }
 
 func ledgerFlag() urfave.Flag {
-	return &urfave.StringFlag{Name: "ledger", Usage: "the ledger's `DIR`", Required: true}
+	return &urfave.StringFlag{Name: "ledger", Usage: "the ledger's `DIR`"}
 }
 
 func partyFlags() []urfave.Flag {
 	return []urfave.Flag{ledgerFlag(),
-		&urfave.StringFlag{Name: "party", Usage: "the signing key of the party who speaks, `PARTYFILE`", Required: true}}
+		&urfave.StringFlag{Name: "party", Usage: "the signing key of the party who speaks, `PARTYFILE`"}}
+}
+
+// saysTakes is what a party's statement cannot do without.
+func saysTakes(more ...string) []string { return append([]string{"--ledger", "--party"}, more...) }
+
+// said is what a statement reports.
+type said struct {
+	Type     statement.Type `json:"type"`
+	Party    string         `json:"party"`
+	Entry    int64          `json:"entry"`
+	Contract string         `json:"contract"`
+	Version  uint64         `json:"version"`
 }
 
 // openView opens the ledger and follows its log to the newest checkpoint.
@@ -84,6 +93,7 @@ func say(c *urfave.Context, body func(s *governance.State, party string) (b stat
 	if err != nil {
 		return fmt.Errorf("%s by %s: %w", b.Type(), name, err)
 	}
-	fmt.Fprintf(c.App.Writer, "%s by %s, entry %d of contract %s version %d\n", b.Type(), name, receipt.Index, contract, version)
-	return nil
+	return printResult(c, said{b.Type(), name, receipt.Index, contract, version}, func(stdout, _ io.Writer) {
+		fmt.Fprintf(stdout, "%s by %s, entry %d of contract %s version %d\n", b.Type(), name, receipt.Index, contract, version)
+	})
 }

@@ -22,7 +22,7 @@ func newApp() *urfave.App {
 	return &urfave.App{
 		Name:     "cloister",
 		Usage:    "compute on each other's files without seeing them",
-		Flags:    []urfave.Flag{caFileFlag()},
+		Flags:    []urfave.Flag{caFileFlag(), patienceFlag()},
 		Commands: commands(),
 		// A comma is an ordinary character in a variable's value.
 		DisableSliceFlagSeparator: true,
@@ -41,6 +41,7 @@ func commands() []*urfave.Command {
 		contractCommand(),
 		consentCommand(),
 		auditCommand(),
+		evidenceCommand(),
 		ledgerCommand(),
 		localCommand(),
 	}

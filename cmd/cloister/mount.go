@@ -36,8 +36,9 @@ func mountCommand() *urfave.Command {
 			&urfave.BoolFlag{Name: "output", Usage: "mount writable; makes the volume if there is none, and prints its reference at the end"},
 			recipientFlag(), signFlag(),
 			&urfave.StringFlag{Name: "sync", Usage: "with `close`, closing a file written to --output returns when it is durable"},
+			&urfave.StringFlag{Name: "max-size", Usage: "with --output, the files may have `SIZE` in all, such as 10GiB; more is \"no space left\""},
 			&urfave.BoolFlag{Name: "log-names", Usage: "let messages about failed reads name the files; without, objects and segments only"},
-			&urfave.StringFlag{Name: "memory", Usage: "keep and read ahead at most `SIZE` of the volume, such as 512MiB", Value: "256MiB"},
+			&urfave.StringFlag{Name: "memory", Usage: "keep, read ahead and hold unwritten at most `SIZE` of the volume, such as 512MiB", Value: "256MiB"},
 		),
 		Action: runMount,
 	}

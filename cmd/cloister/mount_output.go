@@ -6,14 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 
 	"cloister/fs"
 	"cloister/fs/format"
 	"cloister/fs/mount"
-	"cloister/fs/store"
 	"cloister/internal/fault"
 
 	urfave "github.com/urfave/cli/v2"
@@ -22,9 +20,17 @@ import (
 // outputOptions are a writable mount's; a volume that is not there is made, its
 // root the caller's.
 func outputOptions(c *urfave.Context, o fs.Options, log *slog.Logger) (fs.OutputOptions, error) {
+	maxSize := int64(0)
+	if text := c.String("max-size"); text != "" {
+		var err error
+		if maxSize, err = parseSize(text); err != nil {
+			return fs.OutputOptions{}, fmt.Errorf("--max-size: %w", err)
+		}
+	}
 	out := fs.OutputOptions{
 		Reference: o.Reference, Memory: o.Memory, Create: o.Reference == nil, Log: log,
-		Root: format.Attr{Mode: 0o755, UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())},
+		MaxSize: maxSize,
+		Root:    format.Attr{Mode: 0o755, UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())},
 	}
 	var err error
 	if out.Recipients, err = readRecipients(c); err != nil {
@@ -48,7 +54,7 @@ func mountOutput(c *urfave.Context, volume, dir string, key fs.KeyFunc, o fs.Opt
 	if err != nil {
 		return err
 	}
-	s, err := store.Open(c.Context, volume, store.Options{Create: opts.Create, CAFile: c.String("ca-file"), Patience: c.Duration("patience")})
+	s, err := openStore(c, volume, opts.Create)
 	if err != nil {
 		return err
 	}
@@ -68,6 +74,7 @@ func mountOutput(c *urfave.Context, volume, dir string, key fs.KeyFunc, o fs.Opt
 		return err
 	}
 	sayRecovered(c.App.ErrWriter, v.Recovered())
+	limitMemory(o.Memory)
 	err = serveOutput(c, dir, v, log, signals)
 	ref, closeErr := v.Close(context.WithoutCancel(c.Context))
 	if closeErr != nil {
@@ -84,10 +91,4 @@ func serveOutput(c *urfave.Context, dir string, v *fs.Output, log *slog.Logger, 
 	}
 	fmt.Fprintln(c.App.Writer, "ready", m.Dir())
 	return serve(m, signals, c.App.ErrWriter)
-}
-
-func sayRecovered(w io.Writer, r *fs.Recovery) {
-	if r != nil {
-		fmt.Fprintf(w, "recovered what an earlier writer (run %s) had not closed: %d records, %d files, %d bytes\n", r.Runs, r.Records, r.Files, r.Bytes)
-	}
 }

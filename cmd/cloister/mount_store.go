@@ -7,7 +7,6 @@ import (
 	"log/slog"
 
 	"cloister/fs/store"
-	"cloister/fs/store/azure"
 	"cloister/fs/store/diskcache"
 	"cloister/internal/fault"
 
@@ -19,15 +18,13 @@ func storeFlags() []urfave.Flag {
 	return []urfave.Flag{
 		&urfave.StringFlag{Name: "cache-dir", Usage: "keep what is fetched, as ciphertext, in `DIR`: mounts may share it, and it may be lost"},
 		&urfave.StringFlag{Name: "cache-size", Usage: "let --cache-dir take at most `SIZE` of its disk", Value: "10GiB"},
-		&urfave.DurationFlag{Name: "patience", Value: azure.DefaultPatience, Usage: "a blob store that is away for less than `TIME` delays reads and fails none; " +
-			"one that stays away fails them, within twice that, until it is back"},
 	}
 }
 
 func storeOptions(c *urfave.Context, log *slog.Logger) (store.Options, error) {
-	o := store.Options{CAFile: c.String("ca-file"), Patience: c.Duration("patience")}
-	if o.Patience <= 0 {
-		return o, fault.Errorf(fault.Usage, "give a time such as 60s", "--patience %v is not a time to wait", o.Patience)
+	o, err := anyStore(c)
+	if err != nil {
+		return o, err
 	}
 	if !c.IsSet("cache-dir") {
 		if c.IsSet("cache-size") {

@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"cloister/internal/cli"
 	"cloister/internal/fault"
 
 	urfave "github.com/urfave/cli/v2"
@@ -40,13 +39,23 @@ func printResult(c *urfave.Context, v any, text func(stdout, stderr io.Writer)) 
 	return nil
 }
 
-// action makes a command's action of run: the arguments are those named, and
-// a signal that ended it is reported as that, with the remedy.
-func action(run func(c *urfave.Context, args []string) error, names ...string) urfave.ActionFunc {
+// action makes a command's action of run. takes is what it must be given:
+// "--NAME" for a flag, and the arguments' names in their order. Flags may stand
+// behind the arguments. A signal that ended it is reported as that, with the
+// remedy.
+func action(run func(c *urfave.Context, args []string) error, takes ...string) urfave.ActionFunc {
+	var required, names []string
+	for _, t := range takes {
+		if flag, ok := strings.CutPrefix(t, "--"); ok {
+			required = append(required, flag)
+			continue
+		}
+		names = append(names, t)
+	}
 	return func(c *urfave.Context) error {
-		args, err := cli.Args(c, names...)
+		args, err := anyOrder(c, required, names...)
 		if err != nil {
-			return misplaced(c, err)
+			return err
 		}
 		err = run(c, args)
 		if err != nil && c.Context.Err() != nil && errors.Is(err, context.Canceled) {
@@ -54,16 +63,6 @@ func action(run func(c *urfave.Context, args []string) error, names ...string) u
 		}
 		return err
 	}
-}
-
-// misplaced tells of an option behind the arguments, where it is not read.
-func misplaced(c *urfave.Context, err error) error {
-	for _, arg := range c.Args().Slice() {
-		if strings.HasPrefix(arg, "-") && len(arg) > 1 {
-			return fault.Errorf(fault.Usage, fmt.Sprintf("put %s before the arguments", strings.SplitN(arg, "=", 2)[0]), "%w", err)
-		}
-	}
-	return err
 }
 
 // progress shows how far work has come, on a terminal, once it has taken a

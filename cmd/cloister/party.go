@@ -2,11 +2,11 @@ package main
 
 import (
 	"fmt"
+	"io"
 
 	"cloister/fs/format"
 	"cloister/governance/partyfile"
 	"cloister/governance/statement"
-	"cloister/internal/cli"
 	"cloister/internal/fault"
 
 	urfave "github.com/urfave/cli/v2"
@@ -28,16 +28,14 @@ func partyKeygenCommand() *urfave.Command {
 		ArgsUsage: "PARTYFILE",
 		Description: "A party has a key that it signs with, and one that outputs are sealed for. The\n" +
 			"document holds their public halves, and is for the other parties; they compare\n" +
-			"its fingerprints with `cloister party show` over another way.",
+			"its fingerprints with `cloister party show` over another way.\n\n" +
+			"JSON: name, fingerprint.",
 		Flags: []urfave.Flag{
-			&urfave.StringFlag{Name: "name", Usage: "the party's `NAME`", Required: true},
+			&urfave.StringFlag{Name: "name", Usage: "the party's `NAME`"},
 			&urfave.StringFlag{Name: "recipient-type", Usage: "what outputs are sealed for: a key of `TYPE` x25519, rsa3072 or none", Value: "x25519"},
+			jsonFlag(),
 		},
-		Action: func(c *urfave.Context) error {
-			args, err := anyOrder(c, nil, "PARTYFILE")
-			if err != nil {
-				return err
-			}
+		Action: action(func(c *urfave.Context, args []string) error {
 			if err := statement.CheckName(c.String("name")); err != nil {
 				return fault.Errorf(fault.Usage, "use letters, digits, dot and dash", "--name: %w", err)
 			}
@@ -45,10 +43,17 @@ func partyKeygenCommand() *urfave.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(c.App.Writer, fingerprint)
-			return nil
-		},
+			shown := partyKey{Name: c.String("name"), Fingerprint: fingerprint}
+			return printResult(c, shown, func(stdout, _ io.Writer) { fmt.Fprintln(stdout, fingerprint) })
+		}, "--name", "PARTYFILE"),
 	}
+}
+
+// partyKey is what is shown of a party's keys.
+type partyKey struct {
+	Name        string `json:"name"`
+	Fingerprint string `json:"fingerprint"`
+	Recipient   string `json:"recipient,omitempty"` // fingerprint
 }
 
 // makeParty writes a party's files and returns its signing key's fingerprint.
@@ -95,22 +100,26 @@ func partyShowCommand() *urfave.Command {
 		ArgsUsage: "PARTYFILE",
 		Description: "PARTYFILE is the party's own file or its document. The second line, where there\n" +
 			"is one, is of the key that outputs are sealed for: what `cloister prep inspect`\n" +
-			"shows of who can open a volume.",
-		Action: func(c *urfave.Context) error {
-			args, err := cli.Args(c, "PARTYFILE")
-			if err != nil {
-				return err
-			}
+			"shows of who can open a volume.\n\nJSON: name, fingerprint, recipient.",
+		Flags: []urfave.Flag{jsonFlag()},
+		Action: action(func(c *urfave.Context, args []string) error {
 			p, err := partyfile.ReadDocument(args[0])
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(c.App.Writer, p.Name, p.Fingerprint())
+			shown := partyKey{Name: p.Name, Fingerprint: p.Fingerprint()}
 			if p.Recipient != nil {
-				fmt.Fprintln(c.App.Writer, "recipient", statement.Digest(p.Recipient))
+				shown.Recipient = statement.Digest(p.Recipient)
 			}
-			return nil
-		},
+			return printResult(c, shown, func(stdout, _ io.Writer) { printParty(stdout, shown) })
+		}, "PARTYFILE"),
+	}
+}
+
+func printParty(w io.Writer, p partyKey) {
+	fmt.Fprintln(w, p.Name, p.Fingerprint)
+	if p.Recipient != "" {
+		fmt.Fprintln(w, "recipient", p.Recipient)
 	}
 }
 

@@ -2,9 +2,9 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,6 +13,7 @@ import (
 	"cloister/policy"
 	"cloister/policy/cce"
 	"cloister/policy/spec"
+	"cloister/prep/tree"
 
 	urfave "github.com/urfave/cli/v2"
 )
@@ -43,11 +44,7 @@ func policyGenerateCommand() *urfave.Command {
 			&urfave.BoolFlag{Name: "force", Usage: "replace files that say something else"},
 			jsonFlag(),
 		},
-		Action: func(c *urfave.Context) error {
-			args, err := anyOrder(c, []string{"out"}, "SPEC")
-			if err != nil {
-				return err
-			}
+		Action: action(func(c *urfave.Context, args []string) error {
 			s, err := loadSpec(args[0])
 			if err != nil {
 				return err
@@ -64,7 +61,7 @@ func policyGenerateCommand() *urfave.Command {
 				return err
 			}
 			return printTranslation(c, s, t, files)
-		},
+		}, "--out", "SPEC"),
 	}
 }
 
@@ -86,15 +83,13 @@ func printTranslation(c *urfave.Context, s spec.Specification, t policy.Translat
 		ContainerPolicy:  policyReport{files[0].path, cce.Digest(t.ContainerPolicy)},
 		KeyReleasePolicy: policyReport{files[1].path, t.KeyRelease.Digest()},
 	}
-	if c.Bool("json") {
-		return json.NewEncoder(c.App.Writer).Encode(r)
-	}
-	if s.Kind == spec.Simulated {
-		fmt.Fprintln(c.App.Writer, "SIMULATED platform: these policies protect nothing")
-	}
-	_, err := fmt.Fprintf(c.App.Writer, "specification       %s\ncontainer policy    %s  %s\nkey release policy  %s  %s\n",
-		r.Specification, r.ContainerPolicy.Digest, r.ContainerPolicy.File, r.KeyReleasePolicy.Digest, r.KeyReleasePolicy.File)
-	return err
+	return printResult(c, r, func(stdout, _ io.Writer) {
+		if s.Kind == spec.Simulated {
+			fmt.Fprintln(stdout, "SIMULATED platform: these policies protect nothing")
+		}
+		fmt.Fprintf(stdout, "specification       %s\ncontainer policy    %s  %s\nkey release policy  %s  %s\n",
+			r.Specification, r.ContainerPolicy.Digest, r.ContainerPolicy.File, r.KeyReleasePolicy.Digest, r.KeyReleasePolicy.File)
+	})
 }
 
 type outFile struct {
@@ -112,7 +107,7 @@ func writeAll(files []outFile, force bool) error {
 		case errors.Is(err, fs.ErrNotExist):
 			changed = append(changed, f)
 		case err != nil:
-			return err
+			return tree.Explain("reading", f.path, err)
 		case bytes.Equal(old, f.data):
 		case !force:
 			return fault.Errorf(fault.Conflict, "look at the difference; --force replaces it", "%s is there and says something else", f.path)
@@ -122,49 +117,11 @@ func writeAll(files []outFile, force bool) error {
 	}
 	for _, f := range changed {
 		if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
-			return err
+			return tree.Explain("making", filepath.Dir(f.path), err)
 		}
 		if err := replaceFile(f.path, f.data); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// replaceFile puts data in a file at once: a reader, and a crash, sees the old
-// bytes or the new ones. An existing file's permissions stay.
-func replaceFile(path string, data []byte) error {
-	mode := fs.FileMode(0o644)
-	if info, err := os.Stat(path); err == nil {
-		mode = info.Mode().Perm()
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".cloister-*")
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", path, errors.Join(err, os.Remove(f.Name())))
-	}
-	return nil
-}
-
-// createFile writes a new file and refuses to touch one that is there.
-func createFile(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if errors.Is(err, fs.ErrExist) {
-		return fault.Errorf(fault.Conflict, "choose another name, or remove it first", "%s is already there", path)
-	}
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("writing %s: %w", path, errors.Join(err, os.Remove(path)))
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"cloister/fs/format"
@@ -24,9 +23,9 @@ func prepCommand() *urfave.Command {
 		Description: "A VOLUME is a directory, or a container and prefix of Azure's blob service:\n" +
 			"https://ACCOUNT.blob.core.windows.net/CONTAINER/PREFIX. Credentials come from a\n" +
 			"SAS in the URL, AZURE_STORAGE_CONNECTION_STRING, or the identity you are signed\n" +
-			"in with. Options go before the arguments.",
+			"in with.",
 		Subcommands: []*urfave.Command{
-			keygenCommand(), encryptCommand(), uploadCommand(), decryptCommand(), inspectCommand(), verifyCommand(), prepSinkCommand(), mergeCommand(),
+			keygenCommand(), encryptCommand(), uploadCommand(), decryptCommand(), inspectCommand(), verifyCommand(), pruneCommand(), importCommand(), recoverCommand(), prepSinkCommand(), mergeCommand(),
 		},
 	}
 }
@@ -93,12 +92,14 @@ func encryptCommand() *urfave.Command {
 		Usage:     "seal a folder as the next epoch of a volume, and print the volume reference",
 		ArgsUsage: "SRC VOLUME",
 		Description: "Makes VOLUME if there is none. Files that have not changed since the newest\n" +
-			"epoch, by size and modification time, are not sealed again. The reference, alone\n" +
-			"on standard output, is what a contract pins: keep it.\n\n" +
+			"epoch, by size and modification time, are not sealed again. A run that was\n" +
+			"interrupted is gone on with by running it again. The reference, alone on\n" +
+			"standard output, is what a contract pins: keep it.\n\n" +
 			"JSON: reference, volume, epoch, files, directories, others, bytes, reused_files,\n" +
-			"new_objects, sealed_bytes, manifest_bytes.",
+			"resumed_objects, new_objects, sealed_bytes, manifest_bytes.",
 		Flags: append(keyFlags(),
 			&urfave.BoolFlag{Name: "no-padding", Usage: "do not pad objects: the store sees their sizes to the byte"},
+			&urfave.BoolFlag{Name: "checksum", Usage: "tell what has changed by content, fetched from the volume, and not by size and time"},
 			referenceFlag("go on only if the volume's newest epoch is the one that `REF` names"),
 			&urfave.StringFlag{Name: "reference-file", Usage: "also write the reference to `FILE`, replacing it"},
 			recipientFlag(), signFlag(), jsonFlag()),
@@ -141,7 +142,7 @@ func runEncrypt(c *urfave.Context, args []string) error {
 		go func() { p.Total(prep.Measure(source)) }()
 	}
 	sealed, err := prep.Encrypt(c.Context, s, prep.EncryptOptions{
-		Source: source, Root: root, NoPadding: c.Bool("no-padding"), Previous: previous, Recipients: recipients, Progress: p})
+		Source: source, Root: root, NoPadding: c.Bool("no-padding"), Checksum: c.Bool("checksum"), Previous: previous, Recipients: recipients, Progress: p})
 	p.stop()
 	if err != nil {
 		return err
@@ -177,6 +178,9 @@ func printSealed(c *urfave.Context, source string, r *prep.Sealed, p *progress) 
 		if r.Epoch > 1 {
 			fmt.Fprintf(stderr, "; %s unchanged", count(r.ReusedFiles, "file"))
 		}
+		if r.Resumed > 0 {
+			fmt.Fprintf(stderr, "; %s of an interrupted run", count(r.Resumed, "object"))
+		}
 		fmt.Fprintf(stderr, "; %s of %s and a manifest of %s in %v\n",
 			count(r.NewObjects, "new object"), size(r.SealedBytes), size(r.ManifestBytes), p.elapsed())
 		fmt.Fprintln(stdout, r.Reference)
@@ -188,19 +192,8 @@ func writeReference(path string, ref format.Reference) error {
 	if path == "" {
 		return nil
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".cloister-reference-*")
-	if err == nil {
-		defer os.Remove(f.Name())
-		_, err = fmt.Fprintln(f, ref)
-		if cerr := f.Close(); err == nil {
-			err = cerr
-		}
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return fault.Errorf(fault.Incomplete, "the volume is sealed and its reference printed: keep that", "writing the reference to %s: %w", path, err)
+	if err := replaceFile(path, []byte(ref.String()+"\n")); err != nil {
+		return fault.Errorf(fault.Incomplete, "the volume is sealed and its reference printed: keep that", "writing the reference: %w", err)
 	}
 	return nil
 }

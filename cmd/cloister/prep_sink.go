@@ -1,11 +1,10 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
+	"io"
 
 	"cloister/fs/format"
-	"cloister/internal/cli"
 	"cloister/internal/fault"
 
 	urfave "github.com/urfave/cli/v2"
@@ -15,17 +14,15 @@ import (
 // needs its id, and the contract pins its DEK.
 func prepSinkCommand() *urfave.Command {
 	return &urfave.Command{
-		Name:  "sink",
-		Usage: "name a new output volume; prints VOLUME_ID:KEY_VERSION:CHECK_VALUE for the contract",
+		Name:        "sink",
+		Usage:       "name a new output volume; prints VOLUME_ID:KEY_VERSION:CHECK_VALUE for the contract",
+		Description: "Makes nothing: the clean room makes the volume. JSON: volume, key_version, check.",
 		Flags: append(keyFlags(),
 			&urfave.StringFlag{Name: "volume", Usage: "the `ID` of the volume, 32 hexadecimal digits (default: a random one)"},
-			&urfave.UintFlag{Name: "key-version", Usage: "the `VERSION` of the DEK", Value: 1},
+			keyVersionFlag(),
 			jsonFlag(),
 		),
-		Action: func(c *urfave.Context) error {
-			if _, err := cli.Args(c); err != nil {
-				return err
-			}
+		Action: action(func(c *urfave.Context, _ []string) error {
 			id := format.NewVolumeID()
 			if text := c.String("volume"); text != "" {
 				var err error
@@ -38,15 +35,22 @@ func prepSinkCommand() *urfave.Command {
 				return err
 			}
 			defer root.Destroy()
-			version := uint32(c.Uint("key-version"))
+			version, err := keyVersion(c)
+			if err != nil {
+				return err
+			}
 			dek := root.DeriveDEK(id, version)
 			defer dek.Destroy()
 			check := dek.Check(id)
-			if c.Bool("json") {
-				return json.NewEncoder(c.App.Writer).Encode(map[string]any{"volume": id.String(), "key_version": version, "check": check.String()})
-			}
-			_, err = fmt.Fprintf(c.App.Writer, "%s:%d:%s\n", id, version, check)
-			return err
-		},
+			r := sink{id.String(), version, check.String()}
+			return printResult(c, r, func(stdout, _ io.Writer) { fmt.Fprintf(stdout, "%s:%d:%s\n", r.Volume, r.KeyVersion, r.Check) })
+		}),
 	}
+}
+
+// sink is what a contract pins of an output volume that is not there yet.
+type sink struct {
+	Volume     string `json:"volume"`
+	KeyVersion uint32 `json:"key_version"`
+	Check      string `json:"check"`
 }

@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -15,6 +15,7 @@ import (
 	"cloister/policy/release"
 	"cloister/policy/spec"
 	"cloister/prep/provision"
+	"cloister/prep/tree"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	urfave "github.com/urfave/cli/v2"
@@ -39,12 +40,12 @@ func provisionApplyCommand() *urfave.Command {
 			"specification. Applying again changes nothing; what is there and otherwise is\n" +
 			"refused with the difference. Sign in as for the Azure SDKs (azidentity).",
 		Flags: append(keyFlags(),
-			&urfave.StringFlag{Name: "specification", Usage: "the specification, `FILE`", Required: true},
-			&urfave.StringFlag{Name: "key-release-policy", Usage: "the policy to keep the KEK under, `FILE` of policy generate", Required: true},
-			&urfave.UintFlag{Name: "key-version", Usage: "the `VERSION` of the DEK", Value: 1},
+			specificationFlag(),
+			&urfave.StringFlag{Name: "key-release-policy", Usage: "the policy to keep the KEK under, `FILE` of policy generate"},
+			keyVersionFlag(),
 			jsonFlag(),
 		),
-		Action: provisionApply,
+		Action: action(provisionApply, "--specification", "--key-release-policy", "VOLUME..."),
 	}
 }
 
@@ -57,10 +58,7 @@ type provisioned struct {
 	SecretChanged bool   `json:"secret_changed"`
 }
 
-func provisionApply(c *urfave.Context) error {
-	if c.NArg() == 0 {
-		return fault.Errorf(fault.Usage, "see --help", "%s takes VOLUME..., got none", c.Command.HelpName)
-	}
+func provisionApply(c *urfave.Context, names []string) error {
 	s, err := loadSpec(c.String("specification"))
 	if err != nil {
 		return err
@@ -73,30 +71,32 @@ func provisionApply(c *urfave.Context) error {
 	if err != nil {
 		return err
 	}
+	version, err := keyVersion(c)
+	if err != nil {
+		return err
+	}
 	root, err := readKey(c)
 	if err != nil {
 		return err
 	}
 	defer root.Destroy()
 	var done []provisioned
-	for _, name := range c.Args().Slice() {
+	for _, name := range names {
 		v, ok := volumeOf(s, name)
 		if !ok {
 			return fault.Errorf(fault.NotFound, "see cloister spec show", "the specification has no volume %q", name)
 		}
-		p, err := applyVolume(c.Context, client, v, policy, root, uint32(c.Uint("key-version")))
+		p, err := applyVolume(c.Context, client, v, policy, root, version)
 		if err != nil {
 			return fmt.Errorf("provisioning %s: %w", name, err)
 		}
 		done = append(done, p)
 	}
-	if c.Bool("json") {
-		return json.NewEncoder(c.App.Writer).Encode(done)
-	}
-	for _, p := range done {
-		fmt.Fprintf(c.App.Writer, "%s\n  KEK    %s %s\n  secret %s %s\n", p.Volume, p.KEK, made(p.KEKChanged), p.Secret, made(p.SecretChanged))
-	}
-	return nil
+	return printResult(c, done, func(stdout, _ io.Writer) {
+		for _, p := range done {
+			fmt.Fprintf(stdout, "%s\n  KEK    %s %s\n  secret %s %s\n", p.Volume, p.KEK, made(p.KEKChanged), p.Secret, made(p.SecretChanged))
+		}
+	})
 }
 
 func made(changed bool) string {
@@ -109,10 +109,10 @@ func made(changed bool) string {
 func readReleasePolicy(path string) (release.Policy, error) {
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return release.Policy{}, fault.Errorf(fault.NotFound, "make it with cloister policy generate", "reading the key release policy: %w", err)
+		return release.Policy{}, fault.Errorf(fault.NotFound, "make it with cloister policy generate", "there is no key release policy %s", path)
 	}
 	if err != nil {
-		return release.Policy{}, err
+		return release.Policy{}, tree.Explain("reading the key release policy", path, err)
 	}
 	p, err := release.Parse(raw)
 	if err != nil {

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"cloister/internal/cli"
@@ -23,7 +26,23 @@ func TestMain(m *testing.M) {
 // commands they have:
 //
 //	exits CODE PROGRAM [ARG...]   run it and demand this exit code; its output
-//	                              is what stdout and stderr look at next
+//	                              is what stdout and stderr look at next, and
+//	                              must show no secret
+//	secret WORD...                words that are secrets from here on
+//	secrets FILE...               every line of these files but comments and PEM's
+//	                              headers is one
+//	serve NAME PROGRAM [ARG...]   start it, and go on when it says "ready ..."
+//	end NAME SIGNAL CODE          signal it, and demand this exit code; what it
+//	                              said is in NAME.out and NAME.err
+//	capture VAR FILE REGEXP       put what the regexp's group matches in $VAR
+//	loadenv FILE                  set the variables in lines VAR=VALUE
+//	noise FILE BYTES              make a file of random bytes
+//	flip FILE BYTE                change one bit of the byte, from its end if < 0
+//	azurite                       put a new volume's URL at a proxy before Azurite
+//	                              in $URL, and a SAS for its container in $SAS;
+//	                              in the environment is a connection string
+//	strike METHOD NAME TIMES DO   what the proxy does to requests for blobs whose
+//	                              path contains NAME, see proxy_test.go
 func TestScripts(t *testing.T) {
 	const dir = "testdata/script"
 	scripts, err := filepath.Glob(filepath.Join(dir, "*.txtar"))
@@ -34,14 +53,50 @@ func TestScripts(t *testing.T) {
 		Dir:                 dir,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		// A script may ask whether it runs as root.
+		Condition: func(name string) (bool, error) {
+			if name != "root" {
+				return false, fmt.Errorf("unknown condition %q", name)
+			}
+			return os.Geteuid() == 0, nil
+		},
+		Setup: setUp(t),
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "secret": secret, "secrets": secrets, "serve": startServed, "end": endServed, "capture": capture,
+			"loadenv": loadenv, "noise": noise, "flip": flip, "azurite": startAzurite, "strike": strikeProxy,
+		},
 	})
 }
 
-func exits(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exits CODE PROGRAM [ARG...]")
+// setUp gives a script what these commands need.
+func setUp(t *testing.T) func(*testscript.Env) error {
+	return func(e *testscript.Env) error {
+		e.Values[scriptKey{}] = &script{t: t, served: map[string]*served{}}
+		return nil
 	}
+}
+
+// script is what a running script has of these commands.
+type script struct {
+	t       *testing.T
+	secrets []string
+	served  map[string]*served
+	proxy   *proxy
+}
+
+type scriptKey struct{}
+
+func of(ts *testscript.TestScript) *script { return ts.Value(scriptKey{}).(*script) }
+
+// usage ends the script unless a command has the arguments it needs.
+func usage(ts *testscript.TestScript, ok bool, text string) {
+	if !ok {
+		ts.Fatalf("usage: %s", text)
+	}
+}
+
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, !neg && len(args) >= 2, "exits CODE PROGRAM [ARG...]")
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	got := 0
@@ -52,7 +107,38 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		got = exit.ExitCode()
 	}
+	for _, s := range of(ts).secrets {
+		if strings.Contains(ts.ReadFile("stdout")+ts.ReadFile("stderr"), s) {
+			ts.Fatalf("%s shows a secret", args[1])
+		}
+	}
 	if got != want {
 		ts.Fatalf("%s: exit code %d, want %d", args[1], got, want)
+	}
+}
+
+func secret(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, !neg && len(args) > 0, "secret WORD...")
+	for _, word := range args {
+		if len(word) < 8 {
+			ts.Fatalf("%q is too short to be looked for", word)
+		}
+	}
+	of(ts).secrets = append(of(ts).secrets, args...)
+}
+
+func secrets(ts *testscript.TestScript, neg bool, files []string) {
+	for _, file := range files {
+		var party struct{ PrivateKey, RecipientKey string }
+		if json.Unmarshal([]byte(ts.ReadFile(file)), &party) == nil {
+			secret(ts, neg, []string{party.PrivateKey, party.RecipientKey})
+			continue
+		}
+		for line := range strings.Lines(ts.ReadFile(file)) {
+			line = strings.TrimSpace(line)
+			if comment := line == "" || line[0] == '#' || strings.HasPrefix(line, "-----") || strings.Contains(line, ": "); !comment {
+				secret(ts, neg, []string{line})
+			}
+		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"cloister/internal/fault"
 	"cloister/policy/spec"
 	"cloister/policy/spec/yaml"
+	"cloister/prep/tree"
 
 	urfave "github.com/urfave/cli/v2"
 )
@@ -52,7 +53,7 @@ func specInitCommand() *urfave.Command {
 			if err := newProblems(nil, doc.Problems()).Err(); err != nil {
 				return err
 			}
-			return createFile(args[0], text)
+			return createFile(args[0], text, 0o644)
 		},
 	}
 }
@@ -172,7 +173,7 @@ func readSpec(path string) (*yaml.Document, error) {
 		return nil, fault.Errorf(fault.NotFound, "begin one with cloister spec init", "specification %s is not there", path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading specification: %w", err)
+		return nil, tree.Explain("reading specification", path, err)
 	}
 	doc, err := yaml.Parse(text)
 	if err != nil {
@@ -252,47 +253,9 @@ func newProblems(before, after spec.Problems) spec.Problems {
 // anyOrder returns the arguments, which must be as many as names, when flags
 // may also stand after them, and refuses a required flag without a value.
 func anyOrder(c *urfave.Context, required []string, names ...string) ([]string, error) {
-	var args []string
-	rest := c.Args().Slice()
-	for len(rest) > 0 {
-		arg := rest[0]
-		rest = rest[1:]
-		name, value, given := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
-		if !strings.HasPrefix(arg, "--") || name == "" {
-			args = append(args, arg)
-			continue
-		}
-		if !given {
-			if value = "true"; !isBool(c, name) && len(rest) > 0 {
-				value, rest = rest[0], rest[1:]
-			}
-		}
-		if err := c.Set(name, value); err != nil {
-			return nil, fault.Errorf(fault.Usage, "see --help", "flag %s: %w", arg, err)
-		}
+	args, err := cli.AnyOrder(c, names...)
+	if err != nil {
+		return nil, err
 	}
-	if len(args) != len(names) {
-		return nil, fault.Errorf(fault.Usage, "see --help", "%s takes %s, got %d argument(s)", c.Command.HelpName, strings.Join(names, " "), len(args))
-	}
-	return args, requireFlags(c, required...)
-}
-
-func isBool(c *urfave.Context, name string) bool {
-	return slices.ContainsFunc(c.Command.Flags, func(f urfave.Flag) bool {
-		_, ok := f.(*urfave.BoolFlag)
-		return ok && slices.Contains(f.Names(), name)
-	})
-}
-
-func requireFlags(c *urfave.Context, names ...string) error {
-	var missing []string
-	for _, name := range names {
-		if c.String(name) == "" {
-			missing = append(missing, "--"+name)
-		}
-	}
-	if missing == nil {
-		return nil
-	}
-	return fault.Errorf(fault.Usage, "see --help", "%s needs %s", c.Command.HelpName, strings.Join(missing, ", "))
+	return args, cli.Required(c, required...)
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"cloister/governance/statement"
+	"cloister/internal/cli"
 	"cloister/internal/fault"
 	"cloister/policy/spec"
 	"cloister/policy/spec/yaml"
@@ -189,21 +190,22 @@ func addApplicationCommand() *urfave.Command {
 			&urfave.StringSliceFlag{Name: "layer", Usage: "a layer's dm-verity root `HASH`, lowest first; repeated"},
 		},
 		Action: func(c *urfave.Context) error {
-			if c.NArg() < 2 {
-				return fault.Errorf(fault.Usage, "see --help", "%s takes FILE PROGRAM [ARG...], got %d argument(s)", c.Command.HelpName, c.NArg())
+			args, err := cli.Args(c, "FILE", "PROGRAM", "[ARG...]")
+			if err != nil {
+				return err
 			}
 			app, err := applicationOf(c)
 			if err != nil {
 				return err
 			}
-			return editSpec(c.Args().First(), func(d *yaml.Document) (*yaml.Document, error) { return addApplication(d, app) })
+			return editSpec(args[0], func(d *yaml.Document) (*yaml.Document, error) { return addApplication(d, app) })
 		},
 	}
 }
 
 func applicationOf(c *urfave.Context) (spec.Application, error) {
 	app := spec.Application{Name: c.String("name"), Command: c.Args().Tail(), WorkingDir: c.String("workdir")}
-	if err := requireFlags(c, "name"); err != nil {
+	if err := cli.Required(c, "name"); err != nil {
 		return app, err
 	}
 	for _, variable := range c.StringSlice("env") {

@@ -13,10 +13,6 @@ import (
 	"cloister/governance/statement"
 )
 
-// floorTCB is below every firmware that AMD still supports; what is recent
-// enough for the parties' keys is for the attestation service's policy to say.
-var floorTCB = snp.TCB{Bootloader: 3, SNP: 8}
-
 // platform is where the runtime runs, and who is believed about it.
 type platform struct {
 	snp.Platform

@@ -170,5 +170,5 @@ func (c *cloud) keys(p platform) (*azurekeys.Source, error) {
 // demands is what this machine must show of itself before it is shown to
 // anybody else.
 func demands(s spec.Specification) azurekeys.Requirements {
-	return azurekeys.Requirements{SMT: snp.SMTAllowed, MinTCB: floorTCB, MinUVMSVN: uint64(s.Attestation.MinSVN)}
+	return azurekeys.Requirements{SMT: snp.SMTAllowed, MinTCB: snp.BaseFloors(), MinUVMSVN: uint64(s.Attestation.MinSVN)}
 }

@@ -31,6 +31,6 @@ func app() *urfave.App {
 	return &urfave.App{
 		Name:     "cloisterd",
 		Usage:    "the clean room's runtime",
-		Commands: []*urfave.Command{runCommand()},
+		Commands: []*urfave.Command{runCommand(), doctorCommand()},
 	}
 }

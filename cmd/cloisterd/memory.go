@@ -8,8 +8,13 @@ import (
 
 	"cloister/internal/fault"
 
+	urfave "github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 )
+
+func allowSwapFlag() urfave.Flag {
+	return &urfave.BoolFlag{Name: "allow-swap", Usage: "start although this machine swaps: what the application holds may then be written to its disk"}
+}
 
 // protectMemory keeps keys where they are, in the memory of this process: out
 // of core files, out of reach of other processes of its user, and off a swap

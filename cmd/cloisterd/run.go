@@ -35,7 +35,7 @@ func runCommand() *urfave.Command {
 			&urfave.StringFlag{Name: "platform", Usage: "`hardware`" + platformUsage, Value: "hardware"},
 			&urfave.DurationFlag{Name: "grace", Usage: "how long the application has to end after SIGTERM, before it is killed", Value: 10 * time.Second},
 			&urfave.DurationFlag{Name: "consent-interval", Usage: "how often consent is asked again while the application runs; withdrawn, it is ended within this, 10s for the answer, and --grace", Value: 30 * time.Second},
-			&urfave.BoolFlag{Name: "allow-swap", Usage: "start although this machine swaps: what the application holds may then be written to its disk"},
+			allowSwapFlag(),
 		},
 		Action: run,
 	}

@@ -41,29 +41,30 @@ type Options struct {
 	// Skew is how far the service's clock may be from ours when a token's times
 	// are judged; 0 allows none.
 	Skew time.Duration
+	// Deadline bounds Attest with all tries; 0 is azure.Deadline.
+	Deadline time.Duration
 }
 
 // Client asks one attestation service, which it pins.
 type Client struct {
 	authority string
 	skew      time.Duration
+	deadline  time.Duration
 	pipeline  runtime.Pipeline
 	now       func() time.Time
 }
 
-// New returns a client. Tries that end in 408, 429, 500, 502, 503 or 504 are
-// repeated as the SDK's retry options say.
+// New returns a client. It asks a busy service again, up to the deadline.
 func New(o Options) (*Client, error) {
 	u, err := url.Parse(o.Authority)
 	if err != nil || u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
 		return nil, fault.Errorf(fault.Usage, "write it as https://HOST", "the attestation authority %q is not an https address", o.Authority)
 	}
-	if o.Client.Transport == nil {
-		o.Client.Transport = azure.NewTransport(nil)
-	}
+	o.Client = azure.ClientOptions(o.Client)
 	return &Client{
 		authority: "https://" + u.Host,
 		skew:      o.Skew,
+		deadline:  o.Deadline,
 		pipeline:  runtime.NewPipeline("cloister", "1", runtime.PipelineOptions{}, &o.Client),
 		now:       time.Now,
 	}, nil
@@ -72,6 +73,8 @@ func New(o Options) (*Client, error) {
 // Attest has the service judge the evidence, whose report must cover
 // runtimeData, and returns its verified token.
 func (c *Client) Attest(ctx context.Context, e *snp.Evidence, runtimeData []byte) (*Token, error) {
+	ctx, cancel := azure.Bound(ctx, c.deadline)
+	defer cancel()
 	nonce, err := newNonce()
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
@@ -16,8 +17,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/go-jose/go-jose/v4"
 
+	"cloister/enclave/azure"
 	"cloister/enclave/snp"
 	"cloister/internal/fault"
 )
@@ -161,6 +164,54 @@ func TestStatusKinds(t *testing.T) {
 	s.Close()
 	if _, err := c.Attest(t.Context(), testEvidence(), testRuntimeData); fault.KindOf(err) != fault.Unavailable {
 		t.Errorf("nobody there: %v", err)
+	}
+}
+
+// A busy service is asked again, and not for ever.
+func TestBusyService(t *testing.T) {
+	client := func(s *service, delay, deadline time.Duration) *Client {
+		roots := x509.NewCertPool()
+		roots.AddCert(s.Certificate())
+		c, err := New(Options{Authority: s.URL, Skew: time.Minute, Deadline: deadline, Client: policy.ClientOptions{
+			Transport: azure.NewTransport(roots), Retry: policy.RetryOptions{RetryDelay: delay, MaxRetryDelay: delay}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	for status, retried := range map[int]bool{429: true, 500: true, 503: true, 400: false, 403: false} {
+		s := newService(t)
+		s.status, s.times = status, 3
+		if _, err := client(s, time.Millisecond, time.Minute).Attest(t.Context(), testEvidence(), testRuntimeData); (err == nil) != retried || (s.times == 0) != retried {
+			t.Errorf("HTTP %d: %v with %d to come", status, err, s.times)
+		}
+	}
+	s := newService(t)
+	s.status = http.StatusServiceUnavailable
+	if _, err := client(s, time.Hour, 100*time.Millisecond).Attest(t.Context(), testEvidence(), testRuntimeData); fault.KindOf(err) != fault.Unavailable {
+		t.Errorf("after the deadline: %v (%v)", err, fault.KindOf(err))
+	}
+}
+
+// Two clocks may differ by the skew and by no more.
+func TestClockSkew(t *testing.T) {
+	now := time.Now().Unix()
+	for name, tc := range map[string]struct {
+		claims map[string]any
+		ok     bool
+	}{
+		"expired within":    {map[string]any{"exp": now - 30}, true},
+		"expired beyond":    {map[string]any{"exp": now - 90}, false},
+		"not before within": {map[string]any{"nbf": now + 30, "iat": now + 30}, true},
+		"not before beyond": {map[string]any{"nbf": now + 90}, false},
+	} {
+		s := newService(t)
+		for claim, value := range tc.claims {
+			s.claims[claim] = value
+		}
+		if _, err := s.client(t).Attest(t.Context(), testEvidence(), testRuntimeData); (err == nil) != tc.ok {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

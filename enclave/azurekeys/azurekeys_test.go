@@ -58,35 +58,55 @@ func TestKeysWithAManagedIdentity(t *testing.T) {
 	}
 }
 
-// Every bad guest is refused, and by the runtime itself: nothing reaches the
-// attestation service.
+// checks are all that the runtime makes of its own evidence.
+var checks = []string{
+	"report format", "signature", "revocation", "processor", "chip id", "certificate's TCB", "committed TCB", "reported TCB",
+	"VMPL", "debugging", "migration", "SMT", "host data", "report data",
+	"UVM endorsement", "UVM issuer", "UVM feed", "UVM SVN", "launch measurement",
+}
+
+// Every bad guest × every check, through the path of production: the runtime
+// refuses itself, by exactly the checks that are about what is bad and with
+// these words, and nothing reaches the attestation service or a vault.
 func TestBadGuestsRefuseThemselves(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
 		guest platform.GuestConfig
-		want  string
+		want  map[string]string // by check
 	}{
-		{"debug", platform.GuestConfig{Debug: true}, "debugging: expected false, got true"},
-		{"migration", platform.GuestConfig{Migration: true}, "migration: expected false, got true"},
-		{"VMPL 2", platform.GuestConfig{VMPL: 2}, "VMPL: expected 0, got 2"},
-		{"asked for by the host", platform.GuestConfig{VMPL: 0xffffffff}, "VMPL: expected 0, got 4294967295"},
-		{"host data", platform.GuestConfig{WrongHostData: true}, "host data: expected"},
-		{"measurement", platform.GuestConfig{WrongMeasurement: true}, "launch measurement: expected"},
-		{"old TCB", platform.GuestConfig{OldTCB: true}, "reported TCB: expected at least"},
-		{"stale certificates", platform.GuestConfig{StaleCertificates: true}, "certificate's TCB: expected"},
-		{"low SVN", platform.GuestConfig{LowSVN: true}, "UVM SVN: expected at least 100, got 22"},
-		{"replay", platform.GuestConfig{Replay: true}, "report data: expected"},
-		{"revoked", platform.GuestConfig{Revoked: true}, "revocation: expected"},
+		{"debug", platform.GuestConfig{Debug: true}, map[string]string{"debugging": "expected false, got true"}},
+		{"migration", platform.GuestConfig{Migration: true}, map[string]string{"migration": "expected false, got true"}},
+		{"VMPL 2", platform.GuestConfig{VMPL: 2}, map[string]string{"VMPL": "expected 0, got 2"}},
+		{"asked for by the host", platform.GuestConfig{VMPL: 0xffffffff}, map[string]string{"VMPL": "expected 0, got 4294967295"}},
+		{"host data", platform.GuestConfig{WrongHostData: true}, map[string]string{"host data": "expected 3a385f3b"}},
+		{"measurement", platform.GuestConfig{WrongMeasurement: true}, map[string]string{"launch measurement": "expected "}},
+		{"old TCB", platform.GuestConfig{OldTCB: true}, map[string]string{"reported TCB": "expected at least fmc 0, bootloader 4, tee 0, snp 24, microcode 219, got fmc 0"}},
+		{"stale certificates", platform.GuestConfig{StaleCertificates: true}, map[string]string{"certificate's TCB": "expected db18000000000004, got "}},
+		{"low SVN", platform.GuestConfig{LowSVN: true}, map[string]string{"UVM SVN": "expected at least 100, got 22"}},
+		{"replay", platform.GuestConfig{Replay: true}, map[string]string{"report data": "expected "}},
+		{"revoked", platform.GuestConfig{Revoked: true}, map[string]string{"revocation": "expected no certificate on a current list, got SEV-Milan is revoked"}},
+		{"nearly everything", platform.GuestConfig{Debug: true, Migration: true, VMPL: 1, WrongHostData: true, WrongMeasurement: true, OldTCB: true, LowSVN: true, Replay: true, Revoked: true},
+			map[string]string{"debugging": "", "migration": "", "VMPL": "", "host data": "", "launch measurement": "", "reported TCB": "", "UVM SVN": "", "report data": "", "revocation": ""}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t, tc.guest)
+			before := w.requests(t, "attestation") + w.releases(t)
 			l, mounted, err := w.open(t, w.source(t, w.as(t, "runtime"), requirements))
-			if fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), tc.want) ||
-				!strings.HasPrefix(err.Error(), "attesting this machine: the attestation evidence is refused") {
-				t.Errorf("got %v (%v), want a refusal with %q", err, fault.KindOf(err), tc.want)
+			if fault.KindOf(err) != fault.Refused || !strings.HasPrefix(err.Error(), "attesting this machine: the attestation evidence is refused: ") {
+				t.Fatalf("got %v (%v)", err, fault.KindOf(err))
+			}
+			for _, check := range checks {
+				text, bad := tc.want[check]
+				failed := strings.Contains(err.Error(), " "+check+": expected ")
+				if failed != bad || !strings.Contains(err.Error(), check+": "+text) && bad {
+					t.Errorf("%s: refused %v, want %v with %q: %v", check, failed, bad, text, err)
+				}
 			}
 			if len(mounted) > 0 || l.events[len(l.events)-1] != "refusal" {
 				t.Errorf("mounted %d, record %q", len(mounted), l.events)
+			}
+			if after := w.requests(t, "attestation") + w.releases(t); after != before {
+				t.Errorf("%d requests were made", after-before)
 			}
 		})
 	}

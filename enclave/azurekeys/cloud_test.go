@@ -153,7 +153,7 @@ func (w *world) provision(t *testing.T) {
 
 // requirements are what the runtime demands of its machine.
 var requirements = azurekeys.Requirements{
-	SMT: snp.SMTAllowed, MinTCB: snp.TCB{Bootloader: 4, SNP: 24, Microcode: 219}, MinUVMSVN: 100,
+	SMT: snp.SMTAllowed, MinTCB: snp.Floors{snp.Milan: {Bootloader: 4, SNP: 24, Microcode: 219}}, MinUVMSVN: 100,
 }
 
 // source is the runtime's, from production parts.
@@ -201,4 +201,27 @@ func (w *world) open(t *testing.T, s *azurekeys.Source) (*ledger, map[string]str
 	defer gate.Close()
 	err := gate.Open(t.Context(), w.plan)
 	return l, mounted, err
+}
+
+// requests counts what a service has been asked, from the cloud's own log.
+func (w *world) requests(t *testing.T, service string) int {
+	t.Helper()
+	return w.count(t, `"service":"`+service+`"`)
+}
+
+func (w *world) releases(t *testing.T) int { return w.count(t, "/release\"") }
+
+func (w *world) count(t *testing.T, what string) int {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(filepath.Dir(w.cloud.Endpoints().CA), localcloud.RequestsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, what) {
+			n++
+		}
+	}
+	return n
 }

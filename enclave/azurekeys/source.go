@@ -32,7 +32,7 @@ type Platform interface {
 // snp.Expectations.
 type Requirements struct {
 	SMT       snp.SMT
-	MinTCB    snp.TCB
+	MinTCB    snp.Floors
 	MinUVMSVN uint64
 }
 

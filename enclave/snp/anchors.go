@@ -1,6 +1,7 @@
 package snp
 
 import (
+	"crypto/ecdsa"
 	"crypto/x509"
 	"fmt"
 	"sync"
@@ -23,6 +24,10 @@ type Anchors struct {
 	CRLs          []*x509.RevocationList // of the roots; a list that no root signed, or that is out of date, refuses
 	UVMIssuer     string                 // did:x509 of the utility VM's signer
 	UVMFeed       string
+	// UVMLedgers are the keys, ECDSA P-384, of the transparency services one of
+	// which must hold an endorsement in hash-envelope form. Without one that form
+	// is refused; the older form is in no ledger.
+	UVMLedgers []*ecdsa.PublicKey
 }
 
 // AMD returns the real anchors: AMD's embedded roots of Milan, Genoa and Turin
@@ -44,3 +49,14 @@ var amd = sync.OnceValues(func() (Anchors, error) {
 	}
 	return a, nil
 })
+
+// Above returns the signing key and the root over a leaf, as far as they are
+// known.
+func (a Anchors) Above(leaf *x509.Certificate) []*x509.Certificate {
+	for i, ica := range a.Intermediates {
+		if leaf.CheckSignatureFrom(ica) == nil {
+			return []*x509.Certificate{ica, a.Roots[i]}
+		}
+	}
+	return nil
+}

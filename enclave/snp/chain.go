@@ -26,6 +26,14 @@ func checkSignature(r *Report, certs HostCerts, anchors Anchors, now time.Time) 
 	if len(certs.Chain) == 0 {
 		return errors.New("the evidence has no certificate")
 	}
+	roots := trustedRoots(certs, anchors)
+	if len(roots) == 0 {
+		// The library would take AMD's embedded roots instead of none.
+		return errors.New("no signing key is given under the trusted roots: it could not be verified by any trusted roots")
+	}
+	if r.Line == Turin {
+		return checkTurinSignature(r, certs, roots[string(Turin)], now)
+	}
 	chain := &spb.CertificateChain{}
 	if r.VLEK {
 		chain.VlekCert = certs.Chain[0].Raw
@@ -34,7 +42,7 @@ func checkSignature(r *Report, certs HostCerts, anchors Anchors, now time.Time) 
 	}
 	return verify.SnpAttestation(
 		&spb.Attestation{Report: r.proto, CertificateChain: chain},
-		&verify.Options{DisableCertFetching: true, Now: now, TrustedRoots: trustedRoots(certs, anchors)},
+		&verify.Options{DisableCertFetching: true, Now: now, TrustedRoots: roots},
 	)
 }
 
@@ -76,6 +84,9 @@ type endorsement struct {
 func readEndorsement(r *Report, certs HostCerts) endorsement {
 	if len(certs.Chain) == 0 {
 		return endorsement{}
+	}
+	if r.Line == Turin {
+		return readTurinEndorsement(certs.Chain[0], r.VLEK)
 	}
 	signer := abi.VcekReportSigner
 	if r.VLEK {

@@ -2,7 +2,6 @@ package snp
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
@@ -16,8 +15,19 @@ import (
 
 // bundle is a piece of real evidence with what it must be judged by.
 type bundle struct {
-	evidence Evidence
-	want     Expectations
+	evidence    Evidence
+	want        Expectations
+	runtimeData []byte // where it is recorded
+}
+
+// realBundles are all there are, each with expectations that it meets.
+func realBundles(t *testing.T) map[string]bundle {
+	old := svn22Bundle(t)
+	old.want.MinUVMSVN = 22
+	return map[string]bundle{
+		"encryption": caciBundle(t, "caci-milan-encryption"), "signing": caciBundle(t, "caci-milan-signing"),
+		"maa": maaBundle(t), "svn22": old,
+	}
 }
 
 // evidenceFile reads a file of the public evidence that lies beside the
@@ -48,8 +58,7 @@ func evidenceFile(t testing.TB, name string) []byte {
 	return data
 }
 
-// realWorld are the expectations that all the real bundles share; the TCB floor
-// is the Milan firmware of 2022.
+// realWorld are the expectations that all the real bundles share.
 func realWorld(t testing.TB) Expectations {
 	anchors, err := AMD()
 	if err != nil {
@@ -57,7 +66,7 @@ func realWorld(t testing.TB) Expectations {
 	}
 	return Expectations{
 		Anchors: anchors, SMT: SMTAllowed, MinUVMSVN: 100,
-		MinTCB: TCB{Bootloader: 3, SNP: 8, Microcode: 115},
+		MinTCB: BaseFloors(),
 	}
 }
 
@@ -100,7 +109,9 @@ func caciBundle(t testing.TB, folder string) bundle {
 	b.evidence.UVM = decode64(t, file.Report.SNP.UVMEndorsements)
 	b.evidence.HostCerts = hostCerts(t, []byte(file.Report.SNP.PlatformCertificates))
 	b.evidence.Policy = valuesPolicy(t)
-	b.want.HostData, b.want.ReportData = hostDataOf(b), reportDataOf(file.PublicKey)
+	b.runtimeData = []byte(file.PublicKey) // those samples hash the key's PEM text
+	about := RuntimeReportData(b.runtimeData)
+	b.want.HostData, b.want.ReportData = hostDataOf(b), about[:]
 	return b
 }
 
@@ -117,13 +128,6 @@ func valuesPolicy(t testing.TB) []byte {
 func hostDataOf(b bundle) []byte {
 	sum := b.evidence.HostData()
 	return sum[:]
-}
-
-// reportDataOf is what those samples put into the report: SHA-256 of the key's
-// PEM text.
-func reportDataOf(publicKey string) []byte {
-	sum := sha256.Sum256([]byte(publicKey))
-	return append(sum[:], make([]byte, 32)...)
 }
 
 // maaBundle is the report inside the real attestation request.
@@ -145,7 +149,8 @@ func maaBundle(t testing.TB) bundle {
 	b.evidence.HostCerts = hostCerts(t, decode64(t, report.VcekCertChain))
 	b.evidence.UVM = decode64(t, endorsements.Uvm[0])
 	b.evidence.Policy = valuesPolicy(t)
-	reportData, err := KeyRelease{RuntimeData: evidenceFile(t, "caci-milan-encryption/public-key-jwks")}.ReportData()
+	b.runtimeData = evidenceFile(t, "caci-milan-encryption/public-key-jwks")
+	reportData, err := KeyRelease{RuntimeData: b.runtimeData}.ReportData()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +200,7 @@ func TestRealBundlesVerify(t *testing.T) {
 
 // checkNames is the fixed order.
 var checkNames = []string{
-	"report format", "signature", "revocation", "chip id", "certificate's TCB", "committed TCB", "reported TCB",
+	"report format", "signature", "revocation", "processor", "chip id", "certificate's TCB", "committed TCB", "reported TCB",
 	"VMPL", "debugging", "migration", "SMT", "host data", "report data",
 	"UVM endorsement", "UVM issuer", "UVM feed", "UVM SVN", "launch measurement",
 }
@@ -224,10 +229,15 @@ func TestSecurityContextDirectory(t *testing.T) {
 	if !bytes.HasPrefix(sc.Policy, []byte("package policy")) || len(sc.HostCerts.Chain) != 3 || sc.HostCerts.TCBM == "" {
 		t.Errorf("policy %.20q, %d certificates, tcbm %q", sc.Policy, len(sc.HostCerts.Chain), sc.HostCerts.TCBM)
 	}
-	uvm, err := verifyUVM(sc.UVM)
+	uvm, err := verifyUVM(sc.UVM, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	flipped(sc.UVM, func(i int, changed []byte) {
+		if got, err := verifyUVM(changed, nil); err == nil && *got == *uvm && !unsignedCOSE(t, sc.UVM, changed) {
+			t.Errorf("endorsement byte %#x changed and accepted", i)
+		}
+	})
 	if uvm.svn != 100 || uvm.feed != UVMFeed || uvm.issuer != MicrosoftUVMIssuer {
 		t.Errorf("SVN %d, feed %q, issuer %q", uvm.svn, uvm.feed, uvm.issuer)
 	}
@@ -237,7 +247,7 @@ func TestSecurityContextDirectory(t *testing.T) {
 // without AMD's intermediate: every check on the processor holds.
 func TestLibrarySample(t *testing.T) {
 	want := realWorld(t)
-	want.MinTCB = TCB{Bootloader: 2, SNP: 5, Microcode: 68}
+	want.MinTCB = Floors{Milan: {Bootloader: 2, SNP: 5, Microcode: 68}}
 	pemVCEK := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: testdata.VcekBytes})
 	e := &Evidence{Report: testdata.AttestationBytes[:ReportSize]}
 	e.HostCerts = hostCerts(t, pemVCEK)
@@ -245,7 +255,7 @@ func TestLibrarySample(t *testing.T) {
 	if err == nil {
 		t.Fatal("accepted without an endorsement of its utility VM")
 	}
-	for _, check := range res.Checks[:7] {
+	for _, check := range res.Checks[:8] {
 		if !check.OK {
 			t.Errorf("%+v", check)
 		}

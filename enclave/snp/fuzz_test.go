@@ -53,7 +53,7 @@ func FuzzUVM(f *testing.F) {
 	f.Add(e.UVM)
 	f.Add([]byte{0xd2, 0x84, 0x40, 0xa0, 0x40, 0x40})
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		if uvm, err := verifyUVM(raw); err == nil && !bytes.Equal(raw, e.UVM) && (uvm.svn != 100 || uvm.feed != UVMFeed) {
+		if uvm, err := verifyUVM(raw, nil); err == nil && !bytes.Equal(raw, e.UVM) && (uvm.svn != 100 || uvm.feed != UVMFeed) {
 			t.Fatalf("a forged endorsement is accepted: %+v", uvm)
 		}
 	})

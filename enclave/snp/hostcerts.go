@@ -93,6 +93,14 @@ func (h HostCerts) PEM() []byte {
 	return out
 }
 
+// Fit reports whether the leaf is of the chip and the TCB that signed the
+// report. Whether it is genuine is Verify's to say.
+func (h HostCerts) Fit(r *Report) bool {
+	key := readEndorsement(r, h)
+	masked := r.ChipID == [64]byte{}
+	return key.hasTCB && key.tcb == r.ReportedVersion() && (r.VLEK || masked || string(key.chipID) == string(r.ChipID[:]))
+}
+
 func badCerts(format string, args ...any) error {
 	return fault.Errorf(fault.Refused, "", "the host's certificates cannot be read: "+format, args...)
 }

@@ -3,6 +3,7 @@ package snp
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/google/go-sev-guest/abi"
@@ -18,6 +19,7 @@ const ReportSize = abi.ReportSize
 // Report is a raw report's fields, as far as anything here uses them.
 type Report struct {
 	Version     uint32
+	Line        Line // "" before version 3
 	GuestSVN    uint32
 	VMPL        uint32 // 0xffffffff when the host asked for the report
 	Debug       bool   // the host may decrypt the guest
@@ -63,6 +65,7 @@ func ParseReport(raw []byte) (*Report, error) {
 	}
 	return &Report{
 		Version:     proto.GetVersion(),
+		Line:        lineOfReport(raw),
 		GuestSVN:    proto.GetGuestSvn(),
 		VMPL:        proto.GetVmpl(),
 		Debug:       policy.Debug,
@@ -79,6 +82,34 @@ func ParseReport(raw []byte) (*Report, error) {
 		Committed:   tcbOf(proto.GetCommittedTcb(), raw),
 		proto:       proto,
 	}, nil
+}
+
+// ReportedVersion is the reported TCB as the report and its certificate write
+// it: one number, laid out as the line of processors does.
+func (r *Report) ReportedVersion() uint64 { return r.proto.GetReportedTcb() }
+
+// VCEKPath is where AMD's key distribution service keeps the certificate that
+// signs this report (AMD 57230, section 4.1). Reports of version 2 do not name
+// their line, so given, of the same host, does.
+func (r *Report) VCEKPath(given HostCerts) (string, error) {
+	line := r.Line
+	if line == "" {
+		line = lineOfCerts(given)
+	}
+	switch {
+	case r.VLEK:
+		return "", errors.New("a VLEK's certificate is given to the cloud's operator only")
+	case r.ChipID == [64]byte{}:
+		return "", errors.New("the report does not name the chip")
+	case line == "":
+		return "", errors.New("neither report nor certificates name the line of processors")
+	}
+	t, chip, fmc := r.Reported, r.ChipID[:], ""
+	if line == Turin {
+		chip, fmc = chip[:turinChipID], fmt.Sprintf("fmcSPL=%d&", t.FMC)
+	}
+	return fmt.Sprintf("/vcek/v1/%s/%x?%sblSPL=%d&teeSPL=%d&snpSPL=%d&ucodeSPL=%d",
+		line, chip, fmc, t.Bootloader, t.TEE, t.SNP, t.Microcode), nil
 }
 
 func badReport(format string, args ...any) error {

@@ -2,6 +2,7 @@ package snp
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -23,25 +24,29 @@ const (
 // containers stays below one MiB.
 const maxContextFile = 8 << 20
 
-// ReadSecurityContext reads a security context directory.
+// ReadSecurityContext reads a security context directory. The certificates may
+// be missing: a Platform can fetch them.
 func ReadSecurityContext(dir string) (SecurityContext, error) {
 	policy, err := readBase64(filepath.Join(dir, policyFile))
 	if err != nil {
 		return SecurityContext{}, err
 	}
 	certs, err := readBase64(filepath.Join(dir, hostCertsFile))
-	if err != nil {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return SecurityContext{}, err
 	}
 	uvm, err := readBase64(filepath.Join(dir, uvmFile))
 	if err != nil {
 		return SecurityContext{}, err
 	}
-	host, err := ParseHostCerts(certs)
-	if err != nil {
+	sc := SecurityContext{Policy: policy, UVM: uvm}
+	if certs == nil {
+		return sc, nil
+	}
+	if sc.HostCerts, err = ParseHostCerts(certs); err != nil {
 		return SecurityContext{}, fmt.Errorf("reading %s: %w", hostCertsFile, err)
 	}
-	return SecurityContext{Policy: policy, HostCerts: host, UVM: uvm}, nil
+	return sc, nil
 }
 
 func readBase64(path string) ([]byte, error) {

@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"math/big"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -80,7 +81,11 @@ func goodGuest() *guest {
 func (g *guest) evidence(t testing.TB) (*Evidence, Expectations) {
 	t.Helper()
 	exts := func(hwid []byte) sevtest.CertOverride {
-		return sevtest.CertOverride{Extensions: sevtest.CustomExtensions(g.certTCB, hwid, "test", g.product)}
+		list := sevtest.CustomExtensions(g.certTCB, hwid, "test", g.product)
+		if g.isTurin() {
+			list = turinExtensions(list)
+		}
+		return sevtest.CertOverride{Extensions: list}
 	}
 	now := time.Now()
 	builder := &sevtest.AmdSignerBuilder{
@@ -93,6 +98,9 @@ func (g *guest) evidence(t testing.TB) (*Evidence, Expectations) {
 		t.Fatal(err)
 	}
 	g.report.Version = g.version
+	if g.isTurin() {
+		g.layOutAsTurin()
+	}
 	if g.version >= 3 {
 		g.report.Cpuid1EaxFms = eaxOf[g.product]
 	}
@@ -107,8 +115,39 @@ func (g *guest) evidence(t testing.TB) (*Evidence, Expectations) {
 	return e, Expectations{
 		Anchors:  Anchors{Name: "test", Roots: []*x509.Certificate{signer.Ark}, UVMIssuer: testIssuer().did, UVMFeed: UVMFeed},
 		HostData: bytesOf(32, 0x33), ReportData: bytesOf(64, 0x22), SMT: SMTAllowed,
-		MinTCB: TCB{Bootloader: 3, SNP: 8, Microcode: 115}, MinUVMSVN: 100,
+		MinTCB: Floors{
+			Milan: {Bootloader: 3, SNP: 8, Microcode: 115}, Genoa: {Bootloader: 3, SNP: 8, Microcode: 115},
+			Turin: {FMC: turinFMC, Bootloader: 3, SNP: 8, Microcode: 115},
+		}, MinUVMSVN: 100,
 	}
+}
+
+func (g *guest) isTurin() bool { return strings.HasPrefix(g.product, "Turin") }
+
+// turinFMC is the level that only Turin has.
+const turinFMC = 2
+
+// turinExtensions turns a certificate's extensions into those of Turin.
+func turinExtensions(list []pkix.Extension) []pkix.Extension {
+	fmc, _ := asn1.Marshal(turinFMC)
+	list = append(list, pkix.Extension{Id: oidFMC, Value: fmc})
+	for i := range list {
+		if list[i].Id.Equal(kds.OidHwid) {
+			list[i].Value = bytesOf(turinChipID, 0x55)
+		}
+	}
+	return list
+}
+
+// layOutAsTurin moves what the report says to where Turin says it.
+func (g *guest) layOutAsTurin() {
+	move := func(tcb uint64) uint64 {
+		p := kds.DecomposeTCBVersion(kds.TCBVersion(tcb))
+		return turinFMC | uint64(p.BlSpl)<<8 | uint64(p.TeeSpl)<<16 | uint64(p.SnpSpl)<<24 | uint64(p.UcodeSpl)<<56
+	}
+	r := g.report
+	r.CurrentTcb, r.ReportedTcb, r.CommittedTcb, r.LaunchTcb = move(r.CurrentTcb), move(r.ReportedTcb), move(r.CommittedTcb), move(r.LaunchTcb)
+	clear(r.ChipId[turinChipID:])
 }
 
 func (g *guest) sign(t testing.TB, signer *sevtest.AmdSigner) []byte {

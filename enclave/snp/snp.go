@@ -5,7 +5,8 @@
 // or Identity) and calls Collect. Collect hashes the statement into
 // REPORT_DATA, has the platform make a report over it and adds what the
 // platform's security context holds: the policy the container runs under, the
-// processor's certificates and the endorsement of the utility VM. Whoever
+// processor's certificates, fetched anew where they are not for the firmware
+// that signed, and the endorsement of the utility VM. Whoever
 // relies on the evidence, this runtime first of all, calls Verify with what it
 // expects and gets every check by name.
 //
@@ -17,7 +18,9 @@ package snp
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"time"
 )
 
 // Platform makes reports. The context bounds the call where the platform
@@ -28,6 +31,9 @@ type Platform interface {
 	// SecurityContext returns what the host put beside the container. All of it
 	// is the host's word until Verify has tied it to a report.
 	SecurityContext() (SecurityContext, error)
+	// Certificates returns certificates that fit the report; given are the
+	// security context's.
+	Certificates(ctx context.Context, r *Report, given HostCerts) (HostCerts, error)
 }
 
 // SecurityContext is what the container platform hands to a container.
@@ -49,10 +55,38 @@ func (s *SecurityContext) HostData() [32]byte { return sha256.Sum256(s.Policy) }
 // Collect is the only function that has reports made: a report always vouches
 // for a statement of a known purpose, never for bytes of a stranger's choosing.
 func Collect(ctx context.Context, p Platform, about Statement) (*Evidence, error) {
+	return collect(ctx, p, about, collectPause)
+}
+
+// A firmware update between a report and its certificates makes the two differ:
+// then both are got again. The pause is what go-sev-guest's stock client keeps
+// between two reports, below the kernel's own limit.
+const (
+	collectTries = 3
+	collectPause = 2 * time.Second
+)
+
+func collect(ctx context.Context, p Platform, about Statement, pause time.Duration) (*Evidence, error) {
 	reportData, err := about.ReportData()
 	if err != nil {
 		return nil, fmt.Errorf("making an attestation report: %w", err)
 	}
+	for try := 1; ; try++ {
+		e, err := collectOnce(ctx, p, reportData)
+		if err == nil || !errors.Is(err, errNoCertificates) || try == collectTries {
+			return e, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+var errNoCertificates = errors.New("finding the processor's certificates")
+
+func collectOnce(ctx context.Context, p Platform, reportData [64]byte) (*Evidence, error) {
 	secctx, err := p.SecurityContext()
 	if err != nil {
 		return nil, fmt.Errorf("reading the security context: %w", err)
@@ -60,6 +94,13 @@ func Collect(ctx context.Context, p Platform, about Statement) (*Evidence, error
 	raw, err := p.GuestReport(ctx, reportData)
 	if err != nil {
 		return nil, fmt.Errorf("asking the processor for a report: %w", err)
+	}
+	r, err := ParseReport(raw)
+	if err != nil {
+		return nil, err
+	}
+	if secctx.HostCerts, err = p.Certificates(ctx, r, secctx.HostCerts); err != nil {
+		return nil, fmt.Errorf("%w: %w", errNoCertificates, err)
 	}
 	return &Evidence{Report: raw, SecurityContext: secctx}, nil
 }

@@ -30,9 +30,16 @@ func (k KeyRelease) ReportData() ([64]byte, error) {
 	if !bytes.HasPrefix(k.RuntimeData, []byte("{")) || !json.Valid(k.RuntimeData) {
 		return out, errors.New("runtime data for key release must be a JSON object")
 	}
-	sum := sha256.Sum256(k.RuntimeData)
+	return RuntimeReportData(k.RuntimeData), nil
+}
+
+// RuntimeReportData is the REPORT_DATA of a report about runtime data in the
+// attestation service's form. It is for judging evidence; reports are made for
+// statements only.
+func RuntimeReportData(data []byte) (out [64]byte) {
+	sum := sha256.Sum256(data)
 	copy(out[:], sum[:])
-	return out, nil
+	return out
 }
 
 // identityTag begins with a letter, which no JSON object does.

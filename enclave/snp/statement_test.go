@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-sev-guest/verify/testdata"
 
 	"cloister/internal/fault"
 )
@@ -62,10 +65,13 @@ func TestIdentityBindsEveryField(t *testing.T) {
 	}
 }
 
+// fakePlatform has certificates that do not fit for the first stale calls.
 type fakePlatform struct {
-	report []byte
-	err    error
-	asked  [64]byte
+	report  []byte
+	err     error
+	asked   [64]byte
+	reports int
+	stale   int
 }
 
 func (f *fakePlatform) SecurityContext() (SecurityContext, error) {
@@ -74,14 +80,23 @@ func (f *fakePlatform) SecurityContext() (SecurityContext, error) {
 
 func (f *fakePlatform) GuestReport(_ context.Context, data [64]byte) ([]byte, error) {
 	f.asked = data
+	f.reports++
 	return f.report, f.err
 }
 
+func (f *fakePlatform) Certificates(_ context.Context, _ *Report, given HostCerts) (HostCerts, error) {
+	if f.reports <= f.stale {
+		return HostCerts{}, fault.Errorf(fault.Unavailable, "", "none fits report %d", f.reports)
+	}
+	return given, nil
+}
+
 func TestCollect(t *testing.T) {
-	p := &fakePlatform{report: []byte("raw")}
+	raw := testdata.AttestationBytes[:ReportSize]
+	p := &fakePlatform{report: raw}
 	about := KeyRelease{RuntimeData: []byte("{}")}
 	e, err := Collect(t.Context(), p, about)
-	if err != nil || string(e.Report) != "raw" || string(e.Policy) != "package policy" {
+	if err != nil || !bytes.Equal(e.Report, raw) || string(e.Policy) != "package policy" {
 		t.Fatalf("%+v, %v", e, err)
 	}
 	if want, _ := about.ReportData(); p.asked != want {
@@ -90,6 +105,32 @@ func TestCollect(t *testing.T) {
 	p.err = errors.New("busy")
 	if _, err := Collect(t.Context(), p, about); err == nil || !strings.Contains(err.Error(), "asking the processor for a report: busy") {
 		t.Errorf("got %v", err)
+	}
+	p = &fakePlatform{report: []byte("raw")}
+	if _, err := Collect(t.Context(), p, about); fault.KindOf(err) != fault.Refused || p.reports != 1 {
+		t.Errorf("a malformed report: %v after %d", err, p.reports)
+	}
+}
+
+// Certificates that do not fit are got again together with a new report, as
+// often as it may help.
+func TestCollectUntilCertificatesFit(t *testing.T) {
+	about := KeyRelease{RuntimeData: []byte("{}")}
+	for stale, want := range []int{1, 2, 3, 3} {
+		p := &fakePlatform{report: testdata.AttestationBytes[:ReportSize], stale: stale}
+		_, err := collect(t.Context(), p, about, 0)
+		if p.reports != want || (err == nil) != (stale < collectTries) {
+			t.Errorf("stale for %d: %d reports, %v", stale, p.reports, err)
+		}
+		if err != nil && (fault.KindOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "finding the processor's certificates: none fits report 3")) {
+			t.Errorf("got %v (%v)", err, fault.KindOf(err))
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	p := &fakePlatform{report: testdata.AttestationBytes[:ReportSize], stale: 9}
+	if _, err := collect(ctx, p, about, time.Hour); err == nil || p.reports != 1 {
+		t.Errorf("called off: %v after %d reports", err, p.reports)
 	}
 }
 
@@ -111,7 +152,7 @@ func TestSecurityContextRefuses(t *testing.T) {
 	}{
 		{"nothing", nil, fault.NotFound, "security-policy-base64"},
 		{"not base64", map[string]string{policyFile: "!"}, fault.Refused, "is not base64"},
-		{"no certificates", map[string]string{policyFile: "AAAA", uvmFile: "AAAA"}, fault.NotFound, hostCertsFile},
+		{"no endorsement", map[string]string{policyFile: "AAAA", hostCertsFile: "AAAA"}, fault.NotFound, uvmFile},
 		{"bad certificates", map[string]string{policyFile: "AAAA", uvmFile: "AAAA", hostCertsFile: "AAAA"}, fault.Refused, "the host's certificates cannot be read"},
 		{"bad THIM", map[string]string{policyFile: "AAAA", uvmFile: "AAAA", hostCertsFile: "eyJ2Y2VrQ2VydCI6MX0="}, fault.Refused, "cannot unmarshal"},
 	} {

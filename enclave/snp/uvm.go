@@ -3,6 +3,7 @@ package snp
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
@@ -36,8 +37,9 @@ type uvmPayload struct {
 
 // verifyUVM verifies an endorsement and returns what it says. The caller still
 // compares issuer, feed, SVN and measurement with what it expects; that the
-// signer is the issuer named in the statement is verified here.
-func verifyUVM(raw []byte) (*uvmEndorsement, error) {
+// signer is the issuer named in the statement is verified here, and of a hash
+// envelope also that one of the ledgers holds it.
+func verifyUVM(raw []byte, ledgers []*ecdsa.PublicKey) (*uvmEndorsement, error) {
 	if len(raw) > maxUVM {
 		return nil, fmt.Errorf("it has %d bytes, more than the %d allowed", len(raw), maxUVM)
 	}
@@ -52,14 +54,30 @@ func verifyUVM(raw []byte) (*uvmEndorsement, error) {
 	if err != nil {
 		return nil, err
 	}
-	issuer, _ := msg.Headers.Protected["iss"].(string)
-	feed, _ := msg.Headers.Protected["feed"].(string)
-	if err := checkIssuer(issuer, chain); err != nil {
+	uvm, err := readStatement(&msg)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkIssuer(uvm.issuer, chain); err != nil {
 		return nil, err
 	}
 	if err := checkCOSESignature(&msg, chain[0].PublicKey); err != nil {
 		return nil, err
 	}
+	if isHashEnvelope(&msg) {
+		return uvm, checkReceipts(&msg, ledgers)
+	}
+	return uvm, nil
+}
+
+// readStatement reads either form; nothing of it counts before the signature
+// is verified.
+func readStatement(msg *cose.Sign1Message) (*uvmEndorsement, error) {
+	if isHashEnvelope(msg) {
+		return readHashEnvelope(msg)
+	}
+	issuer, _ := msg.Headers.Protected["iss"].(string)
+	feed, _ := msg.Headers.Protected["feed"].(string)
 	return readUVMPayload(issuer, feed, msg.Payload)
 }
 

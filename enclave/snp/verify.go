@@ -36,7 +36,7 @@ type Expectations struct {
 	HostData   []byte // 32 bytes: the digest of the policy this container must run under
 	ReportData []byte // 64 bytes: from a Statement
 	SMT        SMT
-	MinTCB     TCB    // floor of the reported TCB; all zero refuses
+	MinTCB     Floors // of the reported TCB; see BaseFloors
 	MinUVMSVN  uint64 // floor of the utility VM's version; 0 refuses. Production is 100 and up
 	Now        time.Time
 }
@@ -87,6 +87,8 @@ func (res *Result) checkProcessor(r *Report, certs HostCerts, want Expectations,
 	found, good := checkRevocation(certs, want.Anchors, now)
 	c.AddIf("revocation", "no certificate on a current list", found, good)
 
+	line := lineOfCerts(certs)
+	c.AddIf("processor", orUnstated(string(line)), orNone(string(r.Line)), line != "" && (r.Line == line || r.Version < 3))
 	key := readEndorsement(r, certs)
 	if r.VLEK {
 		c.AddIf("chip id", "not bound by a VLEK", "a VLEK", true)
@@ -95,11 +97,12 @@ func (res *Result) checkProcessor(r *Report, certs HostCerts, want Expectations,
 		c.AddIf("chip id", orUnstated(hex.EncodeToString(key.chipID)), hex.EncodeToString(r.ChipID[:]),
 			len(key.chipID) > 0 && (masked || string(key.chipID) == string(r.ChipID[:])))
 	}
-	c.AddIf("certificate's TCB", fmt.Sprintf("%016x", r.proto.GetReportedTcb()), fmt.Sprintf("%016x", key.tcb),
-		key.hasTCB && key.tcb == r.proto.GetReportedTcb())
+	c.AddIf("certificate's TCB", fmt.Sprintf("%016x", r.ReportedVersion()), fmt.Sprintf("%016x", key.tcb),
+		key.hasTCB && key.tcb == r.ReportedVersion())
 	c.AddIf("committed TCB", "at most the current: "+r.Current.String(), r.Committed.String(), r.Current.AtLeast(r.Committed))
-	c.AddIf("reported TCB", "at least "+want.MinTCB.String(), r.Reported.String(),
-		want.MinTCB != TCB{} && r.Reported.AtLeast(want.MinTCB) && r.Current.AtLeast(r.Reported))
+	floor := want.MinTCB[line]
+	c.AddIf("reported TCB", "at least "+floor.String(), r.Reported.String(),
+		floor != TCB{} && r.Reported.AtLeast(floor) && r.Current.AtLeast(r.Reported))
 }
 
 // checkFields: what the guest is, and what the report is about.
@@ -120,7 +123,7 @@ func (res *Result) checkFields(r *Report, want Expectations) {
 // checkUVM: which utility VM was measured at launch, and who says it is good.
 func (res *Result) checkUVM(r *Report, raw []byte, want Expectations) {
 	c := &res.Checks
-	uvm, err := verifyUVM(raw)
+	uvm, err := verifyUVM(raw, want.Anchors.UVMLedgers)
 	if err != nil {
 		uvm = &uvmEndorsement{}
 		c.AddIf("UVM endorsement", "signed by the issuer it names", err.Error(), false)

@@ -40,6 +40,7 @@ type fakeVault struct {
 	header   map[string]any // overrides of key_hsm's header
 	policy   string
 	status   int
+	times    int // answer status so often; 0 is always
 	body     string
 	tamper   func(string) string
 	signer   *rsa.PrivateKey
@@ -110,6 +111,9 @@ func (v *fakeVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if v.status != 0 {
+		if v.times--; v.times == 0 {
+			defer func() { v.status = 0 }()
+		}
 		w.WriteHeader(v.status)
 		io.WriteString(w, v.body)
 		return
@@ -175,6 +179,14 @@ type tokenSource struct{}
 
 func (tokenSource) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
 	return azcore.AccessToken{Token: "t", ExpiresOn: time.Now().Add(time.Hour)}, nil
+}
+
+// patient repeats tries after the delay, until the deadline.
+func (v *fakeVault) patient(delay, deadline time.Duration) *Client {
+	c := v.client()
+	o := c.opts
+	o.Client.Retry, o.Deadline = policy.RetryOptions{RetryDelay: delay, MaxRetryDelay: delay}, deadline
+	return New(o)
 }
 
 func (v *fakeVault) client() *Client {

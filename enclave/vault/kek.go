@@ -2,6 +2,7 @@ package vault
 
 import (
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/rsa"
 	_ "crypto/sha1" // CKM_RSA_AES_KEY_WRAP's OAEP; collision resistance plays no part in it
 	_ "crypto/sha256"
@@ -71,10 +72,12 @@ func (k *ReleaseKey) unwrap(ciphertext []byte, how Wrap) ([]byte, error) {
 }
 
 // KEK is a released key. It prints as a placeholder and is zeroed by Destroy.
+// One of its keys is set. Only an RSA key opens a wrapped DEK.
 type KEK struct {
 	ID  string // with the version, as the vault names it
 	rsa *rsa.PrivateKey
-	oct []byte // of an oct key
+	ec  *ecdsa.PrivateKey
+	oct []byte
 }
 
 // newKEK reads released key material and holds it against the public half in
@@ -83,13 +86,15 @@ func newKEK(material []byte, pub releasedJWK) (*KEK, error) {
 	switch pub.KTY {
 	case "RSA", "RSA-HSM":
 		return newRSAKEK(material, pub)
+	case "EC", "EC-HSM":
+		return newECKEK(material, pub)
 	case "oct", "oct-HSM":
 		if n := len(material); n != 16 && n != 24 && n != 32 {
 			return nil, fmt.Errorf("the released oct key has %d bytes", n)
 		}
 		return &KEK{ID: pub.KID, oct: append([]byte(nil), material...)}, nil
 	}
-	return nil, fmt.Errorf("the released key is of kind %.20q; a KEK is RSA or oct", pub.KTY)
+	return nil, fmt.Errorf("the released key is of kind %.20q, expected RSA, EC or oct", pub.KTY)
 }
 
 func newRSAKEK(material []byte, pub releasedJWK) (*KEK, error) {
@@ -112,6 +117,23 @@ func newRSAKEK(material []byte, pub releasedJWK) (*KEK, error) {
 	return &KEK{ID: pub.KID, rsa: key}, nil
 }
 
+func newECKEK(material []byte, pub releasedJWK) (*KEK, error) {
+	parsed, err := x509.ParsePKCS8PrivateKey(material)
+	if err != nil {
+		return nil, errors.New("the released key is not PKCS #8")
+	}
+	key, ok := parsed.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, errors.New("the released key is not EC")
+	}
+	point, err := key.PublicKey.Bytes() // 4 ‖ X ‖ Y
+	if err != nil || string(point[1:]) != string(pub.X)+string(pub.Y) {
+		wipeEC(key)
+		return nil, errors.New("the released key is not the private half of the key the vault names")
+	}
+	return &KEK{ID: pub.KID, ec: key}, nil
+}
+
 // Unwrap opens a wrapped DEK, as stored, and returns it when it is the expected
 // one.
 func (k *KEK) Unwrap(wrapped []byte, want envelope.Expected) (*envelope.DEK, error) {
@@ -128,10 +150,14 @@ func (k *KEK) Unwrap(wrapped []byte, want envelope.Expected) (*envelope.DEK, err
 // Bytes returns an oct key, not a copy, or nil.
 func (k *KEK) Bytes() []byte { return k.oct }
 
+// EC returns an EC key, not a copy, or nil.
+func (k *KEK) EC() *ecdsa.PrivateKey { return k.ec }
+
 // Destroy zeroes the key. It may be called more than once and on nil.
 func (k *KEK) Destroy() {
 	if k != nil {
 		wipe(k.rsa)
+		wipeEC(k.ec)
 		clear(k.oct)
 	}
 }

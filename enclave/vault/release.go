@@ -14,6 +14,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
 	"cloister/enclave/attest"
+	"cloister/enclave/azure"
 	"cloister/internal/fault"
 	"cloister/policy/release"
 )
@@ -44,6 +45,8 @@ func (c *Client) Release(ctx context.Context, r Request, token *attest.Token, ke
 		return nil, err
 	}
 	asked := expectedRelease{request: r, nonce: base64.RawURLEncoding.EncodeToString(nonce), key: key}
+	ctx, cancel := azure.Bound(ctx, c.opts.Deadline)
+	defer cancel()
 	resp, err := client.Release(ctx, r.KEK.Name, r.KEK.Version, azkeys.ReleaseParameters{
 		TargetAttestationToken: to.Ptr(token.Raw()),
 		Algorithm:              to.Ptr(azkeys.KeyEncryptionAlgorithm(r.Wrap)),

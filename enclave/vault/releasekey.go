@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -83,4 +84,11 @@ func wipe(key *rsa.PrivateKey) {
 		}
 	}
 	key.Precomputed = rsa.PrecomputedValues{}
+}
+
+func wipeEC(key *ecdsa.PrivateKey) {
+	if key != nil && key.D != nil {
+		clear(key.D.Bits())
+		key.D.SetInt64(0)
+	}
 }

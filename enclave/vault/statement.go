@@ -46,7 +46,9 @@ type statement struct {
 type releasedJWK struct {
 	KID    string    `json:"kid"`
 	KTY    string    `json:"kty"`
-	N      base64url `json:"n"`
+	N      base64url `json:"n"` // of RSA
+	X      base64url `json:"x"` // of EC
+	Y      base64url `json:"y"`
 	KeyHSM base64url `json:"key_hsm"`
 }
 

@@ -40,6 +40,8 @@ type Options struct {
 	// PrivateCloud says that the vaults are not at one of Azure's domains, so
 	// that the SDK cannot know which resource a token must be for.
 	PrivateCloud bool
+	// Deadline bounds each request with all its tries; 0 is azure.Deadline.
+	Deadline time.Duration
 }
 
 // Client asks vaults. It is safe for concurrent use.
@@ -53,9 +55,7 @@ type Client struct {
 
 // New returns a client; nothing is asked yet.
 func New(o Options) *Client {
-	if o.Client.Transport == nil {
-		o.Client.Transport = azure.NewTransport(nil)
-	}
+	o.Client = azure.ClientOptions(o.Client)
 	return &Client{opts: o, now: time.Now, keys: map[string]*azkeys.Client{}}
 }
 
@@ -108,6 +108,8 @@ func (c *Client) WrappedDEK(ctx context.Context, address string) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := azure.Bound(ctx, c.opts.Deadline)
+	defer cancel()
 	resp, err := client.GetSecret(ctx, id.Name, id.Version, nil)
 	if err != nil {
 		return nil, answerError(err, "fetching the wrapped DEK "+address, "give the runtime's identity the role Key Vault Secrets User")

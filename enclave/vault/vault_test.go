@@ -64,6 +64,83 @@ func TestOctKEK(t *testing.T) {
 	}
 }
 
+func TestECKEK(t *testing.T) {
+	for _, curve := range []elliptic.Curve{elliptic.P256(), elliptic.P384(), elliptic.P521()} {
+		key := must(ecdsa.GenerateKey(curve, rand.Reader))
+		point := must(key.PublicKey.Bytes())[1:]
+		enc := base64.RawURLEncoding.EncodeToString
+		v := newFakeVault(t)
+		v.material = must(x509.MarshalPKCS8PrivateKey(key))
+		v.key["kty"], v.key["x"], v.key["y"] = "EC-HSM", enc(point[:len(point)/2]), enc(point[len(point)/2:])
+		kek, err := v.client().Release(t.Context(), v.ask(), token(goodClaims), testReleaseKey())
+		if err != nil || !key.Equal(kek.EC()) {
+			t.Fatalf("%s: %v", curve.Params().Name, err)
+		}
+		if _, err := kek.Unwrap(nil, envelope.Expected{}); fault.KindOf(err) != fault.Refused {
+			t.Errorf("an EC key unwraps an envelope: %v", err)
+		}
+		kek.Destroy()
+		if kek.EC().D.Sign() != 0 {
+			t.Error("Destroy left the key")
+		}
+	}
+}
+
+// KEKs and release keys may be of every size that vaults offer.
+func TestEverySize(t *testing.T) {
+	if testing.Short() {
+		t.Skip("finding large keys takes seconds")
+	}
+	id := [16]byte{1}
+	dek := must(envelope.NewDEK(bytes.Repeat([]byte{7}, 32)))
+	want := envelope.Expected{VolumeID: id, KeyVersion: 1, CheckValue: envelope.CheckValue(dek.Bytes(), id)}
+	for _, bits := range []int{2048, 3072, 4096} {
+		kek, target := must(rsa.GenerateKey(rand.Reader, bits)), must(NewReleaseKey(bits))
+		v := newFakeVault(t)
+		v.release, v.material = target, must(x509.MarshalPKCS8PrivateKey(kek))
+		v.key["n"] = base64.RawURLEncoding.EncodeToString(kek.N.Bytes())
+		stored := must(must(envelope.Wrap(&kek.PublicKey, "kek", dek, id, 1)).Marshal())
+		for _, wrap := range []Wrap{WrapCKM, Wrap256, Wrap384} {
+			r := v.ask()
+			r.Wrap = wrap
+			got, err := v.client().Release(t.Context(), r, token(goodClaims), target)
+			if err != nil {
+				t.Fatalf("%d bits, %s: %v", bits, wrap, err)
+			}
+			if opened, err := got.Unwrap(stored, want); err != nil || !bytes.Equal(opened.Bytes(), dek.Bytes()) {
+				t.Errorf("%d bits, %s: %v", bits, wrap, err)
+			}
+		}
+	}
+	small := must(rsa.GenerateKey(rand.Reader, 1024))
+	v := newFakeVault(t)
+	v.material, v.key["n"] = must(x509.MarshalPKCS8PrivateKey(small)), base64.RawURLEncoding.EncodeToString(small.N.Bytes())
+	if _, err := v.client().Release(t.Context(), v.ask(), token(goodClaims), testReleaseKey()); fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), "has 1024 bits, expected 2048 to 4096") {
+		t.Errorf("1024 bits: %v", err)
+	}
+}
+
+// A busy vault is asked again, and not for ever.
+func TestBusyVault(t *testing.T) {
+	for status, retried := range map[int]bool{429: true, 500: true, 502: true, 503: true, 504: true, 400: false, 403: false, 404: false} {
+		v := newFakeVault(t)
+		v.status, v.times, v.secret = status, 3, "AAAA"
+		c := v.patient(time.Millisecond, time.Minute)
+		if _, err := c.WrappedDEK(t.Context(), v.URL+"/secrets/dek"); (err == nil) != retried || (v.times == 0) != retried {
+			t.Errorf("secret, HTTP %d: %v with %d to come", status, err, v.times)
+		}
+		v.status, v.times = status, 3
+		if _, err := c.Release(t.Context(), v.ask(), token(goodClaims), testReleaseKey()); (err == nil) != retried || (v.times == 0) != retried {
+			t.Errorf("release, HTTP %d: %v with %d to come", status, err, v.times)
+		}
+	}
+	v := newFakeVault(t)
+	v.status = http.StatusServiceUnavailable
+	if _, err := v.patient(time.Hour, 100*time.Millisecond).Release(t.Context(), v.ask(), token(goodClaims), testReleaseKey()); fault.KindOf(err) != fault.Unavailable {
+		t.Errorf("after the deadline: %v (%v)", err, fault.KindOf(err))
+	}
+}
+
 func TestBadReleases(t *testing.T) {
 	other := must(rsa.GenerateKey(rand.Reader, 2048))
 	for _, tc := range []struct {
@@ -89,7 +166,12 @@ func TestBadReleases(t *testing.T) {
 			v.material = must(x509.MarshalPKCS8PrivateKey(must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))))
 		}, "the released key is not RSA"},
 		{"not the key it names", func(v *fakeVault) { v.material = must(x509.MarshalPKCS8PrivateKey(other)) }, "not the private half"},
-		{"an unknown kind", func(v *fakeVault) { v.key["kty"] = "EC-HSM" }, `of kind "EC-HSM"`},
+		{"an unknown kind", func(v *fakeVault) { v.key["kty"] = "OKP" }, `of kind "OKP"`},
+		{"RSA said to be EC", func(v *fakeVault) { v.key["kty"] = "EC-HSM" }, "the released key is not EC"},
+		{"another EC key", func(v *fakeVault) {
+			v.key["kty"], v.key["x"], v.key["y"] = "EC", "AQAB", "AQAB"
+			v.material = must(x509.MarshalPKCS8PrivateKey(must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))))
+		}, "not the private half"},
 		{"an odd oct key", func(v *fakeVault) { v.key["kty"] = "oct"; v.material = make([]byte, 31) }, "oct key has 31 bytes"},
 		{"no wrapped key", func(v *fakeVault) { v.key["key_hsm"] = nil }, "its wrapped key"},
 		{"another shape", func(v *fakeVault) { v.key["kid"] = 7 }, "its payload"},

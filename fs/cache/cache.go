@@ -5,7 +5,10 @@
 // once; one that is on its way is waited for; otherwise the range is fetched,
 // once for all who ask meanwhile, after older ranges have made room. Each
 // waiter keeps its own context; the fetch ends when the last of them has left.
-// A failed fetch is an answer to those who waited for it, and is not kept.
+// A failed fetch is an answer to those who waited for it, and is not kept. The
+// memory of a range that was evicted, once its last reader has released it,
+// serves the next one: memory that is fresh from the system costs as much as
+// fetching.
 package cache
 
 import (
@@ -17,11 +20,18 @@ import (
 // Fetch fills p with the bytes of an object from off.
 type Fetch func(ctx context.Context, object uint32, off int64, p []byte) error
 
-// Range is a run of an object's bytes. It is immutable.
+// Range is a run of an object's bytes. It is immutable until Release, which
+// its reader calls once and after which Data is not to be read any more.
 type Range struct {
 	Off  int64
 	Data []byte
+
+	cache *Cache
+	entry *entry
 }
+
+// Release gives the range back.
+func (r Range) Release() { r.cache.leave(r.entry) }
 
 // Cache is safe for concurrent use.
 type Cache struct {
@@ -31,8 +41,9 @@ type Cache struct {
 
 	mu      sync.Mutex // guards all below and the fields of entry; never held across a fetch
 	entries map[key]*entry
-	recent  *list.List    // of *entry, those held, most recently used first
-	used    int64         // bytes held and on their way
+	recent  *list.List // of *entry, those held, most recently used first
+	used    int64      // bytes held and on their way
+	spare   spare
 	flying  int64         // bytes on their way
 	flights int           // fetches under way
 	room    chan struct{} // closed and replaced when a fetch ends
@@ -50,9 +61,9 @@ type entry struct {
 	data    []byte
 	err     error
 	done    chan struct{} // closed when data or err is set
-	waiters int
+	users   int           // who wait for it or read it
 	cancel  context.CancelFunc
-	element *list.Element // in recent; nil while on its way
+	element *list.Element // in recent; nil while on its way, and once evicted
 }
 
 // New returns a cache of at most budget bytes, held and on their way. Ranges
@@ -60,7 +71,7 @@ type entry struct {
 // through, whatever the budget.
 func New(budget, minSize, maxSize int64, fetch Fetch) *Cache {
 	return &Cache{fetch: fetch, budget: budget, minSize: minSize, maxSize: maxSize,
-		entries: map[key]*entry{}, recent: list.New(), room: make(chan struct{})}
+		entries: map[key]*entry{}, recent: list.New(), spare: spare{}, room: make(chan struct{})}
 }
 
 // Get returns a range that covers off. Where none is held or on its way, the
@@ -87,12 +98,12 @@ func (c *Cache) Get(ctx context.Context, object uint32, off, size, length int64)
 				return Range{}, ctx.Err()
 			}
 		}
+		e.users++
 		if e.element != nil {
 			c.recent.MoveToFront(e.element)
 			c.mu.Unlock()
-			return Range{e.off, e.data}, nil
+			return c.reading(e), nil
 		}
-		e.waiters++
 		c.mu.Unlock()
 		return c.wait(ctx, e)
 	}
@@ -108,13 +119,17 @@ func (c *Cache) Prefetch(ctx context.Context, object uint32, off, size, length i
 		return
 	}
 	if e := c.launch(object, off, size, length, c.budget/2); e != nil {
-		e.waiters++
-		c.running.Go(func() { _, _ = c.wait(ctx, e) })
+		e.users++
+		c.running.Go(func() {
+			if r, err := c.wait(ctx, e); err == nil {
+				r.Release()
+			}
+		})
 	}
 }
 
 // Close gives up what is on its way, waits for it to end, and forgets
-// everything. Get fails afterwards.
+// everything. Get fails afterwards; what was got may still be read.
 func (c *Cache) Close() {
 	c.mu.Lock()
 	c.closed = true
@@ -128,7 +143,10 @@ func (c *Cache) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	clear(c.entries)
-	c.recent.Init()
+	for ; c.recent.Len() > 0; c.recent.Remove(c.recent.Front()) {
+		c.recent.Front().Value.(*entry).element = nil
+	}
+	c.spare.trim(0)
 	c.used = 0
 }
 
@@ -158,9 +176,10 @@ func (c *Cache) launch(object uint32, off, size, length, limit int64) *entry {
 	}
 	c.evict(n)
 	ctx, cancel := context.WithCancel(context.Background())
-	e := &entry{key: k, done: make(chan struct{}), cancel: cancel}
+	e := &entry{key: k, data: c.spare.take(n), done: make(chan struct{}), cancel: cancel}
 	c.entries[k] = e
 	c.used += n
+	c.spare.trim(c.budget - c.used)
 	c.flying += n
 	c.flights++
 	c.running.Go(func() { c.fly(ctx, e, n) })
@@ -171,20 +190,35 @@ func (c *Cache) launch(object uint32, off, size, length, limit int64) *entry {
 func (c *Cache) evict(n int64) {
 	for c.used+n > c.budget && c.recent.Len() > 0 {
 		e := c.recent.Remove(c.recent.Back()).(*entry)
+		e.element = nil
 		delete(c.entries, e.key)
 		c.used -= int64(len(e.data))
+		c.recycle(e)
 	}
 }
 
+// recycle gives the memory of a range to the next one, unless the range is
+// held, or somebody reads it: then he will. mu is held.
+func (c *Cache) recycle(e *entry) {
+	if e.users > 0 || e.element != nil {
+		return
+	}
+	c.spare.put(e.data)
+	e.data = nil
+	c.spare.trim(c.budget - c.used)
+}
+
 func (c *Cache) fly(ctx context.Context, e *entry, n int64) {
-	data := make([]byte, n)
-	err := c.fetch(ctx, e.object, e.off, data)
+	if e.data == nil {
+		e.data = make([]byte, n)
+	}
+	err := c.fetch(ctx, e.object, e.off, e.data)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e.cancel()
 	c.flying -= n
 	c.flights--
-	e.data, e.err = data, err
+	e.err = err
 	switch kept := c.entries[e.key] == e; {
 	case err == nil && kept:
 		e.element = c.recent.PushFront(e)
@@ -193,33 +227,43 @@ func (c *Cache) fly(ctx context.Context, e *entry, n int64) {
 		fallthrough
 	default:
 		c.used -= n
+		c.recycle(e)
 	}
 	close(e.done)
 	close(c.room)
 	c.room = make(chan struct{})
 }
 
-// wait waits for a fetch on behalf of one waiter, whom the caller has counted.
+// wait waits for a fetch on behalf of one user, whom the caller has counted.
 func (c *Cache) wait(ctx context.Context, e *entry) (Range, error) {
 	select {
 	case <-e.done:
 		if e.err != nil {
+			c.leave(e)
 			return Range{}, e.err
 		}
-		return Range{e.off, e.data}, nil
+		return c.reading(e), nil
 	case <-ctx.Done():
 		c.leave(e)
 		return Range{}, ctx.Err()
 	}
 }
 
-// leave counts a waiter out. The last one gives the fetch up; who comes later
-// must not share its end.
+func (c *Cache) reading(e *entry) Range { return Range{e.off, e.data, c, e} }
+
+// leave counts a user out. The last one gives up a fetch that is under way; who
+// comes later must not share its end.
 func (c *Cache) leave(e *entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e.waiters--
-	if e.waiters == 0 && e.element == nil && c.entries[e.key] == e {
+	e.users--
+	select {
+	case <-e.done:
+		c.recycle(e)
+		return
+	default:
+	}
+	if e.users == 0 && c.entries[e.key] == e {
 		delete(c.entries, e.key)
 		e.cancel()
 	}

@@ -56,6 +56,7 @@ func get(t *testing.T, c *Cache, object uint32, off, size int64) Range {
 		t.Fatal(err)
 	}
 	check(t, r, object, off)
+	r.Release()
 	return r
 }
 
@@ -128,6 +129,7 @@ func TestEveryBudgetMakesProgress(t *testing.T) {
 					return
 				}
 				check(t, r, 3, off)
+				r.Release()
 			}
 		})
 	}
@@ -147,6 +149,7 @@ func TestOneFlightForAll(t *testing.T) {
 				return
 			}
 			check(t, r, 1, 40)
+			r.Release()
 		})
 	}
 	until(t, func() bool { return c.waiters() == 10 })
@@ -162,7 +165,9 @@ func (c *Cache) waiters() (n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, e := range c.entries {
-		n += e.waiters
+		if e.element == nil {
+			n += e.users
+		}
 	}
 	return n
 }
@@ -256,8 +261,8 @@ func TestPrefetch(t *testing.T) {
 	}
 }
 
-// TestPublishedIsImmutable: what was returned stays as it was, whatever is
-// evicted meanwhile.
+// TestPublishedIsImmutable: what was returned stays as it was until it is
+// released, whatever is evicted meanwhile.
 func TestPublishedIsImmutable(t *testing.T) {
 	s := new(source)
 	c := New(200, 16, 64, s.fetch)
@@ -286,8 +291,36 @@ func TestPublishedIsImmutable(t *testing.T) {
 				if !bytes.Equal(kept[i].Data, copies[i]) {
 					t.Error("a published range has changed")
 				}
+				kept[i].Release()
 			}
 		})
 	}
 	wg.Wait()
+}
+
+// TestMemoryIsUsedAgain: ranges take turns in the memory of those evicted before
+// them, but for those that somebody still reads.
+func TestMemoryIsUsedAgain(t *testing.T) {
+	s := new(source)
+	c := New(128, 16, 64, s.fetch)
+	defer c.Close()
+	read, err := c.Get(t.Context(), 1, 0, 64, length)
+	if err != nil {
+		t.Fatal(err)
+	}
+	memory := map[*byte]int{}
+	for off := int64(64); off < 960; off += 64 {
+		memory[&get(t, c, 1, off, 64).Data[0]]++
+	}
+	if len(memory) > 2 {
+		t.Errorf("14 ranges of half the budget took %d pieces of memory, want 2", len(memory))
+	}
+	if memory[&read.Data[0]] > 0 {
+		t.Error("the memory of a range that is being read was given away")
+	}
+	read.Release()
+	get(t, c, 2, 0, 16) // of another size: what is spare beyond the budget goes
+	if held := c.used + c.spare.bytes(); held > 128 {
+		t.Errorf("%d bytes are held, the budget is 128", held)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"slices"
+	"strings"
 )
 
 // Builder makes the plaintext of a manifest. Tables grow as the caller adds to
@@ -88,7 +89,7 @@ func (b *Builder) AddNode(inode uint32, n Node) {
 
 func (b *Builder) checkXattrs(inode uint32, attrs []Xattr) {
 	for _, x := range attrs {
-		if len(x.Name) == 0 || len(x.Name) > MaxName || len(x.Value) > MaxXattrValue {
+		if len(x.Name) == 0 || len(x.Name) > MaxName || strings.ContainsRune(x.Name, 0) || len(x.Value) > MaxXattrValue {
 			b.fail(malformed("inode %d has an extended attribute %q of %d bytes", inode, x.Name, len(x.Value)))
 		}
 	}

@@ -128,6 +128,11 @@ func NewObjectKey() *ObjectKey {
 	return k
 }
 
+// Equal compares in constant time.
+func (k *ObjectKey) Equal(other *ObjectKey) bool {
+	return subtle.ConstantTimeCompare(k.b[:], other.b[:]) == 1
+}
+
 func deriveInto(dst, ikm, salt, info []byte) {
 	key, err := hkdf.Key(sha256.New, ikm, salt, string(info), len(dst))
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"sort"
+	"strings"
 )
 
 // RootInode is the inode number of a volume's root directory.
@@ -95,8 +96,9 @@ const (
 
 // Manifest is an opened manifest: a view of the plaintext as it lies in
 // memory. Opening one allocates nothing per file. It is immutable and may be
-// used from any number of goroutines; everything it returns that points into
-// it must not be changed.
+// used from any number of goroutines. What it returns that points into it must
+// not be changed, nor used when the Manifest is reachable no more: who opened it
+// may have the memory given back then.
 type Manifest struct {
 	preamble Preamble
 	digest   Digest
@@ -118,6 +120,11 @@ type Manifest struct {
 // is decrypted. Errors wrap ErrReference, ErrWrongKey, ErrAuthentication or
 // ErrMalformed.
 func OpenManifest(sealed []byte, dek *DEK, want *Reference) (*Manifest, error) {
+	return openTree(sealed, dek, KindManifest, want)
+}
+
+// openTree opens a manifest, or a record of another kind with the same inside.
+func openTree(sealed []byte, dek *DEK, kind Kind, want *Reference) (*Manifest, error) {
 	m := &Manifest{digest: sha256.Sum256(sealed)}
 	if want != nil && m.digest != want.Manifest {
 		return nil, fmt.Errorf("%w: the manifest's digest is %s, the reference has %s", ErrReference, m.digest, want.Manifest)
@@ -127,8 +134,8 @@ func OpenManifest(sealed []byte, dek *DEK, want *Reference) (*Manifest, error) {
 		return nil, err
 	}
 	p.Stanzas = bytes.Clone(p.Stanzas)
-	if p.Kind != KindManifest {
-		return nil, malformed("a journal record is in the place of a manifest")
+	if p.Kind != kind {
+		return nil, malformed("a record of kind %d is in the place of one of kind %d", p.Kind, kind)
 	}
 	m.preamble = p
 	if got := m.Reference(); want != nil && got != *want {
@@ -350,6 +357,9 @@ func decodeXattrs(b []byte) (attrs []Xattr, size int, err error) {
 			return nil, 0, malformed("an extended attribute's length is wrong")
 		}
 		x := Xattr{Name: string(b[size : size+nameLen]), Value: b[size+nameLen : size+nameLen+int(valueLen)]}
+		if strings.ContainsRune(x.Name, 0) {
+			return nil, 0, malformed("the extended attribute %q has a NUL in its name", x.Name)
+		}
 		if len(attrs) > 0 && attrs[len(attrs)-1].Name >= x.Name {
 			return nil, 0, malformed("extended attributes are not ascending")
 		}

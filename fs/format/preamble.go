@@ -18,7 +18,7 @@ type Preamble struct {
 	Volume     VolumeID
 	Run        RunID
 	Epoch      uint64
-	Sequence   uint64 // of a journal record; 0 for a manifest
+	Sequence   uint64 // of a journal or pending record; 0 for a manifest
 	Previous   Digest
 	Check      CheckValue
 	Stanzas    []byte // recipient stanzas, undecoded
@@ -61,11 +61,11 @@ func ParsePreamble(b []byte) (p Preamble, size int, err error) {
 	switch {
 	case !p.Suite.Known():
 		return p, 0, malformed("suite %d is not known to this version", p.Suite)
-	case p.Kind != KindManifest && p.Kind != KindRecord:
+	case p.Kind != KindManifest && p.Kind != KindRecord && p.Kind != KindPending:
 		return p, 0, malformed("kind %d has no preamble", p.Kind)
 	case p.KeyVersion == 0 || p.Epoch == 0:
 		return p, 0, malformed("key version %d and epoch %d must be 1 or more", p.KeyVersion, p.Epoch)
-	case (p.Kind == KindRecord) != (p.Sequence != 0):
+	case (p.Kind == KindManifest) != (p.Sequence == 0):
 		return p, 0, malformed("sequence %d does not fit kind %d", p.Sequence, p.Kind)
 	case stanzas > MaxStanzas || int64(stanzas) > int64(len(b)-preambleSize):
 		return p, 0, malformed("stanzas of %d bytes are too long", stanzas)

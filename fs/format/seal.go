@@ -25,6 +25,7 @@ const (
 	KindData     Kind = 1
 	KindManifest Kind = 2
 	KindRecord   Kind = 3
+	KindPending  Kind = 4
 )
 
 // Identity is what an object is sealed as. It goes into the associated data,
@@ -72,14 +73,28 @@ func SealData(dst []byte, key *ObjectKey, id Identity, plaintext []byte, pad boo
 	return sealStream(dst, key.b[:], id, h, plaintext, pad), h
 }
 
-// sealStream appends header and segments to dst. The stream key is derived
-// from a random 32-byte salt, so a nonce prefix of 7 random bytes and a
-// counter never repeat under one AES key.
+// SealDataFrom is SealData of n bytes that never lie in one piece: fill is
+// called with consecutive parts of them, each once and in order, to write into.
+func SealDataFrom(dst []byte, key *ObjectKey, id Identity, n int64, pad bool, fill func(p []byte)) (sealed []byte, h Header) {
+	h = NewHeader()
+	return sealFrom(dst, key.b[:], id, h, n, pad, fill), h
+}
+
 func sealStream(dst, key []byte, id Identity, h Header, plaintext []byte, pad bool) []byte {
+	return sealFrom(dst, key, id, h, int64(len(plaintext)), pad, func(p []byte) {
+		plaintext = plaintext[copy(p, plaintext):]
+	})
+}
+
+// sealFrom appends header and segments to dst. The stream key is derived from a
+// random 32-byte salt, so a nonce prefix of 7 random bytes and a counter never
+// repeat under one AES key. Each segment is sealed where its plaintext was
+// written, which is out of reach until all are.
+func sealFrom(dst, key []byte, id Identity, h Header, n int64, pad bool, fill func(p []byte)) []byte {
 	aead := streamAEAD(key, id, h)
-	plainLen := int64(len(plaintext))
+	plainLen := n
 	if pad {
-		plainLen = id.Suite.PaddedPlainLen(plainLen)
+		plainLen = id.Suite.PaddedPlainLen(n)
 	}
 	sealedLen := id.Suite.SealedLen(plainLen)
 	dst = grow(dst, sealedLen)
@@ -88,24 +103,17 @@ func sealStream(dst, key []byte, id Identity, h Header, plaintext []byte, pad bo
 	for i := int64(0); i <= last; i++ {
 		start := id.Suite.PlainStart(i)
 		end := min(id.Suite.PlainStart(i+1), plainLen)
+		plain := dst[len(dst) : int64(len(dst))+end-start]
+		if used := max(0, min(n, end)-start); used > 0 {
+			fill(plain[:used])
+			clear(plain[used:])
+		} else {
+			clear(plain)
+		}
 		nonce := segmentNonce(h, i, i == last)
-		dst = aead.Seal(dst, nonce[:], segmentPlaintext(plaintext, start, end), nil)
+		dst = aead.Seal(dst, nonce[:], plain, nil)
 	}
 	return dst
-}
-
-// segmentPlaintext returns plaintext[start:end], with zeros where that is
-// beyond its end.
-func segmentPlaintext(plaintext []byte, start, end int64) []byte {
-	n := int64(len(plaintext))
-	if end <= n {
-		return plaintext[start:end]
-	}
-	padded := make([]byte, end-start)
-	if start < n {
-		copy(padded, plaintext[start:])
-	}
-	return padded
 }
 
 func grow(b []byte, n int64) []byte {

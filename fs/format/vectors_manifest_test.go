@@ -212,6 +212,7 @@ var treeBreaches = []breach{
 	{"attributes-end-early", "§6 attributes lie in section 7", "extended attributes end early", func(p layout) []byte { return set16(p.section(7), 3) }},
 	{"attribute-name-empty", "§6 a name has 1 to 255 bytes", "an extended attribute's length is wrong", func(p layout) []byte { return set8(p.section(7)[2:], 0) }},
 	{"attribute-value-of-64-kib-and-1", "§1 a value has at most 64 KiB", "an extended attribute's length is wrong", func(p layout) []byte { return set32(p.section(7)[3:], 64<<10+1) }},
+	{"attribute-name-with-nul", "§6 a name has no NUL", "has a NUL in its name", func(p layout) []byte { return set8(p.section(7)[2+5:], 0) }},
 	{"attributes-not-ascending", "§6 attributes ascend by name", "extended attributes are not ascending", func(p layout) []byte { return set8(p.section(7)[2+5+5:], 'c') }},
 
 	{"provenance-not-json", "§6 provenance is JSON", "the provenance is not JSON", func(p layout) []byte { return set8(p.section(8), '[') }},
@@ -296,7 +297,7 @@ func sealedManifestVectors(t *testing.T) (all []vectors.Vector) {
 		{"stream-ends-in-its-header", "§4 a stream begins with 40 bytes", "malformed", "ends within its header", func(b []byte) []byte { return b[:132+39] }},
 		{"stream-of-an-impossible-length", "§4 sealed lengths", "malformed", "no stream is 41 bytes long", func(b []byte) []byte { return b[:132+41] }},
 		{"check-value-of-another-dek", "§8 step 2: the check value comes first", "wrong-key", "not this volume's", func(b []byte) []byte { b[96]++; return b }},
-		{"a-record-in-its-place", "§5 kind 2", "malformed", "a journal record is in the place of a manifest", func(b []byte) []byte { b[11] = 3; b[56] = 1; return b }},
+		{"a-record-in-its-place", "§5 kind 2", "malformed", "a record of kind 3 is in the place of one of kind 2", func(b []byte) []byte { b[11] = 3; b[56] = 1; return b }},
 	} {
 		v := good(refused(c.name, c.rule, c.class, c.says))
 		v.Body = c.change(v.Body)

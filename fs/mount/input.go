@@ -31,6 +31,7 @@ type input struct {
 	names              bool // Options.Names
 	usage              func() usage
 	owner              *Owner // nil: the volume's
+	guess              statGuess
 
 	mu    sync.Mutex // guards files and free
 	files []*fs.File // by handle; nil where the handle is free
@@ -106,6 +107,7 @@ func (i *input) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fu
 		return fuse.OK
 	}
 	i.fillEntry(out, inode)
+	i.guess.lookedUp(out.Mode)
 	return fuse.OK
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -68,6 +69,7 @@ func start(dir string, raw fuse.RawFileSystem, p profile) (*Mount, error) {
 	if err != nil {
 		return nil, explainMount(dir, err)
 	}
+	makeRoom()
 	m := &Mount{dir: dir, server: server, done: make(chan struct{})}
 	go func() {
 		server.Serve()
@@ -78,6 +80,17 @@ func start(dir string, raw fuse.RawFileSystem, p profile) (*Mount, error) {
 	}
 	m.widenReadAhead()
 	return m, nil
+}
+
+// makeRoom raises GOMAXPROCS by the goroutines with which go-fuse waits for
+// requests: one more than GOMAXPROCS, from 2 to 16. Each keeps its place in
+// Go's scheduler while it waits in the kernel. Were there fewer places than
+// goroutines, every few requests would meet one without a place and cost it
+// two futex calls to get one: a null file system answered 46,000 reads of
+// 4 KiB a second instead of 63,000 (2 CPUs, Linux 6.18, Go 1.26.8).
+func makeRoom() {
+	n := runtime.GOMAXPROCS(0)
+	runtime.GOMAXPROCS(n + min(max(n, 2), 16) + 1)
 }
 
 // fuseOptions are the same for root and for anybody else but for who mounts
@@ -93,14 +106,17 @@ func fuseOptions(p profile) *fuse.MountOptions {
 		DisableSplice:            true,
 		EnableSymlinkCaching:     p.immutable,
 		ExplicitDataCacheControl: p.immutable,
-		// READDIRPLUS_AUTO: attributes come with a listing only when the
-		// program asks for them, which makes a bare listing several times
-		// faster. ASYNC_DIO: a large O_DIRECT read is sent as parallel ones.
-		ExtraCapabilities: fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_ASYNC_DIO,
+		// A large O_DIRECT read is sent as parallel ones.
+		ExtraCapabilities: fuse.CAP_ASYNC_DIO,
 		Options:           []string{"default_permissions"},
 		AllowOther:        root,
 		DirectMountStrict: root,
 		DirectMountFlags:  syscall.MS_NOSUID | syscall.MS_NODEV,
+	}
+	if !p.immutable {
+		// The kernel asks for attributes with a listing only when programs want
+		// them. An input mount decides that itself, and better: see statGuess.
+		o.ExtraCapabilities |= fuse.CAP_READDIRPLUS_AUTO
 	}
 	if p.readOnly {
 		o.DirectMountFlags |= syscall.MS_RDONLY

@@ -109,6 +109,7 @@ func require(t *testing.T) {
 type site struct {
 	user             uint32
 	volume, key, dir string
+	global           []string // flags before the command
 	reference        format.Reference
 	model            *voltest.Volume
 }
@@ -176,7 +177,7 @@ func (s *site) as(cmd *exec.Cmd) *exec.Cmd {
 }
 
 func (s *site) command(args ...string) *exec.Cmd {
-	return s.as(exec.Command(shared+"/cloister", append([]string{"mount", "--key", s.key}, args...)...))
+	return s.as(exec.Command(shared+"/cloister", slices.Concat(s.global, []string{"mount", "--key", s.key}, args)...))
 }
 
 // daemon is a running `cloister mount`.

@@ -300,3 +300,41 @@ func TestOutputSecondWriter(t *testing.T) {
 	}
 	second.stop(&other)
 }
+
+// TestPrepRecover completes the volume of a killed writer by command, and finds
+// nothing to do the second time.
+func TestPrepRecover(t *testing.T) {
+	s := newOutputSite(t, uint32(os.Geteuid()))
+	d := s.mount(t, "--output", "--sync", "close")
+	write(t, s.dir+"/f", "closed")
+	d.signal(syscall.SIGKILL)
+	d.wait()
+	_ = syscall.Unmount(s.dir, syscall.MNT_DETACH)
+	run := func() (stdout, stderr string) {
+		cmd := exec.Command(shared+"/cloister", "prep", "recover", "--key", s.key, s.volume)
+		var errs bytes.Buffer
+		cmd.Stderr = &errs
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("prep recover: %v\n%s", err, &errs)
+		}
+		return string(out), errs.String()
+	}
+	ref, said := run()
+	if !strings.Contains(said, "recovered what an earlier writer") || !strings.Contains(said, "1 file, 6 bytes") {
+		t.Errorf("it says %q", said)
+	}
+	again, said := run()
+	if again != ref || !strings.Contains(said, "nothing to recover") {
+		t.Errorf("the second time: %q, then %q; it says %q", ref, again, said)
+	}
+	d = s.mount(t, "--reference", strings.TrimSpace(ref))
+	reads(t, s.dir+"/f", "closed")
+	d.stop(s)
+	// The next writer goes on behind it, and cleans up.
+	d = s.mount(t, "--output", "--reference", strings.TrimSpace(ref))
+	d.stop(s)
+	if left, err := os.ReadDir(s.volume + "/journal"); len(left) > 0 || err != nil {
+		t.Errorf("%d records are left (%v)", len(left), err)
+	}
+}

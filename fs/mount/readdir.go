@@ -24,12 +24,15 @@ func (i *input) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryLi
 	return i.list(in, func(e fuse.DirEntry, _ uint32) bool { return out.AddDirEntry(e) })
 }
 
-// ReadDirPlus gives attributes along; "." and ".." have none, as the kernel
-// does not look them up.
+// ReadDirPlus gives attributes along where they are wanted: for directories,
+// which a walk enters, and for the rest where whoever lists asks for them. ".",
+// "..", and what has no attributes given (node id 0) the kernel does not take
+// note of: it looks them up when somebody asks.
 func (i *input) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+	batch := i.guess.listing(in.Offset == 0)
 	return i.list(in, func(e fuse.DirEntry, inode uint32) bool {
 		entry := out.AddDirLookupEntry(e)
-		if entry != nil && inode != 0 {
+		if entry != nil && inode != 0 && batch.gives(e.Mode) {
 			i.fillEntry(entry, inode)
 		}
 		return entry != nil

@@ -129,7 +129,8 @@ func TestStoreAway(t *testing.T) {
 	const bound = 2*patience + 10*time.Second
 	model, data := several(8, 1<<20)
 	s, r := newRelayed(t, model)
-	d := s.mount(t, "--patience", patience.String())
+	s.global = []string{"--patience", patience.String()}
+	d := s.mount(t)
 	next := 0
 	for name, mood := range map[string]*http.HandlerFunc{"drops connections": &shut, "is silent": &silent} {
 		t.Run(name, func(t *testing.T) {
@@ -310,14 +311,16 @@ func TestStoreFlags(t *testing.T) {
 		{[]string{"--cache-dir", s.dir + "x", "--cache-size", "1MiB"}, "at least 128MiB"},
 		{[]string{"--cache-dir", s.dir + "x", "--cache-size", "lots"}, "--cache-size: size"},
 		{[]string{"--cache-dir", s.dir + "x", "--output"}, "--output mounts writable"},
-		{[]string{"--patience", "-1s"}, "is not a time to wait"},
-		{[]string{"--patience", "soon"}, "invalid value"},
 	} {
 		out, err := s.command(append(c.args, s.volume, s.dir)...).CombinedOutput()
 		var exit *exec.ExitError
 		if !errors.As(err, &exit) || exit.ExitCode() != 2 || !strings.Contains(string(out), c.text) {
 			t.Errorf("%q: %v, want exit code 2 and %q:\n%s", c.args, err, c.text, out)
 		}
+	}
+	s.global = []string{"--patience", "-1s"}
+	if out, err := s.command(s.volume, s.dir).CombinedOutput(); err == nil || !strings.Contains(string(out), "is not a time to wait") {
+		t.Errorf("%v: %v\n%s", s.global, err, out)
 	}
 	if _, err := os.Stat(s.dir + "x"); err == nil {
 		t.Error("a refused command made the directory of the cache")

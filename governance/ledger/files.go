@@ -50,7 +50,7 @@ func (f *files) path(name string) string { return filepath.Join(f.dir, name) }
 func (f *files) Checkpoint(context.Context) ([]byte, error) {
 	raw, err := os.ReadFile(f.path(checkpointFile))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, fault.Errorf(fault.NotFound, "make a ledger with cloister contract init", "there is no ledger in %s", f.dir)
+		return nil, fault.Errorf(fault.NotFound, "make a ledger with cloister ledger init", "there is no ledger in %s", f.dir)
 	}
 	return raw, err
 }

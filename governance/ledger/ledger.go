@@ -112,7 +112,7 @@ func Open(ctx context.Context, dir string) (*Ledger, error) {
 func ReadKey(dir string) (string, error) {
 	raw, err := os.ReadFile(filepath.Join(dir, publicFile))
 	if errors.Is(err, os.ErrNotExist) {
-		return "", fault.Errorf(fault.NotFound, "make one with cloister contract init", "there is no ledger in %s", dir)
+		return "", fault.Errorf(fault.NotFound, "make one with cloister ledger init", "there is no ledger in %s", dir)
 	}
 	return strings.TrimSpace(string(raw)), err
 }

@@ -1,123 +1,192 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"io"
-	"io/fs"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"syscall"
+
+	"golang.org/x/sync/errgroup"
 )
 
-// work is something an application does to a mounted tree.
-type work struct {
-	name    string
-	amount  float64 // of unit, done by run
-	unit    string
-	prepare func(root string) error // not timed
-	run     func(root string) error
-}
-
+// How many random reads are timed: enough for a steady rate, few enough that a
+// slow peer is not waited for.
 const (
-	largeFile   = "large"
-	smallFolder = "small"
-	randomReads = 8000
+	localReads = 8000
+	blobReads  = 400
+	slowReads  = 40
 )
 
-func works(c config) []work {
-	mib := float64(c.size) / (1 << 20)
-	readLarge := func(root string) error { return readAll(filepath.Join(root, largeFile), c.size) }
-	return []work{
-		{name: "cold sequential read", amount: mib, unit: "MB/s", run: readLarge},
-		{name: "warm sequential read", amount: mib, unit: "MB/s", prepare: readLarge, run: readLarge},
-		{name: "4 KiB random read, cold", amount: randomReads, unit: "/s", run: func(root string) error {
-			return readRandom(filepath.Join(root, largeFile), c.size)
-		}},
-		{name: fmt.Sprintf("%d small files, cold", c.files), amount: float64(c.files), unit: "/s", run: func(root string) error {
-			return readTree(filepath.Join(root, smallFolder), c.files)
-		}},
-	}
+func mibPerSecond(seconds float64, c config) float64 { return float64(c.size) / (1 << 20) / seconds }
+func filesPerSecond(seconds float64, c config) float64 {
+	return float64(c.files) / seconds
+}
+func justSeconds(seconds float64, _ config) float64 { return seconds }
+
+// readLarge reads the large file from front to back: MiB/s.
+func readLarge(_ context.Context, l *lab, m *mounted) (float64, error) {
+	seconds, err := timed(func() error { return readStretch(filepath.Join(m.root, largeFile), 0, l.size) })
+	return mibPerSecond(seconds, l.config), err
 }
 
-// makeInputs writes one file of size bytes and count files of 0.5 to 8 KiB in
-// folders of 100. The bytes are random, so nothing compresses, and the same in
-// every run.
-func makeInputs(dir string, size int64, count int) error {
-	random := rand.NewChaCha8([32]byte{1})
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
+// readAgain is readLarge when it has just been done.
+func readAgain(ctx context.Context, l *lab, m *mounted) (float64, error) {
+	if _, err := readLarge(ctx, l, m); err != nil {
+		return 0, err
 	}
-	large, err := os.Create(filepath.Join(dir, largeFile))
-	if err != nil {
-		return err
-	}
-	defer large.Close()
-	if _, err := io.CopyN(large, random, size); err != nil {
-		return err
-	}
-	sizes := rand.New(random)
-	for i := range count {
-		folder := filepath.Join(dir, smallFolder, fmt.Sprintf("%03d", i/100))
-		if err := os.MkdirAll(folder, 0o755); err != nil {
-			return err
-		}
-		b := make([]byte, 512+sizes.IntN(8<<10-512))
-		random.Read(b)
-		if err := os.WriteFile(filepath.Join(folder, fmt.Sprintf("%05d", i)), b, 0o644); err != nil {
-			return err
-		}
-	}
-	return large.Close()
+	return readLarge(ctx, l, m)
 }
 
-func readAll(path string, size int64) error {
+func readStretch(path string, off, size int64) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{f}, make([]byte, 1<<20))
+	// The wrappers keep io.Copy from finding another way than reading.
+	n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, io.NewSectionReader(f, off, size), make([]byte, 1<<20))
 	if err == nil && n != size {
-		err = fmt.Errorf("%s has %d bytes, want %d", path, n, size)
+		err = fmt.Errorf("%s has %d bytes from %d on, want %d", path, n, off, size)
 	}
 	return err
 }
 
-// readRandom reads pages at random places, each at most once, with the
-// kernel's read-ahead off: every read reaches the daemon.
-func readRandom(path string, size int64) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
+// readRandom reads pages of the large file at random places, each at most once,
+// one at a time: reads a second.
+func readRandom(reads int) work {
+	return func(_ context.Context, l *lab, m *mounted) (float64, error) {
+		read, done, err := randomReader(l, m)
+		if err != nil {
+			return 0, err
+		}
+		defer done()
+		seconds, err := timed(func() error {
+			for i := range reads {
+				if err := read(i); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		return float64(reads) / seconds, err
 	}
-	defer f.Close()
+}
+
+// randomLatency is the median latency of the same, in microseconds.
+func randomLatency(_ context.Context, l *lab, m *mounted) (float64, error) {
+	read, done, err := randomReader(l, m)
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	return medianLatency(blobReads, read)
+}
+
+// randomReader returns what reads the i-th of the random pages, with the
+// kernel's read-ahead off: every read reaches the daemon.
+func randomReader(l *lab, m *mounted) (read func(i int) error, done func() error, err error) {
+	f, err := os.Open(filepath.Join(m.root, largeFile))
+	if err != nil {
+		return nil, nil, err
+	}
 	const adviceRandom = 1 // POSIX_FADV_RANDOM
 	if _, _, errno := syscall.Syscall6(syscall.SYS_FADVISE64, f.Fd(), 0, 0, adviceRandom, 0, 0); errno != 0 {
-		return errno
+		f.Close()
+		return nil, nil, errno
 	}
-	pages := rand.New(rand.NewPCG(1, 2)).Perm(int(size / 4096))
+	pages := rand.New(rand.NewPCG(1, 2)).Perm(int(l.size / 4096))
 	b := make([]byte, 4096)
-	for i := range randomReads {
-		if _, err := f.ReadAt(b, int64(pages[i%len(pages)])*4096); err != nil {
-			return err
-		}
+	return func(i int) error {
+		_, err := f.ReadAt(b, int64(pages[i%len(pages)])*4096)
+		return err
+	}, f.Close, nil
+}
+
+// tarSmall has tar read the small files: files a second.
+func tarSmall(ctx context.Context, l *lab, m *mounted) (float64, error) {
+	var n counter
+	seconds, err := timed(func() error { return pipe(ctx, &n, "tar", "-cf", "-", "-C", m.root, smallFolder) })
+	if err == nil && int64(n) < int64(l.files)*512 {
+		err = fmt.Errorf("tar wrote %d bytes", n)
+	}
+	return filesPerSecond(seconds, l.config), err
+}
+
+// findSmall has find list the small files: files a second.
+func findSmall(ctx context.Context, l *lab, m *mounted) (float64, error) {
+	seconds, err := timed(func() error { return find(ctx, filepath.Join(m.root, smallFolder), l.files) })
+	return filesPerSecond(seconds, l.config), err
+}
+
+// findMany has find ask for the size of each of the many files: files a second.
+func findMany(ctx context.Context, l *lab, m *mounted) (float64, error) {
+	seconds, err := timed(func() error { return find(ctx, m.root, l.config.many, "-size", "+0") })
+	return float64(l.config.many) / seconds, err
+}
+
+// find runs find and counts what it finds.
+func find(ctx context.Context, root string, want int, tests ...string) error {
+	var n counter
+	args := append(append([]string{root, "-type", "f"}, tests...), "-printf", ".")
+	err := pipe(ctx, &n, "find", args...)
+	if err == nil && int(n) != want {
+		err = fmt.Errorf("find found %d files in %s, want %d", n, root, want)
+	}
+	return err
+}
+
+// counter counts the bytes written to it.
+type counter int64
+
+func (c *counter) Write(p []byte) (int, error) {
+	*c += counter(len(p))
+	return len(p), nil
+}
+
+// pipe runs a program whose output goes through a pipe to out: a file to
+// write to would be treated in another way (tar does not read for /dev/null).
+func pipe(ctx context.Context, out io.Writer, name string, args ...string) error {
+	var said bytes.Buffer
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Stdout, cmd.Stderr = out, &said
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", name, err, &said)
 	}
 	return nil
 }
 
-func readTree(root string, want int) error {
-	files := 0
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
+// residentAfterFind is the memory of the daemon after find has been everywhere,
+// in bytes for each of the many files, be they there or not.
+func residentAfterFind(files func(c config) int) work {
+	return func(ctx context.Context, l *lab, m *mounted) (float64, error) {
+		if err := find(ctx, m.root, files(l.config), "-size", "+0"); err != nil {
+			return 0, err
 		}
-		files++
-		_, err = os.ReadFile(path)
-		return err
-	})
-	if err == nil && files != want {
-		err = fmt.Errorf("%s has %d files, want %d", root, files, want)
+		resident, err := memory(m.pid, "VmRSS")
+		return resident / float64(l.config.many), err
 	}
-	return err
+}
+
+func manyFiles(c config) int { return c.many }
+func noFiles(config) int     { return 0 }
+
+// peakOfReaders has 16 read a stretch of the large file each, at once, and
+// returns the most memory the daemon had, in MiB.
+func peakOfReaders(ctx context.Context, l *lab, m *mounted) (float64, error) {
+	const readers = 16
+	stretch := l.size / readers
+	g, _ := errgroup.WithContext(ctx)
+	for i := range int64(readers) {
+		g.Go(func() error { return readStretch(filepath.Join(m.root, largeFile), i*stretch, stretch) })
+	}
+	if err := g.Wait(); err != nil {
+		return 0, err
+	}
+	peak, err := memory(m.pid, "VmHWM")
+	return peak / (1 << 20), err
 }

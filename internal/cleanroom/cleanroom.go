@@ -104,7 +104,10 @@ func (r *Room) Command(program string, args ...string) *exec.Cmd {
 // Cloister runs the owner's tool and returns what it printed. Its exit code is
 // in the error's *exec.ExitError.
 func (r *Room) Cloister(args ...string) (stdout string, err error) {
-	cmd := r.Command("cloister", args...)
+	return r.finish(r.Command("cloister", args...))
+}
+
+func (r *Room) finish(cmd *exec.Cmd) (stdout string, err error) {
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	start := time.Now()

@@ -115,6 +115,13 @@ func (r *Room) Guest(name, policy string) error {
 	return r.all([]string{"local", "guest", "--dir", r.Path("cloud"), "--policy", policy, r.Path(name)})
 }
 
+// Doctor has the runtime's doctor look at what a run in a guest depends on.
+func (r *Room) Doctor(guest string) error {
+	_, err := r.finish(r.Command("cloisterd", "doctor", "--specification", r.Path("specification.json"),
+		"--ledger", r.Path("ledger"), "--platform", "simulated:"+r.Path(guest), "--allow-swap"))
+	return err
+}
+
 // Runtime makes the command that is run in a guest.
 func (r *Room) Runtime(guest string, args ...string) (*exec.Cmd, error) {
 	digest, err := r.Cloister("spec", "digest", r.specification())

@@ -79,12 +79,7 @@ func Main(app *cli.App, args []string) int {
 	// urfave/cli ends the process inside Run unless told otherwise.
 	app.ExitErrHandler = func(*cli.Context, error) {}
 	app.HideVersion = app.Version == ""
-	usage := func(_ *cli.Context, err error, _ bool) error {
-		return fault.Errorf(fault.Usage, "see --help", "%w", err)
-	}
-	app.OnUsageError = usage
-	setUsageError(app.Commands, usage)
-	app.CommandNotFound = nil
+	prepare(app)
 	if app.ErrWriter == nil {
 		app.ErrWriter = os.Stderr
 	}
@@ -92,13 +87,6 @@ func Main(app *cli.App, args []string) int {
 	err := app.RunContext(ctx, args)
 	Report(app.ErrWriter, app.Name, err)
 	return ExitCode(err)
-}
-
-func setUsageError(commands []*cli.Command, usage cli.OnUsageErrorFunc) {
-	for _, c := range commands {
-		c.OnUsageError = usage
-		setUsageError(c.Subcommands, usage)
-	}
 }
 
 // Report prints err to w as "name: fact" and one "hint:" line for each remedy.
@@ -127,14 +115,4 @@ func Printable(s string) string {
 		fmt.Fprintf(&b, "\\x%02x", r)
 	}
 	return b.String()
-}
-
-// Args returns the command's positional arguments when there are exactly as
-// many as names, and otherwise a usage error that names what is missing.
-func Args(c *cli.Context, names ...string) ([]string, error) {
-	if c.NArg() != len(names) {
-		return nil, fault.Errorf(fault.Usage, "see --help",
-			"%s takes %s, got %d argument(s)", c.Command.HelpName, strings.Join(names, " "), c.NArg())
-	}
-	return c.Args().Slice(), nil
 }

@@ -2,6 +2,7 @@ package keyfile
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 
 	"cloister/fs/format"
 	"cloister/internal/fault"
+	"cloister/prep/tree"
 )
 
 // maxFile is more than any key file takes, in bytes: what is larger is none.
@@ -71,6 +73,22 @@ func ReadPassphrase(path string) (*Passphrase, error) {
 	return NewPassphrase(data)
 }
 
+// ReadAES256 reads a key that other software uses, 32 bytes or their base64, the
+// caller's to wipe.
+func ReadAES256(path string) ([]byte, error) {
+	data, err := readPrivate("key file", path)
+	if err != nil || len(data) == 32 {
+		return data, err
+	}
+	defer clear(data)
+	key, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(data)))
+	if err != nil || len(key) != 32 {
+		clear(key)
+		return nil, fault.Errorf(fault.Usage, "name a file of 32 bytes, or of their base64", "%s does not hold an AES-256 key", path)
+	}
+	return key, nil
+}
+
 // readPrivate reads a file of the owner's alone. A pipe will do: nobody else
 // reads it either. The caller wipes what it returns, error or not.
 func readPrivate(what, path string) ([]byte, error) {
@@ -100,17 +118,11 @@ func readPrivate(what, path string) ([]byte, error) {
 	return data, err
 }
 
-func explain(doing, path, hint string, err error) error {
-	kind := fault.Internal
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		kind = fault.NotFound
-	case errors.Is(err, os.ErrPermission):
-		kind, hint = fault.Denied, "run this as the user who owns the file"
-	}
+// explain is tree's, with the remedy for a file that is not there.
+func explain(doing, path, missing string, err error) error {
 	var p *os.PathError
-	if errors.As(err, &p) {
-		err = p.Err
+	if missing != "" && errors.Is(err, os.ErrNotExist) && errors.As(err, &p) {
+		return fault.Errorf(fault.NotFound, missing, "%s %s: %w", doing, path, p.Err)
 	}
-	return fault.Errorf(kind, hint, "%s %s: %w", doing, path, err)
+	return tree.Explain(doing, path, err)
 }

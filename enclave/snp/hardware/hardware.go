@@ -2,14 +2,17 @@
 // and the security context directory of Azure's container platform.
 //
 // Life of a report: snp.Collect calls GuestReport, which opens the device, has
-// the processor sign and closes it.
+// the processor sign and closes it, and then Certificates, which package
+// hostcerts answers.
 package hardware
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 
 	"cloister/enclave/snp"
+	"cloister/enclave/snp/hostcerts"
 	"cloister/internal/fault"
 )
 
@@ -27,6 +30,16 @@ func (Platform) SecurityContext() (snp.SecurityContext, error) {
 		return snp.SecurityContext{}, err
 	}
 	return snp.ReadSecurityContext(dir)
+}
+
+// certCache keeps what AMD's service gave across restarts of a container whose
+// platform mounts something durable there.
+const certCache = "/var/cache/cloister/certificates"
+
+// Certificates returns those of the security context where they fit the report,
+// and otherwise fetches some that do.
+func (Platform) Certificates(ctx context.Context, r *snp.Report, given snp.HostCerts) (snp.HostCerts, error) {
+	return hostcerts.Source{Cache: certCache}.For(ctx, r, given)
 }
 
 func contextDir(root string) (string, error) {

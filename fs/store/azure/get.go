@@ -68,7 +68,9 @@ func (s *Store) download(ctx context.Context, name string, off int64, p []byte, 
 	}
 	got, err := io.ReadFull(resp.Body, p[:n])
 	if err != nil && ctx.Err() == nil {
-		err = fmt.Errorf("%w: %w", errStopped, err)
+		// The cause is only shown: io.ErrUnexpectedEOF in it would say that the
+		// object ends here.
+		err = fmt.Errorf("%w: %v", errStopped, err)
 	}
 	if err == nil && n < len(p) {
 		err = errStopped // it served less than asked: ask for the rest

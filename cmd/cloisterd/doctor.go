@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+
+	"cloister/enclave/azure"
+	"cloister/governance"
+	"cloister/governance/ledger"
+	"cloister/internal/cli"
+	"cloister/internal/fault"
+	"cloister/policy/spec"
+
+	azpolicy "github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	urfave "github.com/urfave/cli/v2"
+)
+
+func doctorCommand() *urfave.Command {
+	return &urfave.Command{
+		Name:  "doctor",
+		Usage: "try everything that a run depends on, in order, and say what to change",
+		Description: "No key is fetched or released, and nothing is written into the ledger: those\n" +
+			"steps are the gate's, and recorded. The exit code is that of the first failure.",
+		Flags: []urfave.Flag{
+			&urfave.StringFlag{Name: "specification", Usage: "the specification in its canonical form, `FILE` (default: the runtime's variable)"},
+			&urfave.StringFlag{Name: "ledger", Usage: "the ledger's `DIR`", EnvVars: []string{"CLOISTER_LEDGER"}, Required: true},
+			&urfave.StringFlag{Name: "platform", Usage: "`hardware`" + platformUsage, Value: "hardware"},
+			allowSwapFlag(),
+		},
+		Action: runDoctor,
+	}
+}
+
+// visit is one run of the doctor: what later steps need is found by earlier.
+type visit struct {
+	c        *urfave.Context
+	spec     spec.Specification
+	platform platform
+}
+
+// dependency is tried by do, which returns what came back.
+type dependency struct {
+	name string
+	do   func(ctx context.Context) (string, error)
+}
+
+func runDoctor(c *urfave.Context) error {
+	v := &visit{c: c}
+	// Without these two there is nothing to ask the others about.
+	if err := v.try(dependency{"the specification", v.readSpecification}); err != nil {
+		return err
+	}
+	first := v.try(dependency{"the memory of this machine", v.memory})
+	if err := v.try(dependency{"the platform", v.choosePlatform}); err != nil {
+		first = firstError(first, err)
+	} else {
+		first = firstError(first, v.try(dependency{"attestation by " + v.spec.Attestation.Authority, v.attest}))
+	}
+	first = firstError(first, v.try(dependency{"mounts", v.fuse}))
+	first = firstError(first, v.try(dependency{"the ledger " + c.String("ledger"), v.ledger}))
+	for _, s := range volumesOf(v.spec) {
+		first = firstError(first, v.try(dependency{"the identity of " + s.Name, v.identity(s)}))
+		for _, address := range []string{s.Key.Vault, vaultOfSecret(s.Key.Secret)} {
+			first = firstError(first, v.try(dependency{"the vault " + address + " of " + s.Name, v.vault(address)}))
+		}
+	}
+	return first
+}
+
+func firstError(first, err error) error {
+	if first != nil {
+		return first
+	}
+	return err
+}
+
+// try prints what was tried, what came back and, of a failure, what to change.
+func (v *visit) try(d dependency) error {
+	found, err := d.do(v.c.Context)
+	if err == nil {
+		fmt.Fprintf(v.c.App.Writer, "ok   %s: %s\n", d.name, cli.Printable(found))
+		return nil
+	}
+	fmt.Fprintf(v.c.App.Writer, "FAIL %s: %s\n", d.name, cli.Printable(err.Error()))
+	for _, hint := range fault.Hints(err) {
+		fmt.Fprintf(v.c.App.Writer, "     change: %s\n", cli.Printable(hint))
+	}
+	return fmt.Errorf("%s: %w", d.name, err)
+}
+
+func (v *visit) readSpecification(context.Context) (string, error) {
+	raw, err := specificationBytes(v.c.String("specification"))
+	if err != nil {
+		return "", err
+	}
+	if v.spec, err = spec.ParseCanonical(raw); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s, of kind %s, %s", v.spec.Name, v.spec.Kind, spec.DigestOf(raw)), nil
+}
+
+func (v *visit) memory(context.Context) (string, error) {
+	return "keys stay in it", protectMemory(slog.New(slog.DiscardHandler), v.c.Bool("allow-swap"))
+}
+
+func (v *visit) choosePlatform(context.Context) (string, error) {
+	p, err := choosePlatform(v.c.String("platform"))
+	if err != nil {
+		return "", err
+	}
+	if (v.spec.Kind == spec.Simulated) != p.simulated {
+		return "", fault.Errorf(fault.Refused, "run it on the platform that the parties agreed on",
+			"the specification is of kind %s, this platform is %s", v.spec.Kind, v.c.String("platform"))
+	}
+	v.platform = p
+	secctx, err := p.SecurityContext()
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s; the container policy is sha256:%x", p.name, secctx.HostData()), nil
+}
+
+// attest goes as far as the token, with a release key that is then destroyed.
+func (v *visit) attest(ctx context.Context) (string, error) {
+	keys, err := newCloud(v.spec, v.platform).keys(v.platform)
+	if err != nil {
+		return "", err
+	}
+	defer keys.Close()
+	if err := keys.Attest(ctx); err != nil {
+		return "", err
+	}
+	r := keys.Evidence()
+	return fmt.Sprintf("a token for a report of version %d, utility VM %d, firmware %s", r.Report.Version, r.UVMSVN, r.Report.Reported), nil
+}
+
+func (v *visit) fuse(context.Context) (string, error) {
+	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		return "", fault.Errorf(fault.Unavailable, "give the container /dev/fuse and the right to mount", "%w", err)
+	}
+	return "/dev/fuse opens", f.Close()
+}
+
+func (v *visit) ledger(ctx context.Context) (string, error) {
+	view := governance.NewView(v.spec.Governance.LedgerKey)
+	if err := view.AdvanceToNewest(ctx, ledger.Read(v.c.String("ledger")), nil); err != nil {
+		return "", err
+	}
+	contract, digest := view.State().Contract()
+	return fmt.Sprintf("contract %s version %d is %s, %s", contract.ID, contract.Version, view.State().Status(), digest), nil
+}
+
+func (v *visit) identity(s spec.Source) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) {
+		ctx, cancel := azure.Bound(ctx, 0)
+		defer cancel()
+		cred, err := newCloud(v.spec, v.platform).credential(s.Name)
+		if err != nil {
+			return "", err
+		}
+		token, err := cred.GetToken(ctx, azpolicy.TokenRequestOptions{Scopes: []string{"https://vault.azure.net/.default"}})
+		if err != nil {
+			return "", fault.Errorf(fault.Denied, "assign the identity to the container group, or set the variables of workload identity", "%w", err)
+		}
+		return "a token until " + token.ExpiresOn.UTC().Format("15:04:05"), nil
+	}
+}
+
+// vault asks without a token: a vault that is there answers 401 and nothing is
+// accessed.
+func (v *visit) vault(address string) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(address, "/")+"/keys?api-version=7.4", nil)
+		if err != nil {
+			return "", fault.Errorf(fault.Usage, "correct the address in the specification", "%w", err)
+		}
+		resp, err := azure.NewTransport(nil).Do(req)
+		if err != nil {
+			return "", fault.Errorf(fault.Unavailable, "let the container reach it", "%w", err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusUnauthorized || resp.Header.Get("WWW-Authenticate") == "" {
+			return "", fault.Errorf(fault.Refused, "correct the address in the specification", "it answers HTTP %d, and no vault's challenge", resp.StatusCode)
+		}
+		return "it answers with its challenge", nil
+	}
+}
+
+func volumesOf(s spec.Specification) []spec.Source {
+	all := append(append([]spec.Source{}, s.Code...), s.DataSources...)
+	for _, sink := range s.DataSinks {
+		all = append(all, sink.Source())
+	}
+	return all
+}
+
+func vaultOfSecret(address string) string {
+	vault, _, _ := strings.Cut(address, "/secrets/")
+	return vault
+}
