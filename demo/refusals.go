@@ -143,7 +143,7 @@ func (d *stage) flip(volume string) ([]string, error) {
 		return nil, err
 	}
 	defer root.Destroy()
-	v, err := volumefs.Open(d.ctx, s, func(id format.VolumeID, version uint32) (*format.DEK, error) { return root.DeriveDEK(id, version), nil }, volumefs.Options{})
+	v, err := volumefs.Open(d.ctx, s, root.DEK, volumefs.Options{})
 	if err != nil {
 		return nil, err
 	}

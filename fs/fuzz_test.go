@@ -45,7 +45,7 @@ func FuzzReplay(f *testing.F) {
 		if err != nil {
 			return
 		}
-		dek := must[*format.DEK](t)(testKey(format.VolumeID{1}, 1))
+		dek := must[*format.DEK](t)(testKey(format.Preamble{Volume: format.VolumeID{1}, KeyVersion: 1}))
 		sealed, ref := format.SealManifest(dek, format.Preamble{Suite: format.Suite16K, KeyVersion: 1, Volume: format.VolumeID{1}, Epoch: 1}, plain)
 		m, err := format.OpenManifest(sealed, dek, &ref)
 		if err != nil {
@@ -71,7 +71,7 @@ func (r few) Inode(inode uint32, n format.Node) error {
 // seal returns the operations of a record as they are read back.
 func seal(f *testing.F, r *format.Record) []byte {
 	f.Helper()
-	dek, err := testKey(format.VolumeID{1}, 1)
+	dek, err := testKey(format.Preamble{Volume: format.VolumeID{1}, KeyVersion: 1})
 	check(f, err)
 	sealed, _ := format.SealRecord(dek, format.Preamble{Suite: format.Suite16K, KeyVersion: 1, Volume: format.VolumeID{1}, Epoch: 1, Sequence: 1}, r)
 	_, _, ops, err := format.OpenRecord(sealed, dek)
@@ -112,7 +112,7 @@ func openHostile(t testing.TB, object *vectors.Vector, plain []byte) *Volume {
 	t.Helper()
 	var store storetest.Memory
 	id := format.VolumeID{1}
-	dek := must[*format.DEK](t)(testKey(id, 1))
+	dek := must[*format.DEK](t)(testKey(format.Preamble{Volume: id, KeyVersion: 1}))
 	sealed, _ := format.SealManifest(dek, format.Preamble{Suite: format.Suite16K, KeyVersion: 1, Volume: id, Epoch: 1}, plain)
 	check(t, store.Put(ctx, format.ManifestName(1), sealed))
 	check(t, store.Put(ctx, format.DataPrefix+object.Get("object"), object.Body))

@@ -10,9 +10,11 @@ import (
 	"cloister/internal/fault"
 )
 
-// KeyFunc returns the DEK of a volume at a key version; Open destroys it. The
-// owner's derives it from the root secret, the runtime's is what was released.
-type KeyFunc func(volume format.VolumeID, keyVersion uint32) (*format.DEK, error)
+// KeyFunc returns the DEK of the volume whose manifest or record begins with p;
+// who asks destroys it. Of p, a new volume's has id and key version only. The
+// owner's derives the DEK from the root secret, a recipient's unwraps it from
+// p's stanzas, the runtime's is what was released.
+type KeyFunc func(p format.Preamble) (*format.DEK, error)
 
 // Manifest ranges: large enough that the round trip is not the time, and
 // aligned as block stores like it; enough at once to fill a connection each.
@@ -50,7 +52,7 @@ func unsealManifest(s Store, sealed []byte, epoch uint64, key KeyFunc, want *for
 	if err := compare(s, p, epoch, want); err != nil {
 		return nil, err
 	}
-	dek, err := key(p.Volume, p.KeyVersion)
+	dek, err := key(p)
 	if err != nil {
 		return nil, fmt.Errorf("opening volume %s: %w", s, err)
 	}
@@ -58,7 +60,7 @@ func unsealManifest(s Store, sealed []byte, epoch uint64, key KeyFunc, want *for
 	m, err := format.OpenManifest(sealed, dek, want)
 	switch {
 	case errors.Is(err, format.ErrWrongKey):
-		return nil, fault.Errorf(fault.Refused, "use the KEYFILE that the volume was encrypted with", "opening volume %s: %w", s, err)
+		return nil, fault.Errorf(fault.Refused, "use the KEYFILE that the volume was encrypted with; as a recipient, ask its owner: somebody may have put another volume in its place", "opening volume %s: %w", s, err)
 	case errors.Is(err, format.ErrReference): // compare has found everything but this
 		return nil, fault.Errorf(fault.Refused, otherHint, "opening volume %s: its epoch %d is not the one the reference names: the manifest has other content: %w", s, epoch, err)
 	case err != nil:

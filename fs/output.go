@@ -34,18 +34,18 @@ type Head struct {
 // OutputOptions are what can be chosen about an output volume. The zero value
 // opens one that exists.
 type OutputOptions struct {
-	Reference  *format.Reference // the manifest to build on; nil: the newest there is
-	Head       *Head             // the journal must have come this far; nil: not checked
-	Create     bool              // make the volume where there is none
-	Volume     format.VolumeID   // of a new volume; zero: random. Of another: checked
-	KeyVersion uint32            // of a new volume; 0: 1
-	Stanzas    []byte            // recipient stanzas; nil: those of the volume, if any
-	Root       format.Attr       // permissions and owner of a new volume's root; mode 0: 0755
-	MaxSize    int64             // bytes that the files may have, holes not counted; 0: no limit
-	Memory     int64             // bytes for dirty data, its sealed copies and what is read back; 0: DefaultMemory
-	SyncClose  bool              // close returns when the file is durable
-	Clock      func() time.Time  // for times of files; nil: time.Now
-	Log        *slog.Logger      // for flushes that fail with nobody waiting; nil: none
+	Reference  *format.Reference   // the manifest to build on; nil: the newest there is
+	Head       *Head               // the journal must have come this far; nil: not checked
+	Create     bool                // make the volume where there is none
+	Volume     format.VolumeID     // of a new volume; zero: random. Of another: checked
+	KeyVersion uint32              // of a new volume; 0: 1
+	Recipients []*format.Recipient // who else can open what is written; nil: those of the volume, if any
+	Root       format.Attr         // permissions and owner of a new volume's root; mode 0: 0755
+	MaxSize    int64               // bytes that the files may have, holes not counted; 0: no limit
+	Memory     int64               // bytes for dirty data, its sealed copies and what is read back; 0: DefaultMemory
+	SyncClose  bool                // close returns when the file is durable
+	Clock      func() time.Time    // for times of files; nil: time.Now
+	Log        *slog.Logger        // for flushes that fail with nobody waiting; nil: none
 
 	recoverOnly  bool // claim no epoch
 	noBackground bool // tests: nothing is flushed that nobody asked for

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -157,17 +158,28 @@ func (o *Output) identify(ctx context.Context, s *survey, key KeyFunc) error {
 		return fault.Errorf(fault.Refused, "check the volume's name", "the volume is %s, not %s", p.Volume, want)
 	}
 	if o.key == nil || o.preamble.Volume != p.Volume || o.preamble.KeyVersion != p.KeyVersion {
-		dek, err := key(p.Volume, p.KeyVersion)
+		dek, err := key(p)
 		if err != nil {
 			return fmt.Errorf("getting the key of volume %s: %w", p.Volume, err)
 		}
 		o.key = dek
 	}
-	if o.opts.Stanzas != nil {
-		p.Stanzas = o.opts.Stanzas
+	o.preamble = format.Preamble{Suite: format.Suite16K, KeyVersion: p.KeyVersion, Volume: p.Volume, Run: format.NewRunID()}
+	return o.wrap()
+}
+
+// wrap makes the stanzas for the recipients that were chosen.
+func (o *Output) wrap() (err error) {
+	o.preamble.Stanzas, err = format.Wrap(o.key, o.preamble.Volume, o.preamble.KeyVersion, o.opts.Recipients...)
+	return err
+}
+
+// keepRecipients takes over the stanzas of what has opened, where none were
+// chosen: before, they are only what a store says.
+func (o *Output) keepRecipients(p format.Preamble) {
+	if o.opts.Recipients == nil {
+		o.preamble.Stanzas = bytes.Clone(p.Stanzas)
 	}
-	o.preamble = format.Preamble{Suite: format.Suite16K, KeyVersion: p.KeyVersion, Volume: p.Volume, Run: format.NewRunID(), Stanzas: p.Stanzas}
-	return nil
 }
 
 // first returns the object that says which volume it is, or "".
@@ -195,6 +207,7 @@ func (o *Output) loadManifest(ctx context.Context, epoch uint64) error {
 	if p.Epoch != epoch || p.Volume != o.preamble.Volume || p.KeyVersion != o.preamble.KeyVersion {
 		return fmt.Errorf("reading %s: %w: it is of volume %s, epoch %d", name, format.ErrMalformed, p.Volume, p.Epoch)
 	}
+	o.keepRecipients(p)
 	return o.useManifest(m)
 }
 
@@ -391,6 +404,7 @@ func (o *Output) apply(rep *replayer, sequence uint64, sealed []byte) error {
 	if err := format.ReplayRecord(ops, rep); err != nil {
 		return err
 	}
+	o.keepRecipients(p)
 	if rep.fenced {
 		for _, run := range rep.found.Runs {
 			rep.fences[run] = true

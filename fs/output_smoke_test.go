@@ -24,9 +24,7 @@ var testSecret = func() *format.RootSecret {
 	return s
 }()
 
-func testKey(volume format.VolumeID, keyVersion uint32) (*format.DEK, error) {
-	return testSecret.DeriveDEK(volume, keyVersion), nil
-}
+func testKey(p format.Preamble) (*format.DEK, error) { return testSecret.DEK(p) }
 
 func mustOpen(t testing.TB, store OutputStore, opts OutputOptions) *Output {
 	t.Helper()

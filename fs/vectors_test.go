@@ -44,7 +44,7 @@ func recoverVector(t *testing.T, v *vectors.Vector) (names []string, err error) 
 		body = body[n:]
 	}
 	dek := v.Hex(t, "dek")
-	key := func(format.VolumeID, uint32) (*format.DEK, error) { return format.DEKFromBytes(dek) }
+	key := func(format.Preamble) (*format.DEK, error) { return format.DEKFromBytes(dek) }
 	o, err := OpenOutput(ctx, store, key, OutputOptions{})
 	if err != nil {
 		return nil, err

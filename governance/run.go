@@ -95,6 +95,12 @@ func (r *Run) ID() string { return r.id }
 // Contract returns the contract version that the run carries out.
 func (r *Run) Contract() statement.Contract { return r.contract }
 
+// SignReference returns the run's signature over an output's volume reference,
+// as statement.SignReference makes it.
+func (r *Run) SignReference(reference string) ([]byte, error) {
+	return statement.SignReference(reference, r.key)
+}
+
 // Destroy makes the run unable to say anything more.
 func (r *Run) Destroy() { r.key.Destroy() }
 

@@ -16,7 +16,7 @@ import (
 
 // DecryptOptions say what Decrypt makes of a volume.
 type DecryptOptions struct {
-	Root      *format.RootSecret
+	Key       Key
 	Reference *format.Reference // nil: the newest epoch
 	// Special allows devices, and setuid and setgid bits.
 	Special  bool
@@ -42,7 +42,7 @@ type Decrypted struct {
 // and durable; on an error it is removed. Every byte that is written has been
 // authenticated.
 func Decrypt(ctx context.Context, s Store, target string, o DecryptOptions) (*Decrypted, error) {
-	m, dek, err := openVolume(ctx, s, o.Root, o.Reference)
+	m, dek, err := openVolume(ctx, s, o.Key, o.Reference)
 	if err != nil {
 		return nil, err
 	}

@@ -28,7 +28,9 @@ type EncryptOptions struct {
 	// Previous is the reference of the newest epoch, where the caller knows it:
 	// a store that shows an older state is then refused, not built upon.
 	Previous *format.Reference
-	Progress Progress
+	// Recipients are who else can open the epoch; nil: those of the newest one.
+	Recipients []*format.Recipient
+	Progress   Progress
 }
 
 // Sealed is what Encrypt made. The JSON names are part of the command's
@@ -80,6 +82,9 @@ func Encrypt(ctx context.Context, s Store, o EncryptOptions) (*Sealed, error) {
 		return nil, err
 	}
 	defer base.dek.Destroy()
+	if err := base.sealFor(o.Recipients); err != nil {
+		return nil, err
+	}
 	work := newWork(s, o, base)
 	if err := work.run(ctx); err != nil {
 		return nil, err
@@ -106,7 +111,7 @@ func openBase(ctx context.Context, s Store, o EncryptOptions) (*base, error) {
 	p := m.Preamble()
 	b := &base{manifest: m, dek: dek, preamble: format.Preamble{
 		Suite: suite, KeyVersion: p.KeyVersion, Volume: p.Volume, Run: format.NewRunID(),
-		Epoch: p.Epoch + 1, Previous: m.Reference().Manifest,
+		Epoch: p.Epoch + 1, Previous: m.Reference().Manifest, Stanzas: p.Stanzas,
 	}}
 	if o.Previous != nil && m.Reference() != *o.Previous {
 		err = refused(s, fmt.Errorf("%w: its newest is %s", format.ErrReference, m.Reference()))
@@ -156,6 +161,19 @@ func newVolume(ctx context.Context, s Store, root *format.RootSecret) (*base, er
 	}
 	b.dek = root.DeriveDEK(b.preamble.Volume, 1)
 	return b, nil
+}
+
+// sealFor puts stanzas for recipients in the place of those there are.
+func (b *base) sealFor(recipients []*format.Recipient) error {
+	if recipients == nil {
+		return nil
+	}
+	stanzas, err := format.Wrap(b.dek, b.preamble.Volume, b.preamble.KeyVersion, recipients...)
+	if err != nil {
+		return fault.Errorf(fault.Usage, "", "%w", err)
+	}
+	b.preamble.Stanzas = stanzas
+	return nil
 }
 
 // checkNoJournal refuses a volume that an output mount is writing, or was

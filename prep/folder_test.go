@@ -64,11 +64,11 @@ func encrypt(t testing.TB, s prep.Store, source string) *prep.Sealed {
 }
 
 func verify(s prep.Store, ref *format.Reference) (*prep.Verified, error) {
-	return prep.Verify(context.Background(), s, prep.VerifyOptions{Root: testRoot(), Reference: ref})
+	return prep.Verify(context.Background(), s, prep.VerifyOptions{Key: testRoot(), Reference: ref})
 }
 
 func decrypt(s prep.Store, target string, ref *format.Reference) (*prep.Decrypted, error) {
-	return prep.Decrypt(context.Background(), s, target, prep.DecryptOptions{Root: testRoot(), Reference: ref})
+	return prep.Decrypt(context.Background(), s, target, prep.DecryptOptions{Key: testRoot(), Reference: ref})
 }
 
 // mustRoundTrip verifies a volume, decrypts it and compares it with source.
@@ -78,7 +78,7 @@ func mustRoundTrip(t testing.TB, s prep.Store, source string, ref format.Referen
 		t.Fatal(err)
 	}
 	target := filepath.Join(t.TempDir(), "out")
-	if _, err := prep.Decrypt(context.Background(), s, target, prep.DecryptOptions{Root: testRoot(), Reference: &ref, Special: special}); err != nil {
+	if _, err := prep.Decrypt(context.Background(), s, target, prep.DecryptOptions{Key: testRoot(), Reference: &ref, Special: special}); err != nil {
 		t.Fatal(err)
 	}
 	sameTrees(t, source, target)

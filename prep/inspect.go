@@ -18,6 +18,7 @@ type Inspected struct {
 	DataBytes   int64            `json:"data_bytes"`
 	Journal     int              `json:"journal_records"`
 	Signatures  int              `json:"signatures"`
+	Below       int              `json:"below"`  // objects of volumes that lie below this one
 	Others      int              `json:"others"` // objects that no volume has
 }
 
@@ -28,7 +29,8 @@ type InspectedEpoch struct {
 	Reference  format.Reference `json:"reference"`
 	Bytes      int64            `json:"manifest_bytes"`
 	Run        string           `json:"run"`
-	Stanzas    int              `json:"stanza_bytes"` // of wrapped DEKs for recipients
+	// Recipients are the key ids of those who can open it beside its owner.
+	Recipients []string `json:"recipients"`
 	// Follows says whether the manifest names the one before as its previous:
 	// null where that is not in the store, or there is none before.
 	Follows *bool `json:"follows"`
@@ -64,6 +66,9 @@ func inspectManifest(ctx context.Context, s Store, e epoch) (p format.Preamble, 
 		return p, d, err
 	}
 	p, _, err = format.ParsePreamble(head)
+	if err == nil {
+		_, err = p.Recipients()
+	}
 	if err == nil && (p.Epoch != e.number || p.Kind != format.KindManifest) {
 		err = fmt.Errorf("%w: it holds something of epoch %d", format.ErrMalformed, p.Epoch)
 	}
@@ -75,7 +80,7 @@ func inspectManifest(ctx context.Context, s Store, e epoch) (p format.Preamble, 
 
 func describe(p format.Preamble, d format.Digest, e epoch, before *InspectedEpoch) InspectedEpoch {
 	i := InspectedEpoch{
-		Epoch: p.Epoch, KeyVersion: p.KeyVersion, Bytes: e.size, Run: p.Run.String(), Stanzas: len(p.Stanzas),
+		Epoch: p.Epoch, KeyVersion: p.KeyVersion, Bytes: e.size, Run: p.Run.String(), Recipients: recipientsOf(p),
 		Reference: format.Reference{Volume: p.Volume, Epoch: p.Epoch, KeyVersion: p.KeyVersion, Manifest: d, Check: p.Check},
 	}
 	if before != nil && before.Epoch+1 == p.Epoch {
@@ -83,6 +88,16 @@ func describe(p format.Preamble, d format.Digest, e epoch, before *InspectedEpoc
 		i.Follows = &follows
 	}
 	return i
+}
+
+// recipientsOf returns the key ids of stanzas that inspectManifest has parsed.
+func recipientsOf(p format.Preamble) []string {
+	names := []string{}
+	ids, _ := p.Recipients()
+	for _, id := range ids {
+		names = append(names, id.String())
+	}
+	return names
 }
 
 func (r *Inspected) count(ctx context.Context, s Store) error {
@@ -95,13 +110,25 @@ func (r *Inspected) count(ctx context.Context, s Store) error {
 			r.DataBytes += e.Size
 		case strings.HasPrefix(e.Name, format.JournalPrefix):
 			r.Journal++
-		case strings.HasPrefix(e.Name, signaturePrefix):
+		case strings.HasPrefix(e.Name, format.SignaturePrefix):
 			r.Signatures++
+		case isBelow(e.Name):
+			r.Below++
 		case !strings.HasPrefix(e.Name, format.ManifestPrefix):
 			r.Others++
 		}
 	}
 	return nil
+}
+
+// isBelow reports whether a name is of an object of a volume below.
+func isBelow(name string) bool {
+	for _, prefix := range []string{format.DataPrefix, format.ManifestPrefix, format.JournalPrefix, format.SignaturePrefix} {
+		if strings.Contains(name, "/"+prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 // CheckVolume reports as an error that there is no volume at s.

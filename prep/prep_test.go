@@ -215,8 +215,8 @@ func TestWrongKey(t *testing.T) {
 	all, _, source := smallVolume(t)
 	s := storeOf(t, all)
 	wrong := format.NewRootSecret()
-	_, verr := prep.Verify(context.Background(), s, prep.VerifyOptions{Root: wrong})
-	_, derr := prep.Decrypt(context.Background(), s, filepath.Join(t.TempDir(), "out"), prep.DecryptOptions{Root: wrong})
+	_, verr := prep.Verify(context.Background(), s, prep.VerifyOptions{Key: wrong})
+	_, derr := prep.Decrypt(context.Background(), s, filepath.Join(t.TempDir(), "out"), prep.DecryptOptions{Key: wrong})
 	_, eerr := prep.Encrypt(context.Background(), s, prep.EncryptOptions{Root: wrong, Source: source})
 	for what, err := range map[string]error{"verify": verr, "decrypt": derr, "encrypt": eerr} {
 		if !errors.Is(err, format.ErrWrongKey) || !strings.Contains(strings.Join(fault.Hints(err), " "), "key file") {
@@ -750,7 +750,7 @@ func TestCancelled(t *testing.T) {
 		ctx, cancel = context.WithCancel(context.Background())
 		get := &storetest.Faulty{Store: whole, Faults: []storetest.Fault{{Op: storetest.Get, Nth: nth, Hook: func(storetest.Call) { cancel() }}}}
 		target := filepath.Join(t.TempDir(), "out")
-		if _, err := prep.Decrypt(ctx, get, target, prep.DecryptOptions{Root: testRoot()}); !errors.Is(err, context.Canceled) {
+		if _, err := prep.Decrypt(ctx, get, target, prep.DecryptOptions{Key: testRoot()}); !errors.Is(err, context.Canceled) {
 			t.Errorf("cancelled at get %d: decrypt says %v", nth, err)
 		}
 		mustNotExist(t, target)

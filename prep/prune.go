@@ -152,7 +152,7 @@ func (p *pruning) planRecords(ctx context.Context, newest uint64) error {
 func (p *pruning) planObjects(ctx context.Context) error {
 	removed := map[string]bool{}
 	for _, e := range p.result.Epochs {
-		removed[fmt.Sprintf("%s%016x", signaturePrefix, e)] = true
+		removed[fmt.Sprintf("%s%016x", format.SignaturePrefix, e)] = true
 	}
 	for e, err := range p.store.List(ctx, "") {
 		switch {

@@ -134,9 +134,16 @@ func digestManifest(ctx context.Context, s Store, e epoch) (head []byte, d forma
 // maxPreamble is FORMAT.md's limit for the clear part, stanzas included.
 const maxPreamble = 132 + format.MaxStanzas
 
+// Key opens volumes: the owner's *format.RootSecret opens all that were sealed
+// with it, a *format.RecipientKey those that have a stanza for it.
+type Key interface {
+	// DEK returns the DEK of the volume whose manifest begins with p.
+	DEK(p format.Preamble) (*format.DEK, error)
+}
+
 // openVolume opens the newest manifest of a volume, or the one that a
 // reference names, and returns the DEK, the caller's to destroy.
-func openVolume(ctx context.Context, s Store, root *format.RootSecret, ref *format.Reference) (*format.Manifest, *format.DEK, error) {
+func openVolume(ctx context.Context, s Store, key Key, ref *format.Reference) (*format.Manifest, *format.DEK, error) {
 	epochs, err := listEpochs(ctx, s)
 	if err != nil {
 		return nil, nil, err
@@ -152,11 +159,11 @@ func openVolume(ctx context.Context, s Store, root *format.RootSecret, ref *form
 		}
 		e = epochs[i]
 	}
-	return openEpoch(ctx, s, root, e, ref)
+	return openEpoch(ctx, s, key, e, ref)
 }
 
 // openEpoch opens the manifest of one epoch.
-func openEpoch(ctx context.Context, s Store, root *format.RootSecret, e epoch, ref *format.Reference) (*format.Manifest, *format.DEK, error) {
+func openEpoch(ctx context.Context, s Store, key Key, e epoch, ref *format.Reference) (*format.Manifest, *format.DEK, error) {
 	sealed, err := getManifest(ctx, s, e)
 	if err != nil {
 		return nil, nil, err
@@ -170,7 +177,10 @@ func openEpoch(ctx context.Context, s Store, root *format.RootSecret, e epoch, r
 	}
 	// Volume id and key version are the store's word until the stream has
 	// opened: another DEK than the volume's opens nothing.
-	dek := root.DeriveDEK(p.Volume, p.KeyVersion)
+	dek, err := key.DEK(p)
+	if err != nil {
+		return nil, nil, refused(s, err)
+	}
 	m, err := format.OpenManifest(sealed, dek, ref)
 	if err != nil {
 		dek.Destroy()
@@ -186,7 +196,9 @@ func refused(s Store, err error) error {
 	case errors.Is(err, format.ErrReference):
 		hint = "the store shows another volume, or an older or newer state of it, than the reference: ask who gave you the reference for the newest, or see who wrote to the store"
 	case errors.Is(err, format.ErrWrongKey):
-		hint = "name the key file that the volume was sealed with"
+		hint = "name the key file that the volume was sealed with; as a recipient, ask its owner: somebody may have put another volume in its place"
+	case errors.Is(err, format.ErrNotRecipient):
+		hint = "ask the volume's owner to seal it for your party's document; `cloister prep inspect` shows for which keys it is sealed"
 	}
 	return fault.Errorf(fault.Refused, hint, "volume %s: %w", s, err)
 }

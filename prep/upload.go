@@ -194,13 +194,13 @@ func (u *upload) otherSize(e listed, size int64) error {
 }
 
 // isPayload reports whether a name is of an object that goes before the
-// manifests. Journals of epochs that are complete need not go at all.
+// manifests. Journals of epochs that are complete need not go at all. Data of
+// volumes that lie below this one goes along: it may have been merged from them,
+// which only its sealed manifest says.
 func isPayload(name string) bool {
-	return strings.HasPrefix(name, format.DataPrefix) || strings.HasPrefix(name, signaturePrefix)
+	return strings.HasPrefix(name, format.DataPrefix) || strings.HasPrefix(name, format.SignaturePrefix) ||
+		strings.Contains(name, "/"+format.DataPrefix)
 }
-
-// signaturePrefix begins the names of detached signatures. FORMAT.md §2.
-const signaturePrefix = "signature/"
 
 func (u *upload) putAll(ctx context.Context) error {
 	group, running := errgroup.WithContext(ctx)

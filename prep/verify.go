@@ -17,7 +17,7 @@ import (
 
 // VerifyOptions say what Verify checks against.
 type VerifyOptions struct {
-	Root      *format.RootSecret
+	Key       Key
 	Reference *format.Reference // nil: any state of the volume will do
 	Progress  Progress
 }
@@ -135,7 +135,7 @@ func (v *verifier) openEpochs(ctx context.Context) error {
 	v.whole = epochs[0].number == 1
 	for i, e := range epochs {
 		v.whole = v.whole && e.number == uint64(i)+1
-		if err := v.openEpoch(ctx, e); err != nil {
+		if err := v.openEpoch(ctx, e, i == len(epochs)-1); err != nil {
 			return err
 		}
 	}
@@ -148,14 +148,20 @@ func (v *verifier) openEpochs(ctx context.Context) error {
 }
 
 // openEpoch opens a manifest and takes its objects; one that does not open is a
-// failure, a wrong key or reference ends it all.
-func (v *verifier) openEpoch(ctx context.Context, e epoch) error {
+// failure, a wrong key or reference ends it all. A recipient
+// opens the epochs from the first that was sealed for it.
+func (v *verifier) openEpoch(ctx context.Context, e epoch, newest bool) error {
 	var ref *format.Reference
 	if r := v.options.Reference; r != nil && r.Epoch == e.number {
 		ref = r
 	}
-	m, dek, err := openEpoch(ctx, v.store, v.options.Root, e, ref)
-	if errors.Is(err, format.ErrWrongKey) || errors.Is(err, format.ErrReference) || err != nil && !isDamage(err) {
+	m, dek, err := openEpoch(ctx, v.store, v.options.Key, e, ref)
+	if errors.Is(err, format.ErrNotRecipient) && !newest {
+		v.note("epoch %d is not sealed for this key, and was not checked", e.number)
+		v.whole = false
+		return nil
+	}
+	if errors.Is(err, format.ErrNotRecipient) || errors.Is(err, format.ErrWrongKey) || errors.Is(err, format.ErrReference) || err != nil && !isDamage(err) {
 		return err
 	}
 	if err != nil {

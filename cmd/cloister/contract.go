@@ -75,7 +75,11 @@ func contractOf(c *urfave.Context) (statement.Contract, error) {
 		if err != nil {
 			return k, err
 		}
-		k.Parties = append(k.Parties, statement.Party{Name: p.Name, Key: key})
+		recipient, err := base64.StdEncoding.DecodeString(p.RecipientKey)
+		if err != nil {
+			return k, err
+		}
+		k.Parties = append(k.Parties, statement.Party{Name: p.Name, Key: key, Recipient: recipient})
 	}
 	if k.Volumes, err = volumesOf(s, c.StringSlice("volume")); err != nil {
 		return k, err
@@ -169,11 +173,30 @@ func volumesOf(s spec.Specification, given []string) ([]statement.Volume, error)
 		if err := add(v.Name, v.Party, statement.SinkVolume, pinSink); err != nil {
 			return nil, err
 		}
+		recipients, err := recipientIDs(s, v)
+		if err != nil {
+			return nil, err
+		}
+		volumes[len(volumes)-1].Recipients = recipients
 	}
 	for name := range references {
 		return nil, fault.Errorf(fault.Usage, "see cloister spec show", "the specification has no volume %q", name)
 	}
 	return volumes, nil
+}
+
+// recipientIDs are the fingerprints of the keys that a sink is sealed for.
+func recipientIDs(s spec.Specification, sink spec.Sink) (ids []string, err error) {
+	for _, name := range sink.Recipients {
+		party, _ := s.Party(name)
+		spki, err := base64.StdEncoding.DecodeString(party.RecipientKey)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, statement.Digest(spki))
+	}
+	slices.Sort(ids)
+	return ids, nil
 }
 
 func pinReference(v *statement.Volume, text string) error {

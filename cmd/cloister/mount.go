@@ -31,9 +31,10 @@ func mountCommand() *urfave.Command {
 		Name:      "mount",
 		Usage:     "show a volume as plain files in a directory, until interrupted",
 		ArgsUsage: "VOLUME DIR",
-		Flags: append(append(keyFlags(), storeFlags()...),
+		Flags: append(append(openerFlags(), storeFlags()...),
 			&urfave.StringFlag{Name: "reference", Usage: "refuse anything but the state of the volume that `REF` names"},
 			&urfave.BoolFlag{Name: "output", Usage: "mount writable; makes the volume if there is none, and prints its reference at the end"},
+			recipientFlag(), signFlag(),
 			&urfave.StringFlag{Name: "sync", Usage: "with `close`, closing a file written to --output returns when it is durable"},
 			&urfave.StringFlag{Name: "max-size", Usage: "with --output, the files may have `SIZE` in all, such as 10GiB; more is \"no space left\""},
 			&urfave.BoolFlag{Name: "log-names", Usage: "let messages about failed reads name the files; without, objects and segments only"},
@@ -65,28 +66,31 @@ func runMount(c *urfave.Context) error {
 	if err := mount.Check(); err != nil {
 		return err
 	}
-	root, err := readKey(c)
+	key, err := readOpener(c)
 	if err != nil {
 		return err
 	}
-	defer root.Destroy()
-	key := func(volume format.VolumeID, keyVersion uint32) (*format.DEK, error) {
-		return root.DeriveDEK(volume, keyVersion), nil
+	defer key.Destroy()
+	if (c.IsSet("recipient") || c.IsSet("sign")) && !c.Bool("output") {
+		return fault.Errorf(fault.Usage, "leave them out, or mount with --output", "--recipient and --sign are about what is written")
 	}
 	if c.Bool("output") {
-		return mountOutput(c, args[0], args[1], key, o, signals)
+		return mountOutput(c, args[0], args[1], key.DEK, o, signals)
 	}
 	s, err := store.Open(c.Context, args[0], from)
 	if err != nil {
 		return fmt.Errorf("opening the volume: %w", err)
 	}
 	defer s.Close()
-	v, err := fs.Open(c.Context, s, key, o)
+	if o.Reference, err = checkWriter(c, s, o.Reference); err != nil {
+		return err
+	}
+	v, err := fs.Open(c.Context, s, key.DEK, o)
 	if err != nil {
 		return err
 	}
 	defer v.Close()
-	root.Destroy() // not needed while serving
+	key.Destroy() // not needed while serving
 	limitMemory(o.Memory)
 	m, err := mount.Input(args[1], v, mount.Options{Logger: log, Names: c.Bool("log-names")})
 	if err != nil {

@@ -32,6 +32,10 @@ func outputOptions(c *urfave.Context, o fs.Options, log *slog.Logger) (fs.Output
 		MaxSize: maxSize,
 		Root:    format.Attr{Mode: 0o755, UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())},
 	}
+	var err error
+	if out.Recipients, err = readRecipients(c); err != nil {
+		return out, err
+	}
 	switch sync := c.String("sync"); sync {
 	case "":
 	case "close":
@@ -55,6 +59,16 @@ func mountOutput(c *urfave.Context, volume, dir string, key fs.KeyFunc, o fs.Opt
 		return err
 	}
 	defer s.Close()
+	if opts.Reference, err = checkWriter(c, s, opts.Reference); err != nil {
+		return err
+	}
+	signer, err := readSigner(c)
+	if err != nil {
+		return err
+	}
+	if signer != nil {
+		defer signer.Destroy()
+	}
 	v, err := fs.OpenOutput(c.Context, s, key, opts)
 	if err != nil {
 		return err
@@ -67,7 +81,7 @@ func mountOutput(c *urfave.Context, volume, dir string, key fs.KeyFunc, o fs.Opt
 		return errors.Join(err, closeErr)
 	}
 	fmt.Fprintln(c.App.Writer, ref)
-	return err
+	return errors.Join(err, sign(context.WithoutCancel(c.Context), s, ref, signer))
 }
 
 func serveOutput(c *urfave.Context, dir string, v *fs.Output, log *slog.Logger, signals <-chan os.Signal) error {

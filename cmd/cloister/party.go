@@ -1,21 +1,18 @@
 package main
 
 import (
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 
+	"cloister/fs/format"
+	"cloister/governance/partyfile"
 	"cloister/governance/statement"
 	"cloister/internal/fault"
-	"cloister/prep/tree"
 
 	urfave "github.com/urfave/cli/v2"
 )
 
-// partyCommand is "cloister party": who signs.
+// partyCommand is "cloister party": who signs, and whom outputs are sealed for.
 func partyCommand() *urfave.Command {
 	return &urfave.Command{
 		Name:        "party",
@@ -26,99 +23,112 @@ func partyCommand() *urfave.Command {
 
 func partyKeygenCommand() *urfave.Command {
 	return &urfave.Command{
-		Name:        "keygen",
-		Usage:       "make a party's signing key in PARTYFILE, and in PARTYFILE.pub its public half",
-		ArgsUsage:   "PARTYFILE",
-		Description: "JSON: name, fingerprint.",
-		Flags:       []urfave.Flag{&urfave.StringFlag{Name: "name", Usage: "the party's `NAME`"}, jsonFlag()},
+		Name:      "keygen",
+		Usage:     "make a party's keys in PARTYFILE, of mode 0600, and in PARTYFILE.pub its document",
+		ArgsUsage: "PARTYFILE",
+		Description: "A party has a key that it signs with, and one that outputs are sealed for. The\n" +
+			"document holds their public halves, and is for the other parties; they compare\n" +
+			"its fingerprints with `cloister party show` over another way.\n\n" +
+			"JSON: name, fingerprint.",
+		Flags: []urfave.Flag{
+			&urfave.StringFlag{Name: "name", Usage: "the party's `NAME`"},
+			&urfave.StringFlag{Name: "recipient-type", Usage: "what outputs are sealed for: a key of `TYPE` x25519, rsa3072 or none", Value: "x25519"},
+			jsonFlag(),
+		},
 		Action: action(func(c *urfave.Context, args []string) error {
-			key, err := statement.GenerateKey(statement.P256)
-			if err != nil {
-				return err
-			}
-			defer key.Destroy()
 			if err := statement.CheckName(c.String("name")); err != nil {
 				return fault.Errorf(fault.Usage, "use letters, digits, dot and dash", "--name: %w", err)
 			}
-			if err := writePartyFiles(args[0], c.String("name"), key); err != nil {
+			fingerprint, err := makeParty(args[0], c.String("name"), c.String("recipient-type"))
+			if err != nil {
 				return err
 			}
-			shown := partyKey{c.String("name"), key.Public().Fingerprint()}
-			return printResult(c, shown, func(stdout, _ io.Writer) { fmt.Fprintln(stdout, shown.Fingerprint) })
+			shown := partyKey{Name: c.String("name"), Fingerprint: fingerprint}
+			return printResult(c, shown, func(stdout, _ io.Writer) { fmt.Fprintln(stdout, fingerprint) })
 		}, "--name", "PARTYFILE"),
 	}
 }
 
-// partyKey is what is shown of a party's key.
+// partyKey is what is shown of a party's keys.
 type partyKey struct {
 	Name        string `json:"name"`
 	Fingerprint string `json:"fingerprint"`
+	Recipient   string `json:"recipient,omitempty"` // fingerprint
 }
 
-// writePartyFiles writes the public half first: a private key without one is
-// never left behind.
-func writePartyFiles(path, name string, key *statement.PrivateKey) error {
-	pkcs8, err := key.PKCS8()
+// makeParty writes a party's files and returns its signing key's fingerprint.
+func makeParty(path, name, recipientType string) (fingerprint string, err error) {
+	key, err := statement.GenerateKey(statement.P256)
 	if err != nil {
-		return err
+		return "", err
 	}
-	defer clear(pkcs8)
-	private := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Headers: map[string]string{"Party": name}, Bytes: pkcs8})
-	defer clear(private)
-	public := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: key.Public().SPKI()})
-	if err := createFile(path+".pub", public, 0o644); err != nil {
-		return err
+	defer key.Destroy()
+	recipient, err := newRecipientKey(recipientType)
+	if err != nil {
+		return "", err
 	}
-	if err := createFile(path, private, 0o600); err != nil {
-		return errors.Join(err, os.Remove(path+".pub"))
+	defer clear(recipient.Private)
+	return key.Public().Fingerprint(), partyfile.Create(path, name, key, recipient)
+}
+
+// recipientBits are the types of recipient keys, with their size in bits where
+// they are RSA's: 3072 is what NIST SP 800-57 has for the strength of X25519.
+var recipientBits = map[string]int{"x25519": 0, "rsa3072": 3072}
+
+func newRecipientKey(kind string) (pair partyfile.RecipientKey, err error) {
+	bits, ok := recipientBits[kind]
+	switch {
+	case kind == "none":
+		return pair, nil
+	case !ok:
+		return pair, fault.Errorf(fault.Usage, "give x25519, rsa3072 or none", "--recipient-type %q is not known", kind)
 	}
-	return nil
+	key, err := format.NewRecipientKey(bits)
+	if err != nil {
+		return pair, err
+	}
+	defer key.Destroy()
+	pair.Public = key.Recipient().SPKI()
+	pair.Private, err = key.PKCS8()
+	return pair, err
 }
 
 func partyShowCommand() *urfave.Command {
 	return &urfave.Command{
-		Name:        "show",
-		Usage:       "print the fingerprint of a party's key, to compare over another way",
-		ArgsUsage:   "PARTYFILE",
-		Description: "JSON: name, fingerprint.",
-		Flags:       []urfave.Flag{jsonFlag()},
+		Name:      "show",
+		Usage:     "print the fingerprints of a party's keys, to compare over another way",
+		ArgsUsage: "PARTYFILE",
+		Description: "PARTYFILE is the party's own file or its document. The second line, where there\n" +
+			"is one, is of the key that outputs are sealed for: what `cloister prep inspect`\n" +
+			"shows of who can open a volume.\n\nJSON: name, fingerprint, recipient.",
+		Flags: []urfave.Flag{jsonFlag()},
 		Action: action(func(c *urfave.Context, args []string) error {
-			name, key, err := readParty(args[0])
+			p, err := partyfile.ReadDocument(args[0])
 			if err != nil {
 				return err
 			}
-			defer key.Destroy()
-			shown := partyKey{name, key.Public().Fingerprint()}
-			return printResult(c, shown, func(stdout, _ io.Writer) { fmt.Fprintln(stdout, shown.Name, shown.Fingerprint) })
+			shown := partyKey{Name: p.Name, Fingerprint: p.Fingerprint()}
+			if p.Recipient != nil {
+				shown.Recipient = statement.Digest(p.Recipient)
+			}
+			return printResult(c, shown, func(stdout, _ io.Writer) { printParty(stdout, shown) })
 		}, "PARTYFILE"),
+	}
+}
+
+func printParty(w io.Writer, p partyKey) {
+	fmt.Fprintln(w, p.Name, p.Fingerprint)
+	if p.Recipient != "" {
+		fmt.Fprintln(w, "recipient", p.Recipient)
 	}
 }
 
 // readParty reads a party's name and signing key. The caller destroys the key.
 func readParty(path string) (string, *statement.PrivateKey, error) {
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil, fault.Errorf(fault.NotFound, "`cloister party keygen` makes one", "there is no party's key %s", path)
-	}
+	p, err := partyfile.Read(path)
 	if err != nil {
-		return "", nil, tree.Explain("reading the party's key", path, err)
+		return "", nil, err
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return "", nil, fault.Errorf(fault.Refused, "chmod 600 "+path, "%s can be read by others", path)
-	}
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return "", nil, tree.Explain("reading the party's key", path, err)
-	}
-	defer clear(raw)
-	block, _ := pem.Decode(raw)
-	if block == nil || block.Type != "PRIVATE KEY" || block.Headers["Party"] == "" {
-		return "", nil, fault.Errorf(fault.Usage, "give the file that `cloister party keygen` made", "%s is not a party's key", path)
-	}
-	defer clear(block.Bytes)
-	key, err := statement.ParsePrivateKey(block.Bytes)
-	if err != nil {
-		return "", nil, fmt.Errorf("reading %s: %w", path, err)
-	}
-	return block.Headers["Party"], key, nil
+	clear(p.Recipient)
+	return p.Name, p.Key, nil
 }

@@ -25,7 +25,7 @@ func prepCommand() *urfave.Command {
 			"SAS in the URL, AZURE_STORAGE_CONNECTION_STRING, or the identity you are signed\n" +
 			"in with.",
 		Subcommands: []*urfave.Command{
-			keygenCommand(), encryptCommand(), uploadCommand(), decryptCommand(), inspectCommand(), verifyCommand(), pruneCommand(), importCommand(), recoverCommand(), prepSinkCommand(),
+			keygenCommand(), encryptCommand(), uploadCommand(), decryptCommand(), inspectCommand(), verifyCommand(), pruneCommand(), importCommand(), recoverCommand(), prepSinkCommand(), mergeCommand(),
 		},
 	}
 }
@@ -102,7 +102,7 @@ func encryptCommand() *urfave.Command {
 			&urfave.BoolFlag{Name: "checksum", Usage: "tell what has changed by content, fetched from the volume, and not by size and time"},
 			referenceFlag("go on only if the volume's newest epoch is the one that `REF` names"),
 			&urfave.StringFlag{Name: "reference-file", Usage: "also write the reference to `FILE`, replacing it"},
-			jsonFlag()),
+			recipientFlag(), signFlag(), jsonFlag()),
 		Action: action(runEncrypt, "SRC", "VOLUME"),
 	}
 }
@@ -116,6 +116,10 @@ func runEncrypt(c *urfave.Context, args []string) error {
 	if err := checkSource(source, volume); err != nil {
 		return err
 	}
+	recipients, err := readRecipients(c)
+	if err != nil {
+		return err
+	}
 	root, err := readKey(c)
 	if err != nil {
 		return err
@@ -126,12 +130,19 @@ func runEncrypt(c *urfave.Context, args []string) error {
 		return err
 	}
 	defer s.Close()
+	signer, err := readSigner(c)
+	if err != nil {
+		return err
+	}
+	if signer != nil {
+		defer signer.Destroy()
+	}
 	p := startProgress(c, "sealing")
 	if isTerminal(c.App.ErrWriter) {
 		go func() { p.Total(prep.Measure(source)) }()
 	}
 	sealed, err := prep.Encrypt(c.Context, s, prep.EncryptOptions{
-		Source: source, Root: root, NoPadding: c.Bool("no-padding"), Checksum: c.Bool("checksum"), Previous: previous, Progress: p})
+		Source: source, Root: root, NoPadding: c.Bool("no-padding"), Checksum: c.Bool("checksum"), Previous: previous, Recipients: recipients, Progress: p})
 	p.stop()
 	if err != nil {
 		return err
@@ -139,7 +150,10 @@ func runEncrypt(c *urfave.Context, args []string) error {
 	if err := printSealed(c, source, sealed, p); err != nil {
 		return err
 	}
-	return writeReference(c.String("reference-file"), sealed.Reference)
+	if err := writeReference(c.String("reference-file"), sealed.Reference); err != nil {
+		return err
+	}
+	return sign(c.Context, s, sealed.Reference, signer)
 }
 
 // checkSource finds out what can be wrong with the folder before anything is
@@ -234,7 +248,7 @@ func decryptCommand() *urfave.Command {
 			"bits, are left out unless --special is given; as root, owners are restored.\n\n" +
 			"JSON: reference, files, directories, others, bytes, skipped (paths of devices,\n" +
 			"escaped as in Go strings).",
-		Flags: append(keyFlags(),
+		Flags: append(openerFlags(),
 			referenceFlag("refuse anything but the state of the volume that `REF` names"),
 			&urfave.BoolFlag{Name: "special", Usage: "also make devices, and keep setuid and setgid bits"},
 			jsonFlag()),
@@ -247,19 +261,22 @@ func runDecrypt(c *urfave.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	root, err := readKey(c)
+	key, err := readOpener(c)
 	if err != nil {
 		return err
 	}
-	defer root.Destroy()
+	defer key.Destroy()
 	s, err := openStore(c, args[0], false)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
+	if ref, err = checkWriter(c, s, ref); err != nil {
+		return err
+	}
 	p := startProgress(c, "decrypting")
 	r, err := prep.Decrypt(c.Context, s, args[1], prep.DecryptOptions{
-		Root: root, Reference: ref, Special: c.Bool("special"), Progress: p})
+		Key: key, Reference: ref, Special: c.Bool("special"), Progress: p})
 	p.stop()
 	if err != nil {
 		return err

@@ -16,8 +16,8 @@ func inspectCommand() *urfave.Command {
 		ArgsUsage: "VOLUME",
 		Description: "What it prints is what the store shows; nothing of it is authenticated.\n\n" +
 			"JSON: volume, epochs (each: epoch, key_version, reference, manifest_bytes, run,\n" +
-			"stanza_bytes, follows), data_objects, data_bytes, journal_records, signatures,\n" +
-			"others.",
+			"recipients (key ids), follows), data_objects, data_bytes, journal_records, signatures,\n" +
+			"below (objects of volumes that lie below), others.",
 		Flags:  []urfave.Flag{jsonFlag()},
 		Action: action(runInspect, "VOLUME"),
 	}
@@ -48,18 +48,21 @@ func printInspected(w io.Writer, r *prep.Inspected) {
 	if r.Signatures > 0 {
 		fmt.Fprintf(w, "signatures   %d\n", r.Signatures)
 	}
+	if r.Below > 0 {
+		fmt.Fprintf(w, "volumes below  %s\n", count(r.Below, "object"))
+	}
 	if r.Others > 0 {
 		fmt.Fprintf(w, "not a volume's  %s\n", count(r.Others, "object"))
 	}
 	for _, e := range r.Epochs {
 		fmt.Fprintf(w, "epoch %-6d key version %d, manifest of %s", e.Epoch, e.KeyVersion, size(e.Bytes))
-		if e.Stanzas > 0 {
-			fmt.Fprintf(w, ", stanzas of %s for recipients", size(int64(e.Stanzas)))
-		}
 		if e.Follows != nil && !*e.Follows {
 			fmt.Fprintf(w, ", does NOT follow the epoch before it")
 		}
 		fmt.Fprintf(w, "\n  %s\n", e.Reference)
+		for _, id := range e.Recipients {
+			fmt.Fprintf(w, "  for recipient %s\n", id)
+		}
 	}
 }
 
@@ -72,7 +75,7 @@ func verifyCommand() *urfave.Command {
 			"have bytes there, and then exits with code 5.\n\n" +
 			"JSON: reference, epochs, objects, segments, bytes, failures (each: object,\n" +
 			"segment, reason, files, escaped as in Go strings), notes.",
-		Flags: append(keyFlags(),
+		Flags: append(openerFlags(),
 			referenceFlag("refuse a volume that does not hold the state that `REF` names"),
 			jsonFlag()),
 		Action: action(runVerify, "VOLUME"),
@@ -84,18 +87,21 @@ func runVerify(c *urfave.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	root, err := readKey(c)
+	key, err := readOpener(c)
 	if err != nil {
 		return err
 	}
-	defer root.Destroy()
+	defer key.Destroy()
 	s, err := openStore(c, args[0], false)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
+	if ref, err = checkWriter(c, s, ref); err != nil {
+		return err
+	}
 	p := startProgress(c, "verifying")
-	r, err := prep.Verify(c.Context, s, prep.VerifyOptions{Root: root, Reference: ref, Progress: p})
+	r, err := prep.Verify(c.Context, s, prep.VerifyOptions{Key: key, Reference: ref, Progress: p})
 	p.stop()
 	if r == nil {
 		return err

@@ -22,26 +22,23 @@ func recoverCommand() *urfave.Command {
 			"with --output does the same.\n\n" +
 			"JSON: reference, recovered (whether there was anything), epoch, records, files,\n" +
 			"bytes.",
-		Flags:  append(keyFlags(), jsonFlag()),
+		Flags:  append(openerFlags(), jsonFlag()),
 		Action: action(runRecover, "VOLUME"),
 	}
 }
 
 func runRecover(c *urfave.Context, args []string) error {
-	root, err := readKey(c)
+	key, err := readOpener(c)
 	if err != nil {
 		return err
 	}
-	defer root.Destroy()
-	key := func(volume format.VolumeID, keyVersion uint32) (*format.DEK, error) {
-		return root.DeriveDEK(volume, keyVersion), nil
-	}
+	defer key.Destroy()
 	s, err := store.Open(c.Context, args[0], store.Options{CAFile: c.String("ca-file")})
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	found, ref, err := fs.Recover(c.Context, s, key, fs.OutputOptions{})
+	found, ref, err := fs.Recover(c.Context, s, key.DEK, fs.OutputOptions{})
 	if err != nil {
 		return err
 	}

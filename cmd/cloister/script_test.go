@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -128,6 +129,11 @@ func secret(ts *testscript.TestScript, neg bool, args []string) {
 
 func secrets(ts *testscript.TestScript, neg bool, files []string) {
 	for _, file := range files {
+		var party struct{ PrivateKey, RecipientKey string }
+		if json.Unmarshal([]byte(ts.ReadFile(file)), &party) == nil {
+			secret(ts, neg, []string{party.PrivateKey, party.RecipientKey})
+			continue
+		}
 		for line := range strings.Lines(ts.ReadFile(file)) {
 			line = strings.TrimSpace(line)
 			if comment := line == "" || line[0] == '#' || strings.HasPrefix(line, "-----") || strings.Contains(line, ": "); !comment {

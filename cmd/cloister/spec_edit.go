@@ -13,6 +13,7 @@ import (
 	"os"
 	"strings"
 
+	"cloister/governance/statement"
 	"cloister/internal/cli"
 	"cloister/internal/fault"
 	"cloister/policy/spec"
@@ -41,8 +42,8 @@ func addPartyCommand() *urfave.Command {
 		Name: "party", Usage: "somebody whose agreement is needed", ArgsUsage: "FILE",
 		Flags: []urfave.Flag{
 			text("name", "the party's `NAME`"),
-			text("signing-key", "public `KEY` that signs its statements: a PEM file, or base64"),
-			text("recipient-key", "public `KEY` that results are sealed for: a PEM file, or base64"),
+			text("signing-key", "public `KEY` that signs its statements: a party's document, a PEM file, or base64"),
+			text("recipient-key", "public `KEY` that results are sealed for: a party's document, a PEM file, or base64"),
 		},
 		Action: func(c *urfave.Context) error {
 			args, err := anyOrder(c, []string{"name", "signing-key"}, "FILE")
@@ -50,10 +51,10 @@ func addPartyCommand() *urfave.Command {
 				return err
 			}
 			party := spec.Party{Name: c.String("name")}
-			if party.SigningKey, err = publicKey(c.String("signing-key")); err != nil {
+			if party.SigningKey, err = publicKey(c.String("signing-key"), signingKey); err != nil {
 				return err
 			}
-			if party.RecipientKey, err = publicKey(c.String("recipient-key")); err != nil {
+			if party.RecipientKey, err = publicKey(c.String("recipient-key"), recipientKey); err != nil {
 				return err
 			}
 			return editSpec(args[0], func(d *yaml.Document) (*yaml.Document, error) {
@@ -64,8 +65,9 @@ func addPartyCommand() *urfave.Command {
 }
 
 // publicKey returns a key as the specification has it: the argument itself, or
-// the inside of the PEM file that it names.
-func publicKey(arg string) (string, error) {
+// what is in the file that it names, the inside of PEM or of a party's document
+// what pick takes.
+func publicKey(arg string, pick func(statement.Party) []byte) (string, error) {
 	data, err := os.ReadFile(arg)
 	if arg == "" || errors.Is(err, fs.ErrNotExist) {
 		return arg, nil
@@ -77,12 +79,22 @@ func publicKey(arg string) (string, error) {
 		}
 		return "", fmt.Errorf("reading public key: %w", err)
 	}
+	if p, err := statement.ParseDocument(data); err == nil {
+		key := pick(p)
+		if key == nil {
+			return "", fault.Errorf(fault.Usage, "make the party's keys with cloister party keygen, which makes both", "the document %s of %s has no key of this kind", arg, p.Name)
+		}
+		return base64.StdEncoding.EncodeToString(key), nil
+	}
 	block, _ := pem.Decode(data)
 	if block == nil || block.Type != "PUBLIC KEY" {
-		return "", fault.Errorf(fault.Usage, "give the public half: only that belongs in a specification", "%s is not a PEM file with a PUBLIC KEY", arg)
+		return "", fault.Errorf(fault.Usage, "give the public half: only that belongs in a specification", "%s is not a PEM file with a PUBLIC KEY, and no party's document", arg)
 	}
 	return base64.StdEncoding.EncodeToString(block.Bytes), nil
 }
+
+func signingKey(p statement.Party) []byte   { return p.Key }
+func recipientKey(p statement.Party) []byte { return p.Recipient }
 
 func addIdentityCommand() *urfave.Command {
 	return &urfave.Command{
@@ -314,7 +326,7 @@ func setGovernanceCommand() *urfave.Command {
 				return err
 			}
 			g := spec.Governance{Ledger: c.String("ledger"), Witnesses: c.StringSlice("witness")}
-			if g.LedgerKey, err = publicKey(c.String("ledger-key")); err != nil {
+			if g.LedgerKey, err = publicKey(c.String("ledger-key"), signingKey); err != nil {
 				return err
 			}
 			return editSpec(args[0], func(d *yaml.Document) (*yaml.Document, error) { return setGovernance(d, g) })

@@ -57,12 +57,13 @@ type site struct {
 	t *testing.T
 }
 
-func newRoom(t *testing.T, uid int) *site {
+func newRoom(t *testing.T, uid int, recipients ...string) *site {
 	t.Helper()
 	r, err := cleanroom.New(t.Context(), bin, uid)
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.Recipients = recipients
 	room := &site{r, t}
 	t.Cleanup(room.close)
 	source := r.Path("data")

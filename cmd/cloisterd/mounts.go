@@ -31,6 +31,8 @@ type mounts struct {
 	// head returns how far an output has come, as the runs before recorded it;
 	// nil where none did.
 	head func(ctx context.Context, volume string) (*fs.Head, error)
+	// sign makes the run's signature over the reference of an output.
+	sign func(reference string) ([]byte, error)
 	open []*mounted
 }
 
@@ -122,10 +124,10 @@ func (m *mounts) openStore(ctx context.Context, where spec.Source, writable bool
 // releasedKey gives the released DEK for the volume it was released for, and
 // for no other.
 func releasedKey(ref format.Reference, dek *envelope.DEK) fs.KeyFunc {
-	return func(volume format.VolumeID, keyVersion uint32) (*format.DEK, error) {
-		if volume != ref.Volume || keyVersion != ref.KeyVersion {
+	return func(p format.Preamble) (*format.DEK, error) {
+		if p.Volume != ref.Volume || p.KeyVersion != ref.KeyVersion {
 			return nil, fault.Errorf(fault.Refused, "the store must hold the volume that the contract pins",
-				"the store holds volume %s, key version %d; the contract pins %s, key version %d", volume, keyVersion, ref.Volume, ref.KeyVersion)
+				"the store holds volume %s, key version %d; the contract pins %s, key version %d", p.Volume, p.KeyVersion, ref.Volume, ref.KeyVersion)
 		}
 		return format.DEKFromBytes(dek.Bytes())
 	}
@@ -149,6 +151,10 @@ func (m *mounts) mountOutput(ctx context.Context, v *mounted, dir string, key fs
 	uid, gid := applicationUser(v.spec)
 	opts := fs.OutputOptions{Create: true, Volume: ref.Volume, KeyVersion: ref.KeyVersion, Log: m.log,
 		Root: format.Attr{Mode: format.ModeDir | 0o755, UID: uid, GID: gid}}
+	agreed, _ := m.contract.Volume(v.name)
+	if opts.Recipients, err = recipientsOf(m.spec, agreed); err != nil {
+		return err
+	}
 	if opts.Head, err = m.head(ctx, v.name); err != nil {
 		return err
 	}
@@ -194,12 +200,26 @@ func (m *mounts) close(ctx context.Context) ([]output, error) {
 				errs = append(errs, fmt.Errorf("finishing output %s: %w", v.name, err))
 			} else {
 				outputs = append(outputs, output{v.name, ref})
+				errs = append(errs, m.putSignature(ctx, v, ref))
 			}
 		}
 		errs = append(errs, v.close())
 	}
 	m.open = nil
 	return outputs, errors.Join(errs...)
+}
+
+// putSignature puts beside an output what tells it from one that somebody else
+// sealed for its recipients.
+func (m *mounts) putSignature(ctx context.Context, v *mounted, ref format.Reference) error {
+	signed, err := m.sign(ref.String())
+	if err == nil {
+		err = v.store.Put(ctx, format.SignatureName(ref.Epoch), signed)
+	}
+	if err != nil {
+		return fmt.Errorf("signing output %s: %w", v.name, err)
+	}
+	return nil
 }
 
 // unmount takes the mount away for real; where somebody holds it to the last,

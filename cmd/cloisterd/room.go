@@ -59,7 +59,7 @@ func (r *room) run(ctx context.Context, ledgerDir, specification string) (exit i
 		return 0, err
 	}
 	defer keys.Close()
-	r.mounts = &mounts{log: r.log, spec: r.spec, contract: r.record.Contract(), credential: cloud.credential, head: r.knownHead}
+	r.mounts = &mounts{log: r.log, spec: r.spec, contract: r.record.Contract(), credential: cloud.credential, head: r.knownHead, sign: r.record.SignReference}
 
 	appCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

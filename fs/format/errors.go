@@ -14,6 +14,10 @@ var ErrMalformed = fault.Sentinel(fault.Refused, "not a well-formed Cloister vol
 // with.
 var ErrWrongKey = fault.Sentinel(fault.Refused, "the key is not this volume's")
 
+// ErrNotRecipient is what a recipient's key is refused with for which a volume
+// has no stanza.
+var ErrNotRecipient = fault.Sentinel(fault.Refused, "the volume is not sealed for this key")
+
 // ErrReference is what a volume that is not the one a reference names is
 // refused with.
 var ErrReference = fault.Sentinel(fault.Refused, "the volume is not the one the reference names")

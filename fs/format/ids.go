@@ -71,6 +71,8 @@ const (
 	DataPrefix     = "data/"
 	ManifestPrefix = "manifest/"
 	JournalPrefix  = "journal/"
+	// SignaturePrefix begins the names of the writer's signatures.
+	SignaturePrefix = "signature/"
 )
 
 // ObjectName returns the name of a data object in the store.
@@ -78,6 +80,10 @@ func ObjectName(id ObjectID) string { return DataPrefix + id.String() }
 
 // ManifestName returns the name of the manifest of an epoch in the store.
 func ManifestName(epoch uint64) string { return fmt.Sprintf("%s%016x", ManifestPrefix, epoch) }
+
+// SignatureName returns the name in the store of the signature over the
+// reference of an epoch.
+func SignatureName(epoch uint64) string { return fmt.Sprintf("%s%016x", SignaturePrefix, epoch) }
 
 // RecordName returns the name of a journal record in the store.
 func RecordName(epoch, sequence uint64) string {

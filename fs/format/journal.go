@@ -1,6 +1,7 @@
 package format
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -116,7 +117,7 @@ func OpenRecord(sealed []byte, dek *DEK) (p Preamble, digest Digest, ops []byte,
 	if p.Kind != KindRecord {
 		return p, digest, nil, malformed("a manifest is in the place of a journal record")
 	}
-	p.Stanzas = nil
+	p.Stanzas = bytes.Clone(p.Stanzas)
 	ops, err = p.open(dek, sealed[size:])
 	if err != nil {
 		return p, digest, nil, fmt.Errorf("opening record %d of epoch %d: %w", p.Sequence, p.Epoch, err)

@@ -14,15 +14,21 @@ import (
 
 const redacted = "[secret]"
 
-// secret is 32 bytes of key. It prints as [secret] in every way fmt, slog and
-// encoding/json have, so that no log line can hold it by accident.
-type secret struct{ b [32]byte }
+// concealed prints as [secret] in every way fmt, slog and encoding/json have, so
+// that no log line can hold what embeds it by accident.
+type concealed struct{}
 
-func (secret) String() string               { return redacted }
-func (secret) GoString() string             { return redacted }
-func (secret) Format(w fmt.State, _ rune)   { io.WriteString(w, redacted) }
-func (secret) LogValue() slog.Value         { return slog.StringValue(redacted) }
-func (secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+func (concealed) String() string               { return redacted }
+func (concealed) GoString() string             { return redacted }
+func (concealed) Format(w fmt.State, _ rune)   { io.WriteString(w, redacted) }
+func (concealed) LogValue() slog.Value         { return slog.StringValue(redacted) }
+func (concealed) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// secret is 32 bytes of key.
+type secret struct {
+	concealed
+	b [32]byte
+}
 
 // Destroy overwrites the secret with zeros. Every holder of a copy destroys
 // its own.
@@ -61,6 +67,10 @@ func (r *RootSecret) DeriveDEK(volume VolumeID, keyVersion uint32) *DEK {
 	deriveInto(d.b[:], r.b[:], nil, info)
 	return d
 }
+
+// DEK returns the DEK of the volume whose manifest or record begins with p. It
+// opens only what the root secret's owner sealed, or nothing.
+func (r *RootSecret) DEK(p Preamble) (*DEK, error) { return r.DeriveDEK(p.Volume, p.KeyVersion), nil }
 
 // DEK is a volume's data encryption key: it seals manifests and journal
 // records, and is the only key that is ever wrapped for somebody else.

@@ -22,17 +22,12 @@ import (
 // alone, with RSA-OAEP spelled out as RFC 8017 has it, because the library's
 // draws its own seed; what reads them is held against these.
 
-const (
-	stanzaX25519 = 1
-	stanzaRSA    = 2
-)
-
-func stanza(kind uint16, body []byte) []byte {
+func appendStanza(kind uint16, body []byte) []byte {
 	return append(le.AppendUint32(le.AppendUint16(nil, kind), uint32(len(body))), body...)
 }
 
-// label is the end of a stanza's info or label.
-func stanzaLabel(name string) string {
+// vectorLabel is the end of a stanza's info or label.
+func vectorLabel(name string) string {
 	return name + string(vectorVolume[:]) + string(binary.BigEndian.AppendUint32(nil, 2))
 }
 
@@ -56,7 +51,7 @@ func sealX25519(recipient *ecdh.PublicKey, ephemeral *ecdh.PrivateKey, dek []byt
 
 func x25519AEAD(shared, ephemeral, recipient []byte) cipher.AEAD {
 	key := make([]byte, 32)
-	deriveInto(key, shared, append(bytes.Clone(ephemeral), recipient...), []byte(stanzaLabel("cloister stanza x25519 v1")))
+	deriveInto(key, shared, append(bytes.Clone(ephemeral), recipient...), []byte(vectorLabel("cloister stanza x25519 v1")))
 	return must(cipher.NewGCM(must(aes.NewCipher(key))))
 }
 
@@ -108,7 +103,7 @@ func stanzaVectors() (all []vectors.Vector) {
 	dek := vectorDEK()
 	forX := sealX25519(x.PublicKey(), ephemeral, dek.b[:])
 	r := testRSA()
-	sealedOAEP := sealOAEP(&r.PublicKey, fixed(32, "oaep seed"), []byte(stanzaLabel("cloister stanza rsa v1")), dek.b[:])
+	sealedOAEP := sealOAEP(&r.PublicKey, fixed(32, "oaep seed"), []byte(vectorLabel("cloister stanza rsa v1")), dek.b[:])
 	forRSA := append(keyID(&r.PublicKey), sealedOAEP...)
 	flip := func(b []byte, i int) []byte { b = bytes.Clone(b); b[i] ^= 1; return b }
 	other := must(DEKFromBytes(fixed(32, "another dek")))
@@ -120,19 +115,19 @@ func stanzaVectors() (all []vectors.Vector) {
 		v.Body = p.append(nil)
 		all = append(all, v)
 	}
-	add(accepted("x25519", "§5 stanza type 1"), stanza(stanzaX25519, forX))
-	add(accepted("rsa-oaep", "§5 stanza type 2"), stanza(stanzaRSA, forRSA))
-	add(accepted("unknown-type", "§5 a reader skips types it does not know"), stanza(77, []byte("?")), stanza(stanzaX25519, forX))
-	add(accepted("another-recipient-first", "§5 key id"), stanza(stanzaX25519, flip(forX, 0)), stanza(stanzaRSA, forRSA))
+	add(accepted("x25519", "§5 stanza type 1"), appendStanza(stanzaX25519, forX))
+	add(accepted("rsa-oaep", "§5 stanza type 2"), appendStanza(stanzaRSA, forRSA))
+	add(accepted("unknown-type", "§5 a reader skips types it does not know"), appendStanza(77, []byte("?")), appendStanza(stanzaX25519, forX))
+	add(accepted("another-recipient-first", "§5 key id"), appendStanza(stanzaX25519, flip(forX, 0)), appendStanza(stanzaRSA, forRSA))
 	const none = "no stanza opens"
-	add(refused("x25519-ephemeral-key", "§5 the shared secret", "stanza", none), stanza(stanzaX25519, flip(forX, 40)))
-	add(refused("x25519-wrapped-dek", "§5 the wrapped DEK is authenticated", "stanza", none), stanza(stanzaX25519, flip(forX, 70)))
-	add(refused("x25519-short", "§5 the body has 112 bytes", "stanza", "type 1 has 111 bytes"), stanza(stanzaX25519, forX[:111]))
-	add(refused("rsa-oaep-wrapped-dek", "§5 RSA-OAEP-SHA256", "stanza", none), stanza(stanzaRSA, flip(forRSA, 100)))
-	add(refused("rsa-oaep-label", "§5 the label has volume and key version", "stanza", none), stanza(stanzaRSA, append(keyID(&r.PublicKey),
+	add(refused("x25519-ephemeral-key", "§5 the shared secret", "stanza", none), appendStanza(stanzaX25519, flip(forX, 40)))
+	add(refused("x25519-wrapped-dek", "§5 the wrapped DEK is authenticated", "stanza", none), appendStanza(stanzaX25519, flip(forX, 70)))
+	add(refused("x25519-short", "§5 the body has 112 bytes", "stanza", "type 1 has 111 bytes"), appendStanza(stanzaX25519, forX[:111]))
+	add(refused("rsa-oaep-wrapped-dek", "§5 RSA-OAEP-SHA256", "stanza", none), appendStanza(stanzaRSA, flip(forRSA, 100)))
+	add(refused("rsa-oaep-label", "§5 the label has volume and key version", "stanza", none), appendStanza(stanzaRSA, append(keyID(&r.PublicKey),
 		sealOAEP(&r.PublicKey, fixed(32, "oaep seed"), []byte("cloister stanza rsa v1"), dek.b[:])...)))
-	add(refused("of-another-dek", "§5 the check value matches before the DEK is used", "wrong-key", "not this volume's"), stanza(stanzaX25519, sealX25519(x.PublicKey(), ephemeral, other.b[:])))
-	add(refused("beyond-the-end", "§5 a stanza lies within the stanzas", "stanza", "end early"), stanza(stanzaX25519, forX)[:50])
+	add(refused("of-another-dek", "§5 the check value matches before the DEK is used", "wrong-key", "not this volume's"), appendStanza(stanzaX25519, sealX25519(x.PublicKey(), ephemeral, other.b[:])))
+	add(refused("beyond-the-end", "§5 a stanza lies within the stanzas", "stanza", "end early"), appendStanza(stanzaX25519, forX)[:50])
 	add(refused("header-cut", "§5 a stanza begins with type and length", "stanza", "end early"), []byte{1, 0, 112, 0, 0})
 	return all
 }
@@ -156,7 +151,7 @@ func unwrap(p Preamble, x *ecdh.PrivateKey, r *rsa.PrivateKey) (*DEK, error) {
 			shared := must(x.ECDH(must(ecdh.X25519().NewPublicKey(ephemeral))))
 			dek, _ = x25519AEAD(shared, ephemeral, x.PublicKey().Bytes()).Open(nil, make([]byte, 12), body[64:], nil)
 		case kind == stanzaRSA && len(body) > 32 && bytes.Equal(body[:32], keyID(&r.PublicKey)):
-			dek, _ = rsa.DecryptOAEP(sha256.New(), nil, r, body[32:], []byte(stanzaLabel("cloister stanza rsa v1")))
+			dek, _ = rsa.DecryptOAEP(sha256.New(), nil, r, body[32:], []byte(vectorLabel("cloister stanza rsa v1")))
 		}
 		if dek != nil {
 			d, err := DEKFromBytes(dek)

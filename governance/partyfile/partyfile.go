@@ -1,9 +1,10 @@
-// Package partyfile keeps a party's signing key on its own disk.
+// Package partyfile keeps a party's private keys on its own disk: the one it
+// signs with, and the one that outputs are sealed for.
 //
-// Life of a key: Create writes the private half to a new file that nobody else
-// can read, and beside it, with ".pub" at its end, the document that the party
-// hands to the others. A command that signs opens the private file with Read
-// and destroys the key when it has signed.
+// Life of the keys: Create writes the private halves to a new file that nobody
+// else can read, and beside it, with ".pub" at its end, the document that the
+// party hands to the others. A command that signs, or opens an output, reads the
+// private file with Read and destroys the keys when it is done.
 package partyfile
 
 import (
@@ -30,18 +31,35 @@ const PublicSuffix = ".pub"
 type file struct {
 	Name       string `json:"name"`
 	PrivateKey []byte `json:"privateKey"` // PKCS #8 in DER
-	Type       string `json:"type"`
+	// RecipientKey is PKCS #8 in DER as well; a party may have none.
+	RecipientKey []byte `json:"recipientKey,omitempty"`
+	Type         string `json:"type"`
 }
 
-// Party is a party with its private key. Whoever has one calls Key.Destroy.
+// Party is a party with its private keys. Whoever has one calls Destroy.
 type Party struct {
 	Name string
 	Key  *statement.PrivateKey
+	// Recipient is the key that outputs are sealed for, PKCS #8 in DER, or nil:
+	// what it means is the volume format's to say.
+	Recipient []byte
 }
 
-// Create writes a new key's two files, or neither, and refuses to overwrite.
-func Create(path, name string, key *statement.PrivateKey) error {
-	document, err := statement.EncodeDocument(statement.Party{Key: key.Public().SPKI(), Name: name})
+// Destroy makes the keys unusable.
+func (p *Party) Destroy() {
+	p.Key.Destroy()
+	clear(p.Recipient)
+	p.Recipient = nil
+}
+
+// RecipientKey is a new recipient key pair: SubjectPublicKeyInfo and PKCS #8,
+// both in DER.
+type RecipientKey struct{ Public, Private []byte }
+
+// Create writes a new party's two files, or neither, and refuses to overwrite.
+// The zero RecipientKey is none.
+func Create(path, name string, key *statement.PrivateKey, recipient RecipientKey) error {
+	document, err := statement.EncodeDocument(statement.Party{Key: key.Public().SPKI(), Name: name, Recipient: recipient.Public})
 	if err != nil {
 		return fault.Errorf(fault.Usage, "give another --name", "%w", err)
 	}
@@ -50,7 +68,7 @@ func Create(path, name string, key *statement.PrivateKey) error {
 		return err
 	}
 	defer clear(pkcs8)
-	raw, err := json.MarshalIndent(file{Name: name, PrivateKey: pkcs8, Type: kind}, "", "  ")
+	raw, err := json.MarshalIndent(file{Name: name, PrivateKey: pkcs8, RecipientKey: recipient.Private, Type: kind}, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -103,7 +121,7 @@ func Read(path string) (*Party, error) {
 	if err != nil {
 		return nil, fault.Errorf(fault.Usage, "give the file that cloister party keygen made", "%s is not a party's key: %w", path, err)
 	}
-	return &Party{f.Name, key}, nil
+	return &Party{f.Name, key, f.RecipientKey}, nil
 }
 
 // parse says nothing of the content in its errors: it is secret.
@@ -132,7 +150,7 @@ func ReadDocument(path string) (statement.Party, error) {
 	}
 	p, err := statement.ParseDocument(raw)
 	if err != nil {
-		return statement.Party{}, fault.Errorf(fault.Usage, "give the .pub file that cloister party keygen made", "%s: %w", path, err)
+		return statement.Party{}, fault.Errorf(fault.Usage, "give the .pub file that cloister party keygen made", "%s is not a party's key or document: %w", path, err)
 	}
 	return p, nil
 }

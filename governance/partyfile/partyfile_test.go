@@ -18,7 +18,7 @@ func create(t *testing.T, algorithm statement.Algorithm) (string, *statement.Pri
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "alice")
-	if err := Create(path, "alice", key); err != nil {
+	if err := Create(path, "alice", key, RecipientKey{}); err != nil {
 		t.Fatal(err)
 	}
 	return path, key
@@ -50,10 +50,39 @@ func TestCreateAndRead(t *testing.T) {
 	}
 }
 
+// TestRecipientKey: the private half is in the private file alone, the public
+// half in the document.
+func TestRecipientKey(t *testing.T) {
+	key, err := statement.GenerateKey(statement.P256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "alice")
+	if err := Create(path, "alice", key, RecipientKey{Public: []byte("the public half"), Private: []byte("the private half")}); err != nil {
+		t.Fatal(err)
+	}
+	p, err := Read(path)
+	if err != nil || string(p.Recipient) != "the private half" {
+		t.Fatalf("%+v %v", p, err)
+	}
+	d, err := ReadDocument(path)
+	if err != nil || string(d.Recipient) != "the public half" {
+		t.Errorf("%+v %v", d, err)
+	}
+	public, err := os.ReadFile(path + PublicSuffix)
+	if err != nil || strings.Contains(string(public), base64.StdEncoding.EncodeToString([]byte("the private half"))) {
+		t.Errorf("the document has the private half, or is not there: %v", err)
+	}
+	p.Destroy()
+	if _, err := p.Key.SignMessage(nil); err == nil || p.Recipient != nil {
+		t.Error("a destroyed party can still sign or open")
+	}
+}
+
 func TestCreateRefusesToOverwriteEitherFile(t *testing.T) {
 	path, key := create(t, statement.Ed25519)
 	before, _ := os.ReadFile(path)
-	if err := Create(path, "alice", key); fault.KindOf(err) != fault.Conflict || !strings.Contains(err.Error(), "already there") {
+	if err := Create(path, "alice", key, RecipientKey{}); fault.KindOf(err) != fault.Conflict || !strings.Contains(err.Error(), "already there") {
 		t.Errorf("got %v", err)
 	}
 	if after, _ := os.ReadFile(path); string(after) != string(before) {
@@ -62,13 +91,13 @@ func TestCreateRefusesToOverwriteEitherFile(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if err := Create(path, "alice", key); fault.KindOf(err) != fault.Conflict {
+	if err := Create(path, "alice", key, RecipientKey{}); fault.KindOf(err) != fault.Conflict {
 		t.Errorf("got %v", err)
 	}
 	if _, err := os.Stat(path); err == nil {
 		t.Error("half of the pair was left")
 	}
-	if err := Create(filepath.Join(t.TempDir(), "x"), "Not A Name", key); fault.KindOf(err) != fault.Usage {
+	if err := Create(filepath.Join(t.TempDir(), "x"), "Not A Name", key, RecipientKey{}); fault.KindOf(err) != fault.Usage {
 		t.Errorf("got %v", err)
 	}
 }

@@ -31,11 +31,11 @@ type envelopeSignature struct {
 	Sig   string `json:"sig"`
 }
 
-// preAuth is DSSE's pre-authentication encoding, version 1, of our payload
-// type. It frames both parts with their lengths, so no other pair of type and
-// payload has the same signed bytes.
-func preAuth(payload []byte) []byte {
-	head := "DSSEv1 " + strconv.Itoa(len(PayloadType)) + " " + PayloadType + " " + strconv.Itoa(len(payload)) + " "
+// preAuth is DSSE's pre-authentication encoding, version 1. It frames both parts
+// with their lengths, so no other pair of type and payload has the same signed
+// bytes.
+func preAuth(payloadType string, payload []byte) []byte {
+	head := "DSSEv1 " + strconv.Itoa(len(payloadType)) + " " + payloadType + " " + strconv.Itoa(len(payload)) + " "
 	return append([]byte(head), payload...)
 }
 
@@ -62,7 +62,7 @@ func Sign(s Statement, signatures ...Signature) ([]byte, error) {
 	}
 	env := envelope{PayloadType: PayloadType, Payload: base64.StdEncoding.EncodeToString(payload)}
 	for i, sig := range signatures {
-		raw, err := sig.Signer.SignMessage(preAuth(payload))
+		raw, err := sig.Signer.SignMessage(preAuth(PayloadType, payload))
 		if err != nil {
 			return nil, fmt.Errorf("signing with %s: %w", s.Signers[i].Key, err)
 		}
@@ -115,7 +115,7 @@ func Open(entry []byte) (*Opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	opened := &Opened{Statement: s, message: preAuth(payload), digest: EntryDigest(entry)}
+	opened := &Opened{Statement: s, message: preAuth(PayloadType, payload), digest: EntryDigest(entry)}
 	return opened, opened.takeSignatures(env.Signatures)
 }
 

@@ -142,7 +142,7 @@ func TestReferenceImplementationOpensOurEnvelopes(t *testing.T) {
 	if err := key.Public().verify(dsse.PAE(env.PayloadType, payload), sig); err != nil {
 		t.Error("the library's pre-authentication encoding is another:", err)
 	}
-	if string(preAuth([]byte("x"))) != string(dsse.PAE(PayloadType, []byte("x"))) {
+	if string(preAuth(PayloadType, []byte("x"))) != string(dsse.PAE(PayloadType, []byte("x"))) {
 		t.Error("preAuth differs from dsse.PAE")
 	}
 }
@@ -213,7 +213,7 @@ func TestOpenRefusesEverySecondFormOfAStatement(t *testing.T) {
 // sealPayload signs any payload with one signer, as Sign does with sound ones.
 func sealPayload(t testing.TB, key *PrivateKey, payload []byte) []byte {
 	t.Helper()
-	sig, err := key.SignMessage(preAuth(payload))
+	sig, err := key.SignMessage(preAuth(PayloadType, payload))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -419,7 +419,7 @@ func FuzzOpen(f *testing.F) {
 			return
 		}
 		payload, err := opened.payload()
-		if err != nil || !bytes.Equal(preAuth(payload), opened.message) {
+		if err != nil || !bytes.Equal(preAuth(PayloadType, payload), opened.message) {
 			t.Errorf("opened %q, makes %q, %v", opened.message, payload, err)
 		}
 	})

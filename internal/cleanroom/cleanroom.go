@@ -36,6 +36,9 @@ type Room struct {
 	Reference string   // of the input volume
 	Sink      string   // what is pinned of the output volume before it exists
 	Env       []string // with which programs find the simulated cloud
+	// Recipients are parties that Specify has the output sealed for, beside the
+	// analyst, who owns it.
+	Recipients []string
 
 	ctx  context.Context
 	bin  string

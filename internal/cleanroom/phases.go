@@ -50,17 +50,21 @@ func (r *Room) Specify(script string) error {
 			"--store", r.Path("store", store), "--mount", r.Path("mnt", mount),
 			"--kek", party + "-kek", "--vault", r.Endpoints.HSM, "--secret", r.Endpoints.Vault + "/secrets/" + party + "-dek", spec}
 	}
+	sink := volume("datasink", "report", "analyst", strings.Split(r.Sink, ":")[0], "output", "report")
+	for _, party := range r.Recipients {
+		sink = append(sink, "--recipient", party)
+	}
 	return r.all(
 		[]string{"spec", "init", "--name", "source-report", "--kind", "simulated", spec},
 		[]string{"spec", "set", "kind", "--runtime-binary", filepath.Join(r.bin, "cloisterd"), spec, "simulated"},
 		[]string{"spec", "set", "governance", "--ledger-key", ledgerKey, spec},
 		[]string{"spec", "set", "attestation", "--authority", r.Endpoints.Attestation, "--min-svn", "100", spec},
-		[]string{"spec", "add", "party", "--name", "hospital", "--signing-key", r.Path("hospital.party.pub"), spec},
-		[]string{"spec", "add", "party", "--name", "analyst", "--signing-key", r.Path("analyst.party.pub"), spec},
+		[]string{"spec", "add", "party", "--name", "hospital", "--signing-key", r.Path("hospital.party.pub"), "--recipient-key", r.Path("hospital.party.pub"), spec},
+		[]string{"spec", "add", "party", "--name", "analyst", "--signing-key", r.Path("analyst.party.pub"), "--recipient-key", r.Path("analyst.party.pub"), spec},
 		[]string{"spec", "add", "application", "--name", "checksums", "--env", "PATH=/usr/bin:/bin",
 			"--env", "IN=" + r.Path("mnt", "input"), "--env", "OUT=" + r.Path("mnt", "report"), spec, "/bin/sh", "-c", script},
 		volume("datasource", "source", "hospital", strings.Split(r.Reference, ".")[1], "input", "input"),
-		volume("datasink", "report", "analyst", strings.Split(r.Sink, ":")[0], "output", "report"),
+		sink,
 		[]string{"spec", "validate", spec},
 	)
 }

@@ -113,9 +113,7 @@ func (v *Volume) Extents(name string) []format.Extent { return v.byPath[name].Ex
 func (v *Volume) Objects() []format.Object { return v.objects }
 
 // Key returns the DEK of any of the root secret's volumes: an fs.KeyFunc.
-func (v *Volume) Key(volume format.VolumeID, keyVersion uint32) (*format.DEK, error) {
-	return v.Root.DeriveDEK(volume, keyVersion), nil
-}
+func (v *Volume) Key(p format.Preamble) (*format.DEK, error) { return v.Root.DEK(p) }
 
 // Write seals the volume into store and returns its reference.
 func (v *Volume) Write(t testing.TB, store Putter) format.Reference {
