@@ -123,7 +123,7 @@ func (r *Inspected) count(ctx context.Context, s Store) error {
 
 // isBelow reports whether a name is of an object of a volume below.
 func isBelow(name string) bool {
-	for _, prefix := range []string{format.DataPrefix, format.ManifestPrefix, format.JournalPrefix, format.SignaturePrefix} {
+	for _, prefix := range []string{format.DataPrefix, format.ManifestPrefix, format.JournalPrefix, format.PendingPrefix, format.SignaturePrefix} {
 		if strings.Contains(name, "/"+prefix) {
 			return true
 		}

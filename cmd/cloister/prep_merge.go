@@ -132,7 +132,7 @@ func placeBelow(into, volume string) (place string, err error) {
 		place, err = pathBelow(into, volume)
 	}
 	first, _, _ := strings.Cut(place, "/")
-	own := slices.Contains([]string{format.DataPrefix, format.ManifestPrefix, format.JournalPrefix, format.SignaturePrefix}, first+"/")
+	own := slices.Contains([]string{format.DataPrefix, format.ManifestPrefix, format.JournalPrefix, format.PendingPrefix, format.SignaturePrefix}, first+"/")
 	if err == nil && (place == "" || place == "." || first == ".." || own) {
 		err = fault.Errorf(fault.Usage, "volumes to merge lie below the merged one: name a prefix that all of them are under with --into",
 			"volume %s does not lie below %s", shown(volume), shown(into))
