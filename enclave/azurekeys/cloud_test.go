@@ -174,16 +174,21 @@ func (w *world) source(t *testing.T, id azure.Identity, require azurekeys.Requir
 }
 
 // ledger consents to everything and keeps the record.
-type ledger struct{ events []string }
-
-func (l *ledger) CheckConsent(_ context.Context, _, what string) error {
-	l.events = append(l.events, "consent "+what)
-	return nil
+type ledger struct {
+	events  []string
+	appends int
 }
 
-func (l *ledger) Record(_ context.Context, e enclave.Event) error {
-	l.events = append(l.events, e.Kind)
-	return nil
+func (l *ledger) Record(_ context.Context, events ...enclave.Event) (int, error) {
+	l.appends++
+	for _, e := range events {
+		if e.Kind == enclave.EventConsent {
+			l.events = append(l.events, "consent "+e.Name)
+		} else {
+			l.events = append(l.events, e.Kind)
+		}
+	}
+	return len(events), nil
 }
 
 // open goes from the environment's identity to a mounted volume.
