@@ -46,7 +46,10 @@ func TestOneAppendOfARunsFirstStatements(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := l.appends
-	if n, err := r.Record(t.Context(), fetches("a", "b")...); n != 3 || err != nil {
+	if len(l.entries) != 5 || r.Begun() {
+		t.Errorf("%d entries before the first statement", len(l.entries))
+	}
+	if n, err := r.Record(t.Context(), fetches("a", "b")...); n != 3 || err != nil || !r.Begun() {
 		t.Fatal(n, err)
 	}
 	if got := types(t, l, 5); got != "run-begin consent-check record-access record-access" || l.appends != before+1 {

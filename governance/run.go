@@ -107,6 +107,14 @@ func (r *Run) bind(ctx context.Context, attest Attest) error {
 // ID returns the run's id: 32 hexadecimal digits.
 func (r *Run) ID() string { return r.id }
 
+// Begun reports whether run-begin is known to be in the log. Where it is not, the
+// log holds no run that wants an end.
+func (r *Run) Begun() bool {
+	r.turn <- struct{}{} // nobody holds it beyond their context
+	defer func() { <-r.turn }()
+	return r.sequence > 0
+}
+
 // Contract returns the contract version that the run carries out.
 func (r *Run) Contract() statement.Contract { return r.contract }
 
