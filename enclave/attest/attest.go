@@ -118,6 +118,21 @@ func (c *Client) beginKeys(ctx context.Context) (wait func() (keySet, error)) {
 	}
 }
 
+// Probe asks the service for its keys, and nothing else. It returns what came
+// back, in words.
+func (c *Client) Probe(ctx context.Context) (string, error) {
+	ctx, cancel := azure.Bound(ctx, c.deadline)
+	defer cancel()
+	keys, err := c.beginKeys(ctx)()
+	if err != nil {
+		return "", err
+	}
+	if len(keys.Keys) == 0 {
+		return "", fault.Errorf(fault.Refused, "correct the authority in the specification", "%s has no keys to sign tokens with", c.authority)
+	}
+	return fmt.Sprintf("it signs tokens with %d key(s)", len(keys.Keys)), nil
+}
+
 // newNonce is 64 random bits as a JSON number, the form that Azure's own
 // containers send.
 func newNonce() (json.Number, error) {
