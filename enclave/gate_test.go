@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"cloister/enclave/envelope"
 	"cloister/internal/fault"
@@ -15,19 +18,23 @@ import (
 
 // world records everything the gate does, and fails where it is told to.
 type world struct {
-	log    []string
-	fail   string // the entry at which to fail
-	cancel context.CancelFunc
-	stopAt string // the entry at which the start is called off
-	deks   map[string]*envelope.DEK
-	keks   []*fakeKEK
-	keys   [][]byte // the DEKs' bytes, aliased
+	mu      sync.Mutex // guards log, keks and keys
+	log     []string
+	fail    string // the entry at which to fail
+	cancel  context.CancelFunc
+	stopAt  string // the entry at which the start is called off
+	deks    map[string]*envelope.DEK
+	keks    []*fakeKEK
+	keys    [][]byte // the DEKs' bytes, aliased
+	appends int      // how often Record was called; never at once
 }
 
 var errTold = fault.Errorf(fault.Refused, "", "told to fail")
 
 func (w *world) do(format string, args ...any) error {
 	entry := fmt.Sprintf(format, args...)
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.log = append(w.log, entry)
 	if entry == w.stopAt {
 		w.cancel()
@@ -38,18 +45,28 @@ func (w *world) do(format string, args ...any) error {
 	return nil
 }
 
-func (w *world) CheckConsent(_ context.Context, scope, what string) error {
-	return w.do("consent %s: %s", scope, what)
+func (w *world) Record(ctx context.Context, events ...Event) (int, error) {
+	w.appends++
+	for i, e := range events {
+		if err := w.record(ctx, e); err != nil {
+			return i, err
+		}
+	}
+	return len(events), nil
 }
 
-func (w *world) Record(ctx context.Context, e Event) error {
-	if e.Kind == EventRefusal {
+func (w *world) record(ctx context.Context, e Event) error {
+	switch e.Kind {
+	case EventConsent:
+		return w.do("consent: %s", e.Name)
+	case EventRefusal:
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		return w.do("refusal: %s: %s", e.Name, e.Detail)
+	default:
+		return w.do("record %s %s %s", e.Kind, e.Name, e.Volume)
 	}
-	return w.do("record %s %s %s", e.Kind, e.Name, e.Volume)
 }
 
 func (w *world) WrappedDEK(_ context.Context, v Volume) ([]byte, error) {
@@ -63,6 +80,8 @@ func (w *world) Release(_ context.Context, v Volume, wrapped []byte) (KEK, error
 		return nil, err
 	}
 	kek := &fakeKEK{world: w, name: v.Name}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.keks = append(w.keks, kek)
 	return kek, nil
 }
@@ -78,6 +97,8 @@ func (k *fakeKEK) Unwrap(wrapped []byte, want envelope.Expected) (*envelope.DEK,
 		return nil, err
 	}
 	dek, err := envelope.NewDEK(bytes.Repeat([]byte{7}, 32))
+	k.world.mu.Lock()
+	defer k.world.mu.Unlock()
 	k.world.keys = append(k.world.keys, dek.Bytes())
 	return dek, err
 }
@@ -106,21 +127,52 @@ func plan() Plan {
 	return Plan{Code: []Volume{v("model", 1)}, Data: []Volume{v("sales", 2), v("out", 3)}, Application: "app"}
 }
 
-var order = []string{
-	"consent execution: starting app",
-	"record wrapped-dek s/model model", "fetch model",
-	"record kek k/model model", "attest",
-	"consent execution: releasing the KEK of model", "release model for wrapped model", "unwrap wrapped model as 1",
-	"record code model model", "mount model",
-	"record wrapped-dek s/sales sales", "fetch sales",
-	"record kek k/sales sales",
-	"consent execution: releasing the KEK of sales", "release sales for wrapped sales", "unwrap wrapped sales as 2",
-	"record data sales sales", "mount sales",
-	"record wrapped-dek s/out out", "fetch out",
-	"record kek k/out out",
-	"consent execution: releasing the KEK of out", "release out for wrapped out", "unwrap wrapped out as 3",
-	"record data out out", "mount out",
-	"consent execution: executing app", "record execution app ", "start",
+// order is the one in which things happen. What stands in one line happens
+// together: events of one append in their order, volumes' parts in any.
+var order = [][]string{
+	{"consent: starting app", "record wrapped-dek s/model model"},
+	{"fetch model"},
+	{"record kek k/model model"},
+	{"attest"},
+	{"consent: releasing the KEK of model"},
+	{"release model for wrapped model", "unwrap wrapped model as 1"},
+	{"record code model model"},
+	{"mount model"},
+	{"record wrapped-dek s/sales sales", "record wrapped-dek s/out out"},
+	{"fetch sales", "fetch out"},
+	{"record kek k/sales sales", "record kek k/out out"},
+	{"consent: releasing the KEK of sales", "consent: releasing the KEK of out"},
+	{"release sales for wrapped sales", "unwrap wrapped sales as 2", "release out for wrapped out", "unwrap wrapped out as 3"},
+	{"record data sales sales", "record data out out"},
+	{"mount sales"},
+	{"mount out"},
+	{"consent: executing app", "record execution app "},
+	{"start"},
+}
+
+// appends is how many of those lines are said to the ledger.
+const appends = 9
+
+// inOrder reports whether a log is the order up to some place: every line whole
+// but the last.
+func inOrder(log []string) bool {
+	for _, line := range order {
+		n := min(len(line), len(log))
+		if n < len(line) && n == len(log) {
+			// The last line: any part of it, of an append the first.
+			return !slices.ContainsFunc(log, func(entry string) bool { return !slices.Contains(line, entry) }) &&
+				(!said(line) || slices.Equal(log, line[:n]))
+		}
+		if said(line) && !slices.Equal(log[:n], line) || !slices.Equal(slices.Sorted(slices.Values(log[:n])), slices.Sorted(slices.Values(line))) {
+			return false
+		}
+		log = log[n:]
+	}
+	return len(log) == 0
+}
+
+func said(line []string) bool {
+	return strings.HasPrefix(line[0], "record ") || strings.HasPrefix(line[0], "consent: ")
 }
 
 func TestOrder(t *testing.T) {
@@ -129,8 +181,13 @@ func TestOrder(t *testing.T) {
 	if err := g.Open(t.Context(), plan()); err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(w.log, order) {
-		t.Errorf("the gate did\n%s\nwant\n%s", strings.Join(w.log, "\n"), strings.Join(order, "\n"))
+	if !inOrder(w.log) || len(w.log) != len(slices.Concat(order...)) || w.appends != appends {
+		t.Errorf("the gate did, in %d appends,\n%s\nwant, in %d,\n%q", w.appends, strings.Join(w.log, "\n"), appends, order)
+	}
+	for _, name := range []string{"sales", "out"} {
+		if slices.Index(w.log, "release "+name+" for wrapped "+name) > slices.IndexFunc(w.log, func(e string) bool { return strings.HasPrefix(e, "unwrap wrapped "+name) }) {
+			t.Errorf("%s is unwrapped before it is released", name)
+		}
 	}
 	for _, kek := range w.keks {
 		if !kek.destroyed {
@@ -164,35 +221,52 @@ func wantZeroed(t *testing.T, w *world) {
 	}
 }
 
+// everyEntry calls f with each thing that happens, and how many happen at least
+// and at most when it is the last: what happens together may or may not.
+func everyEntry(f func(entry string, least, most int)) {
+	before := 0
+	for _, line := range order {
+		for i, entry := range line {
+			if said(line) {
+				f(entry, before+i+1, before+i+1)
+			} else {
+				f(entry, before+1, before+len(line))
+			}
+		}
+		before += len(line)
+	}
+}
+
 // Each step fails in turn: nothing after it happens but the refusal's record,
 // and no key is left.
 func TestEveryStepFailsClosed(t *testing.T) {
-	for i, entry := range order {
+	everyEntry(func(entry string, least, most int) {
 		w := &world{fail: entry}
 		err := w.gate().Open(t.Context(), plan())
 		if err == nil || fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), ": told to fail") {
 			t.Errorf("%q: %v", entry, err)
-			continue
+			return
 		}
-		if len(w.log) != i+2 || !slices.Equal(w.log[:i+1], order[:i+1]) || !strings.HasPrefix(w.log[i+1], "refusal: ") {
-			t.Errorf("%q failed and then came %q", entry, w.log[i+1:])
+		did := w.log[:len(w.log)-1]
+		if len(did) < least || len(did) > most || !inOrder(did) || !strings.HasPrefix(w.log[len(w.log)-1], "refusal: ") {
+			t.Errorf("%q failed, and the gate did %q", entry, w.log)
 		}
 		if !strings.Contains(w.log[len(w.log)-1], strings.SplitN(err.Error(), ":", 2)[0]) {
 			t.Errorf("refusal %q does not name the step of %q", w.log[len(w.log)-1], err)
 		}
 		wantZeroed(t, w)
-	}
+	})
 }
 
 func TestErrorsNameTheStep(t *testing.T) {
 	for entry, want := range map[string]string{
-		"fetch sales": "fetching the wrapped DEK of sales: told to fail",
-		"attest":      "attesting this machine: told to fail",
-		"consent execution: releasing the KEK of out": "asking for consent before releasing the KEK of out: told to fail",
-		"unwrap wrapped model as 1":                   "releasing the KEK of model: unwrapping the DEK: told to fail",
-		"record data out out":                         "recording data of out: told to fail",
-		"record execution app ":                       "recording execution of app: told to fail",
-		"start":                                       "starting app: told to fail",
+		"fetch sales":                       "fetching the wrapped DEK of sales: told to fail",
+		"attest":                            "attesting this machine: told to fail",
+		"consent: releasing the KEK of out": "asking for consent before releasing the KEK of out: told to fail",
+		"unwrap wrapped model as 1":         "releasing the KEK of model: unwrapping the DEK: told to fail",
+		"record data out out":               "recording data of out: told to fail",
+		"record execution app ":             "recording execution of app: told to fail",
+		"start":                             "starting app: told to fail",
 	} {
 		w := &world{fail: entry}
 		if err := w.gate().Open(t.Context(), plan()); err == nil || err.Error() != want {
@@ -203,18 +277,110 @@ func TestErrorsNameTheStep(t *testing.T) {
 
 // A start that is called off stops before the next step, and still records it.
 func TestCancelledStart(t *testing.T) {
-	for i, entry := range order[:len(order)-1] {
+	last := order[len(order)-1]
+	everyEntry(func(entry string, least, most int) {
+		if slices.Contains(last, entry) {
+			return // then it has started
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		w := &world{stopAt: entry, cancel: cancel}
 		err := w.gate().Open(ctx, plan())
-		if strings.HasPrefix(entry, "release ") {
-			i++ // releasing and unwrapping are one step
+		did := w.log[:len(w.log)-1]
+		for _, line := range order {
+			if said(line) && slices.Contains(line, entry) {
+				most = max(most, least+len(line)-1) // one append is not cut in two
+			}
 		}
-		if !errors.Is(err, context.Canceled) || len(w.log) != i+2 || !strings.HasPrefix(w.log[i+1], "refusal: ") {
-			t.Errorf("called off at %q: %v, then %q", entry, err, w.log[i+1:])
+		if !errors.Is(err, context.Canceled) || len(did) < least || len(did) > most || !inOrder(did) || !strings.HasPrefix(w.log[len(w.log)-1], "refusal: ") {
+			t.Errorf("called off at %q: %v, did %q", entry, err, w.log)
 		}
 		wantZeroed(t, w)
+	})
+}
+
+// Two volumes of a stage are with the key source at once: each waits there for
+// the other.
+func TestVolumesOfAStageGoTogether(t *testing.T) {
+	w := &world{}
+	g := w.gate()
+	g.Keys = &meeting{world: w, fetches: newRendezvous(2), releases: newRendezvous(2)}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	p := plan()
+	p.Code = nil
+	if err := g.Open(ctx, p); err != nil {
+		t.Fatal(err)
 	}
+	g.Close()
+	wantZeroed(t, w)
+}
+
+// meeting is a key source that answers about a volume when another has come.
+type meeting struct {
+	*world
+	fetches, releases *rendezvous
+}
+
+func (m *meeting) WrappedDEK(ctx context.Context, v Volume) ([]byte, error) {
+	if err := m.fetches.meet(ctx); err != nil {
+		return nil, err
+	}
+	return m.world.WrappedDEK(ctx, v)
+}
+
+func (m *meeting) Release(ctx context.Context, v Volume, wrapped []byte) (KEK, error) {
+	if err := m.releases.meet(ctx); err != nil {
+		return nil, err
+	}
+	return m.world.Release(ctx, v, wrapped)
+}
+
+type rendezvous struct {
+	missing atomic.Int32
+	all     chan struct{}
+}
+
+func newRendezvous(n int32) *rendezvous {
+	r := &rendezvous{all: make(chan struct{})}
+	r.missing.Store(n)
+	return r
+}
+
+func (r *rendezvous) meet(ctx context.Context) error {
+	if r.missing.Add(-1) == 0 {
+		close(r.all)
+	}
+	select {
+	case <-r.all:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the other did not come: %w", ctx.Err())
+	}
+}
+
+// The volume that fails calls off the one that would wait for ever, and no key
+// that came out meanwhile is left.
+func TestAFailureCallsOffTheOthers(t *testing.T) {
+	w := &world{fail: "release out for wrapped out"}
+	g := w.gate()
+	g.Keys = &endless{w}
+	p := plan()
+	p.Code = nil
+	err := g.Open(t.Context(), p)
+	if err == nil || err.Error() != "releasing the KEK of out: told to fail" {
+		t.Errorf("got %v", err)
+	}
+	wantZeroed(t, w)
+}
+
+type endless struct{ *world }
+
+func (e *endless) Release(ctx context.Context, v Volume, wrapped []byte) (KEK, error) {
+	if v.Name == "sales" {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return e.world.Release(ctx, v, wrapped)
 }
 
 func TestCloseDuringOpen(t *testing.T) {
@@ -246,11 +412,11 @@ func TestARefusalThatCannotBeRecordedIsSaid(t *testing.T) {
 
 type deaf struct{ *world }
 
-func (d deaf) Record(ctx context.Context, e Event) error {
-	if e.Kind == EventRefusal {
-		return errors.New("the ledger is gone")
+func (d deaf) Record(ctx context.Context, events ...Event) (int, error) {
+	if events[0].Kind == EventRefusal {
+		return 0, errors.New("the ledger is gone")
 	}
-	return d.world.Record(ctx, e)
+	return d.world.Record(ctx, events...)
 }
 
 func TestPlansThatAreRefused(t *testing.T) {

@@ -16,16 +16,14 @@ func auditedLog(t *testing.T) (*world, *memLog) {
 	ctx := t.Context()
 	for _, err := range []error{
 		r.CheckConsent(ctx, statement.ScopeExecution, ""),
-		r.Record(ctx, Event{Kind: statement.AccessKEK, Name: "kek"}),
+		r.record(ctx, Event{Kind: statement.AccessKEK, Name: "kek"}),
 		r.Complete(ctx, 0, true, "", nil),
 	} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := Begin(ctx, l, w.trust(l, "alice", "bob"), attest); err != nil {
-		t.Fatal(err)
-	}
+	w.beginRun(t, l)
 	return w, l
 }
 
@@ -124,9 +122,7 @@ func TestAuditNamesWhatIsWrong(t *testing.T) {
 			fork.put(t, l.entries[:5]...)
 			l.entries = append(l.entries[:5:5], w.by("bob", 1, &statement.ConsentGrant{Scopes: execution()}))
 			fork.entries = append(fork.entries, w.by("alice", 1, &statement.ConsentGrant{Scopes: execution()}))
-			if _, err := Begin(t.Context(), fork, w.trust(l, "alice", "bob"), attest); err != nil {
-				t.Fatal(err)
-			}
+			w.beginRun(t, fork)
 			l.entries = append(l.entries, fork.entries[6])
 		}, "checkpoints", "which this log never was"},
 	} {

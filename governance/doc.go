@@ -5,10 +5,12 @@
 // to a checkpoint signed by the ledger's key (View), folding every statement
 // into a State, and goes on only with a contract that is accepted by exactly
 // the parties of the specification. It then binds a fresh audit key to the
-// enclave's evidence and appends run-begin. Before each step the gate calls
-// CheckConsent or Record: each appends a signed statement, follows the log to a
-// checkpoint that covers it, and returns nil only when the statement is there
-// and the fold up to there allows the step.
+// enclave's evidence; run-begin goes into the log before the run's first other
+// statement, in one append with it. Before each step the gate calls Record: it
+// appends signed statements, each naming the one before, in one append, follows
+// the log to the one checkpoint that covers them, and returns nil only when all
+// are there and the fold up to there allows the step. The fold judges them one
+// after the other, and the first that it refuses ends the append.
 //
 // The fold is the law, and the same everywhere: the ledger asks State.Check
 // before it appends, parties and auditors fold what they read. So nobody needs

@@ -20,6 +20,25 @@ func (s *State) Check(entry []byte) error {
 	return err
 }
 
+// CheckAll returns how many of the entries, each after the one before it, may be
+// the log's next, and why the one after those may not. It changes nothing.
+func (s *State) CheckAll(entries [][]byte) (int, error) {
+	after := s
+	if len(entries) > 1 {
+		after = s.clone()
+	}
+	for i, entry := range entries {
+		if i == len(entries)-1 {
+			if err := after.Check(entry); err != nil {
+				return i, err
+			}
+		} else if _, err := after.Apply(int64(i), entry); err != nil {
+			return i, err
+		}
+	}
+	return len(entries), nil
+}
+
 // Apply folds the log's next entry, whose index the caller gives. An entry that
 // Check refuses changes nothing, except that an unknown type is counted.
 func (s *State) Apply(index int64, entry []byte) (*statement.Statement, error) {

@@ -14,13 +14,14 @@ import (
 // Kinds of events that a gate records, beside the kinds of access that package
 // statement names.
 const (
+	EventConsent   = "consent"   // do all parties consent to the step Name?
 	EventExecution = "execution" // the application Name starts
 	EventRefusal   = "refusal"   // the step Name was not taken, for the reason in Detail
 )
 
-// Event is what a gate records before it acts.
+// Event is what a gate asks or records before it acts.
 type Event struct {
-	Kind   string // statement.AccessWrappedDEK and the like, EventExecution or EventRefusal
+	Kind   string // one of the above, or statement.AccessWrappedDEK and the like
 	Name   string // of the secret, key, volume, application or step
 	Volume string // name or reference of the volume it is about, if any
 	Detail string
@@ -31,28 +32,26 @@ type Event struct {
 // returns nil only if the log, followed to a checkpoint that covers the
 // question, says so.
 func (r *Run) CheckConsent(ctx context.Context, scope, what string) error {
-	var nonce [32]byte
-	if _, err := rand.Read(nonce[:]); err != nil {
-		return err
-	}
-	release, err := r.take(ctx)
+	question, err := r.question(scope, what)
 	if err != nil {
 		return err
 	}
-	defer release()
-	check := statement.ConsentCheck{Evidence: r.evidence, Nonce: hex.EncodeToString(nonce[:]), Scope: scope, What: what}
-	if err := r.appendHolding(ctx, func(head statement.Run) statement.Body { check.Run = head; return &check }); err != nil {
-		return err
-	}
-	return r.answer(check)
+	return r.say(ctx, question)
 }
 
-// answer reads the answer to a check off the view. The nonce makes sure that it
-// is the answer to this question.
-func (r *Run) answer(check statement.ConsentCheck) error {
-	if err := r.trust.check(r.view.State()); err != nil {
-		return err
+func (r *Run) question(scope, what string) (body, error) {
+	var nonce [32]byte
+	if _, err := rand.Read(nonce[:]); err != nil {
+		return nil, err
 	}
+	return func(head statement.Run) statement.Body {
+		return &statement.ConsentCheck{Evidence: r.evidence, Nonce: hex.EncodeToString(nonce[:]), Run: head, Scope: scope, What: what}
+	}, nil
+}
+
+// answer reads the answer to a check off the view, which is right after it. The
+// nonce makes sure that it is the answer to this question.
+func (r *Run) answer(check statement.ConsentCheck) error {
 	answer := r.view.State().runs[r.id].asked[check.Scope]
 	if answer.nonce != check.Nonce {
 		return fault.Errorf(fault.Refused, "", "the log holds no answer to this run's question")
@@ -63,19 +62,27 @@ func (r *Run) answer(check statement.ConsentCheck) error {
 	return nil
 }
 
-// Record records an event and returns nil once it is in the verified log. The
-// caller acts only then.
-func (r *Run) Record(ctx context.Context, e Event) error {
-	body, err := e.body()
-	if err != nil {
-		return err
+// Record asks and records events, one after the other, in one append, and returns
+// nil once all are in the verified log and every question among them is answered
+// yes. The caller acts only then. Nothing after an event that the ledger refuses
+// is appended; accepted is how many came before the one that the error is about.
+func (r *Run) Record(ctx context.Context, events ...Event) (accepted int, err error) {
+	var bodies []body
+	for _, e := range events {
+		b, err := r.body(e)
+		if err != nil {
+			return 0, err
+		}
+		bodies = append(bodies, b)
 	}
-	return r.append(ctx, body)
+	return r.append(ctx, bodies...)
 }
 
-func (e Event) body() (func(statement.Run) statement.Body, error) {
+func (r *Run) body(e Event) (body, error) {
 	accesses := []string{statement.AccessWrappedDEK, statement.AccessKEK, statement.AccessData, statement.AccessCode}
 	switch {
+	case e.Kind == EventConsent:
+		return r.question(statement.ScopeExecution, e.Name)
 	case slices.Contains(accesses, e.Kind):
 		return func(head statement.Run) statement.Body {
 			return &statement.RecordAccess{Detail: e.Detail, Name: e.Name, Run: head, Volume: e.Volume, What: e.Kind}
@@ -93,17 +100,23 @@ func (e Event) body() (func(statement.Run) statement.Body, error) {
 	}
 }
 
+// say appends one statement.
+func (r *Run) say(ctx context.Context, b body) error {
+	_, err := r.append(ctx, b)
+	return err
+}
+
 // RecordEnd records that the application ended, with its exit code and the
 // outputs' references.
 func (r *Run) RecordEnd(ctx context.Context, application string, exit int, outputs []statement.Output) error {
-	return r.append(ctx, func(head statement.Run) statement.Body {
+	return r.say(ctx, func(head statement.Run) statement.Body {
 		return &statement.RecordExecution{Application: application, Exit: &exit, Outputs: byName(outputs), Phase: statement.PhaseEnd, Run: head}
 	})
 }
 
 // RecordJournalHead pins how far an output volume has come.
 func (r *Run) RecordJournalHead(ctx context.Context, volume string, h Head) error {
-	return r.append(ctx, func(run statement.Run) statement.Body {
+	return r.say(ctx, func(run statement.Run) statement.Body {
 		return &statement.JournalHead{Epoch: h.Epoch, Head: h.Digest, Run: run, Sequence: h.Sequence, Volume: volume}
 	})
 }
@@ -122,7 +135,7 @@ func (r *Run) OutputHead(ctx context.Context, volume string) (Head, bool, error)
 // Complete ends the run. complete is false where an output is partial or not
 // all durable. The run records nothing after it.
 func (r *Run) Complete(ctx context.Context, exit int, complete bool, detail string, outputs []statement.Output) error {
-	return r.append(ctx, func(head statement.Run) statement.Body {
+	return r.say(ctx, func(head statement.Run) statement.Body {
 		return &statement.Completion{Complete: complete, Detail: detail, Exit: exit, Outputs: byName(outputs), Run: head}
 	})
 }

@@ -26,16 +26,24 @@ type Source interface {
 // Log is a ledger as its clients see it. It is safe for concurrent use.
 type Log interface {
 	Source
-	// Append adds an entry and returns when it is durable and covered by the
-	// checkpoint in the receipt. Where ReasonOf finds a reason in the error,
-	// nothing was appended; after any other error the entry may be there.
-	Append(ctx context.Context, entry []byte) (Receipt, error)
+	// Append adds entries, one after the other and nobody's between them, and
+	// returns when they are durable and covered by the one checkpoint in the
+	// receipt. More than one must be statements of one run, and at most MaxAppend.
+	// The first that may not be the next stops it: ReasonOf finds the reason in
+	// the error, the receipt is of those before it, and nothing else was appended.
+	// After any other error some of the entries may be there, the first ones.
+	Append(ctx context.Context, entries ...[]byte) (Receipt, error)
 }
 
-// Receipt is the ledger's word that an entry is in the log.
+// MaxAppend is how many entries one append takes: more than a stage of a start
+// has, and few enough that what a kill leaves of them is read at once (4 MiB).
+const MaxAppend = 64
+
+// Receipt is the ledger's word that entries are in the log.
 type Receipt struct {
-	Index      int64
-	Checkpoint []byte // signed, covers Index
+	Index      int64  // of the first
+	Count      int    // 0 where the first was refused already
+	Checkpoint []byte // signed, covers them; nil where there are none
 }
 
 // Checkpoint is a verified state of a log: size and RFC 6962 root hash.

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"time"
 
 	"cloister/governance/statement"
@@ -35,18 +36,31 @@ type Run struct {
 	digest   string
 	evidence string
 
+	begin body // the statement that it begins with
+
 	// turn holds one token, and its holder owns what follows. It is a channel
 	// and not a mutex because it is held across I/O and gives way to a context.
 	turn     chan struct{}
 	view     *View
-	sequence uint64
+	sequence uint64 // 0 until run-begin is in the log
 	previous string
-	unsure   []byte // an entry that may or may not have been appended
+	unsure   [][]byte // entries that may or may not have been appended, in order
+	denied   *denial  // of the newest append's questions, the first that was not answered yes
+}
+
+// body makes a statement of its run's head.
+type body func(statement.Run) statement.Body
+
+// denial is an answer that is not yes.
+type denial struct {
+	at  int // place of the question in its append
+	err error
 }
 
 // Begin follows the log, refuses it unless its contract is the measured one,
-// and begins a run of it with a new audit key that lives in memory only. On
-// return the run-begin statement is in the log; consent is not yet asked.
+// and makes a run of it with a new audit key that lives in memory only. The
+// run-begin statement goes into the log in one append with the run's first
+// statements: until then the run has done nothing that anybody must know of.
 func Begin(ctx context.Context, log Log, trust Trust, attest Attest) (*Run, error) {
 	view := NewView(trust.Ledger)
 	if err := view.AdvanceToNewest(ctx, log, nil); err != nil {
@@ -61,14 +75,14 @@ func Begin(ctx context.Context, log Log, trust Trust, attest Attest) (*Run, erro
 	}
 	r := &Run{log: log, trust: trust, key: key, view: view, turn: make(chan struct{}, 1)}
 	r.contract, r.digest = view.State().Contract()
-	if err := r.begin(ctx, attest); err != nil {
+	if err := r.bind(ctx, attest); err != nil {
 		r.Destroy()
 		return nil, fmt.Errorf("beginning a run: %w", err)
 	}
 	return r, nil
 }
 
-func (r *Run) begin(ctx context.Context, attest Attest) error {
+func (r *Run) bind(ctx context.Context, attest Attest) error {
 	b := Binding{AuditKey: r.key.Public().SPKI()}
 	if _, err := rand.Read(b.RunID[:]); err != nil {
 		return err
@@ -84,13 +98,22 @@ func (r *Run) begin(ctx context.Context, attest Attest) error {
 	if r.evidence, err = evidence.Digest(); err != nil {
 		return err
 	}
-	return r.append(ctx, func(head statement.Run) statement.Body {
+	r.begin = func(head statement.Run) statement.Body {
 		return &statement.RunBegin{AuditKey: b.AuditKey, ContractDigest: r.digest, Evidence: evidence, Run: head, TLSKey: tlsKey}
-	})
+	}
+	return nil
 }
 
 // ID returns the run's id: 32 hexadecimal digits.
 func (r *Run) ID() string { return r.id }
+
+// Begun reports whether run-begin is known to be in the log. Where it is not, the
+// log holds no run that wants an end.
+func (r *Run) Begun() bool {
+	r.turn <- struct{}{} // nobody holds it beyond their context
+	defer func() { <-r.turn }()
+	return r.sequence > 0
+}
 
 // Contract returns the contract version that the run carries out.
 func (r *Run) Contract() statement.Contract { return r.contract }
@@ -104,15 +127,21 @@ func (r *Run) SignReference(reference string) ([]byte, error) {
 // Destroy makes the run unable to say anything more.
 func (r *Run) Destroy() { r.key.Destroy() }
 
-// append signs the statement that body makes of the run's head, appends it and
-// returns nil once it is in the verified log as the run's next.
-func (r *Run) append(ctx context.Context, body func(statement.Run) statement.Body) error {
+// append is appendSome of any number of statements, in as many appends as they
+// need.
+func (r *Run) append(ctx context.Context, bodies ...body) (accepted int, err error) {
 	release, err := r.take(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer release()
-	return r.appendHolding(ctx, body)
+	for chunk := range slices.Chunk(bodies, MaxAppend-1) { // one is for run-begin
+		n, err := r.appendSome(ctx, chunk)
+		if accepted += n; err != nil {
+			return accepted, err
+		}
+	}
+	return accepted, nil
 }
 
 func (r *Run) take(ctx context.Context) (release func(), err error) {
@@ -124,57 +153,110 @@ func (r *Run) take(ctx context.Context) (release func(), err error) {
 	}
 }
 
-func (r *Run) appendHolding(ctx context.Context, body func(statement.Run) statement.Body) error {
+// appendSome signs the statements, each naming the one before, appends them and
+// returns nil once all are in the verified log as the run's next and every
+// question among them is answered yes. accepted is how many came before the one
+// that the error is about.
+func (r *Run) appendSome(ctx context.Context, bodies []body) (accepted int, err error) {
 	if err := r.settle(ctx); err != nil {
-		return err
+		return 0, err
 	}
-	at, _ := r.view.Checkpoint()
-	what := body(statement.Run{Checkpoint: at.named(), ID: r.id, Previous: r.previous})
-	entry, err := statement.Sign(statement.Statement{Body: what, Contract: r.contract.ID, Time: time.Now(), Version: r.contract.Version},
-		statement.Signature{Signer: r.key, Counter: r.sequence + 1})
-	if err != nil {
-		return fmt.Errorf("signing %s: %w", what.Type(), err)
+	if r.sequence == 0 {
+		accepted, err = r.put(ctx, append([]body{r.begin}, bodies...))
+		return max(0, accepted-1), err
 	}
-	receipt, err := r.log.Append(ctx, entry)
+	return r.put(ctx, bodies)
+}
+
+func (r *Run) put(ctx context.Context, bodies []body) (accepted int, err error) {
+	entries, types, err := r.sign(bodies)
 	if err != nil {
-		if ReasonOf(err) == "" {
-			r.unsure = entry
+		return 0, err
+	}
+	r.unsure, r.denied = entries, nil
+	receipt, refused := r.log.Append(ctx, entries...)
+	if refused != nil && ReasonOf(refused) == "" {
+		return 0, fmt.Errorf("recording %s: %w", types[0], refused)
+	}
+	if refused == nil && receipt.Count != len(entries) || receipt.Count < 0 || receipt.Count >= len(entries) && refused != nil {
+		return 0, fault.Errorf(fault.Refused, "do not trust this ledger", "recording %s: the ledger acknowledged %d of %d entries", types[0], receipt.Count, len(entries))
+	}
+	if receipt.Count > 0 {
+		if err := r.confirm(ctx, types[0], receipt); err != nil {
+			return 0, err
 		}
-		return fmt.Errorf("recording %s: %w", what.Type(), err)
 	}
-	r.unsure = entry
-	return r.confirm(ctx, what.Type(), receipt)
+	r.unsure = nil
+	if r.denied != nil {
+		return r.denied.at, r.denied.err
+	}
+	if i := slices.Index(types, statement.TypeConsentCheck); 0 <= i && i < receipt.Count {
+		// Yes was said to this run. Whether it is still the agreed contract's is
+		// asked of the whole log up to the checkpoint.
+		if err := r.trust.check(r.view.State()); err != nil {
+			return i, err
+		}
+	}
+	if refused != nil {
+		return receipt.Count, fmt.Errorf("recording %s: %w", types[receipt.Count], refused)
+	}
+	return receipt.Count, nil
+}
+
+// sign makes a chain of entries that goes on from the run's newest.
+func (r *Run) sign(bodies []body) (entries [][]byte, types []statement.Type, err error) {
+	at, _ := r.view.Checkpoint()
+	head := statement.Run{Checkpoint: at.named(), ID: r.id, Previous: r.previous}
+	for i, body := range bodies {
+		what := body(head)
+		entry, err := statement.Sign(statement.Statement{Body: what, Contract: r.contract.ID, Time: time.Now(), Version: r.contract.Version},
+			statement.Signature{Signer: r.key, Counter: r.sequence + 1 + uint64(i)})
+		if err != nil {
+			return nil, nil, fmt.Errorf("signing %s: %w", what.Type(), err)
+		}
+		entries, types = append(entries, entry), append(types, what.Type())
+		head.Previous = statement.EntryDigest(entry)
+	}
+	return entries, types, nil
 }
 
 // confirm follows the log to the receipt's checkpoint and wants to meet the
-// entry on the way, at the place the ledger said, accepted by the fold.
+// entries on the way, at the places the ledger said, accepted by the fold.
 func (r *Run) confirm(ctx context.Context, what statement.Type, receipt Receipt) error {
 	found, err := r.follow(ctx, receipt.Checkpoint)
 	if err != nil {
 		return fmt.Errorf("recording %s: %w", what, err)
 	}
-	if found != receipt.Index {
-		return fault.Errorf(fault.Refused, "do not trust this ledger",
-			"recording %s: the ledger acknowledged entry %d, its log does not hold the record there", what, receipt.Index)
+	for i := range receipt.Count {
+		if i >= len(found) || found[i] != receipt.Index+int64(i) {
+			return fault.Errorf(fault.Refused, "do not trust this ledger",
+				"recording %s: the ledger acknowledged entry %d, its log does not hold the record there", what, receipt.Index+int64(i))
+		}
 	}
 	return nil
 }
 
-// follow advances the view and returns the index at which it met the unsure
-// entry, which is then the run's newest, or -1.
-func (r *Run) follow(ctx context.Context, checkpoint []byte) (int64, error) {
-	found := int64(-1)
-	err := r.view.Advance(ctx, r.log, checkpoint, func(seen Seen) {
-		if r.unsure != nil && seen.Refused == nil && bytes.Equal(seen.Entry, r.unsure) {
-			found = seen.Index
-			r.sequence, r.previous, r.unsure = r.sequence+1, statement.EntryDigest(seen.Entry), nil
+// follow advances the view and returns the indexes at which it met the unsure
+// entries, the last of which is then the run's newest.
+func (r *Run) follow(ctx context.Context, checkpoint []byte) (found []int64, err error) {
+	err = r.view.Advance(ctx, r.log, checkpoint, func(seen Seen) {
+		if len(r.unsure) == 0 || seen.Refused != nil || !bytes.Equal(seen.Entry, r.unsure[0]) {
+			return
 		}
+		r.sequence, r.previous, r.unsure = r.sequence+1, statement.EntryDigest(seen.Entry), r.unsure[1:]
+		// The state is the one right after this entry.
+		if check, ok := seen.Statement.Body.(*statement.ConsentCheck); ok && r.denied == nil {
+			if err := r.answer(*check); err != nil {
+				r.denied = &denial{len(found), err}
+			}
+		}
+		found = append(found, seen.Index)
 	})
 	return found, err
 }
 
-// settle finds out whether an entry whose append ended in an error is in the
-// log. If it is not now, it may still come in: then its sequence is taken, and
+// settle finds out whether entries whose append ended in an error are in the
+// log. If one is not now, it may still come in: then its sequence is taken, and
 // the statement that is tried in its place is refused, so that nothing forks.
 func (r *Run) settle(ctx context.Context) error {
 	if r.unsure == nil {

@@ -24,6 +24,12 @@ func (w *world) trust(l *memLog, parties ...string) Trust {
 	return t
 }
 
+// record is Record of what is to be accepted as a whole.
+func (r *Run) record(ctx context.Context, events ...Event) error {
+	_, err := r.Record(ctx, events...)
+	return err
+}
+
 func TestRunAsksRecordsAndCompletes(t *testing.T) {
 	w := newWorld(t, "alice", "bob")
 	l := newMemLog(t)
@@ -35,11 +41,11 @@ func TestRunAsksRecordsAndCompletes(t *testing.T) {
 	}
 	steps := []error{
 		r.CheckConsent(ctx, statement.ScopeExecution, "start"),
-		r.Record(ctx, Event{Kind: statement.AccessWrappedDEK, Name: "dek-secret", Volume: "in"}),
-		r.Record(ctx, Event{Kind: statement.AccessKEK, Name: "kek-1", Volume: "in"}),
+		r.record(ctx, Event{Kind: statement.AccessWrappedDEK, Name: "dek-secret", Volume: "in"}),
+		r.record(ctx, Event{Kind: statement.AccessKEK, Name: "kek-1", Volume: "in"}),
 		r.CheckConsent(ctx, statement.ScopeExecution, "release of kek-1"),
-		r.Record(ctx, Event{Kind: statement.AccessData, Name: "in", Volume: "in"}),
-		r.Record(ctx, Event{Kind: EventExecution, Name: "app"}),
+		r.record(ctx, Event{Kind: statement.AccessData, Name: "in", Volume: "in"}),
+		r.record(ctx, Event{Kind: EventExecution, Name: "app"}),
 		r.RecordJournalHead(ctx, "out", Head{1, 1, digestA}),
 		r.RecordEnd(ctx, "app", 3, []statement.Output{{Name: "z", Reference: "r"}, {Name: "a", Reference: "r"}}),
 		r.Complete(ctx, 3, true, "", nil),
@@ -49,14 +55,14 @@ func TestRunAsksRecordsAndCompletes(t *testing.T) {
 			t.Fatalf("step %d: %v", i, err)
 		}
 	}
-	if err := r.Record(ctx, Event{Kind: EventRefusal, Name: "s", Detail: "d"}); ReasonOf(err) != WrongState {
+	if err := r.record(ctx, Event{Kind: EventRefusal, Name: "s", Detail: "d"}); ReasonOf(err) != WrongState {
 		t.Errorf("a record after completion: %v", err)
 	}
 	runs := r.view.State().Runs()
 	if len(runs) != 1 || runs[0].ID != r.ID() || runs[0].Records != 10 || !runs[0].Completed {
 		t.Errorf("%+v", runs)
 	}
-	if err := r.Record(ctx, Event{Kind: "gossip"}); err == nil {
+	if err := r.record(ctx, Event{Kind: "gossip"}); err == nil {
 		t.Error("an unknown kind of event is recorded")
 	}
 }
@@ -114,11 +120,20 @@ func begun(t *testing.T) (*world, *memLog, *Run) {
 	w := newWorld(t, "alice", "bob")
 	l := newMemLog(t)
 	l.put(t, w.accepted("alice", "bob")...)
+	return w, l, w.beginRun(t, l)
+}
+
+// beginRun is Begin with run-begin in the log, and nothing after it.
+func (w *world) beginRun(t *testing.T, l *memLog) *Run {
+	t.Helper()
 	r, err := Begin(t.Context(), l, w.trust(l, "alice", "bob"), attest)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return w, l, r
+	if _, err := r.appendSome(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 func TestConsentWithdrawnStopsTheRunAtItsNextStep(t *testing.T) {
@@ -128,13 +143,13 @@ func TestConsentWithdrawnStopsTheRunAtItsNextStep(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.put(t, w.by("bob", 1, &statement.ConsentWithdraw{Scopes: execution()}))
-	err := r.Record(ctx, Event{Kind: statement.AccessKEK, Name: "kek"})
+	err := r.record(ctx, Event{Kind: statement.AccessKEK, Name: "kek"})
 	wantErr(t, err, NoConsent, `party "bob" withdrew its consent to execution (entry 7)`)
 	err = r.CheckConsent(ctx, statement.ScopeExecution, "release")
 	if err == nil || !strings.Contains(err.Error(), `no consent to execution: party "bob" withdrew`) || fault.KindOf(err) != fault.Refused {
 		t.Errorf("got %v", err)
 	}
-	if err := r.Record(ctx, Event{Kind: EventRefusal, Name: "release", Detail: err.Error()}); err != nil {
+	if err := r.record(ctx, Event{Kind: EventRefusal, Name: "release", Detail: err.Error()}); err != nil {
 		t.Errorf("the refusal itself cannot be recorded: %v", err)
 	}
 	l.put(t, w.by("bob", 1, &statement.ConsentGrant{Scopes: execution()}))
@@ -220,10 +235,10 @@ func TestRunGoesOnAfterAnAppendOfUnknownEnd(t *testing.T) {
 				t.Fatal(err)
 			}
 			tc.lose(l, new(bool))
-			if err := r.Record(ctx, Event{Kind: statement.AccessKEK, Name: "a"}); !errors.Is(err, lost) {
+			if err := r.record(ctx, Event{Kind: statement.AccessKEK, Name: "a"}); !errors.Is(err, lost) {
 				t.Fatalf("got %v", err)
 			}
-			if err := r.Record(ctx, Event{Kind: statement.AccessKEK, Name: "b"}); err != nil {
+			if err := r.record(ctx, Event{Kind: statement.AccessKEK, Name: "b"}); err != nil {
 				t.Fatal(err)
 			}
 			if err := r.Complete(ctx, 0, true, "", nil); err != nil {
@@ -245,7 +260,7 @@ func TestConcurrentRecordsChain(t *testing.T) {
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
-			if err := r.Record(ctx, Event{Kind: statement.AccessData, Name: "v"}); err != nil {
+			if err := r.record(ctx, Event{Kind: statement.AccessData, Name: "v"}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -269,7 +284,7 @@ func TestRecordGivesWayToItsContext(t *testing.T) {
 	r.turn <- struct{}{}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := r.Record(ctx, Event{Kind: EventRefusal, Name: "s", Detail: "d"}); fault.KindOf(err) != fault.Unavailable {
+	if err := r.record(ctx, Event{Kind: EventRefusal, Name: "s", Detail: "d"}); fault.KindOf(err) != fault.Unavailable {
 		t.Errorf("got %v", err)
 	}
 }

@@ -73,6 +73,23 @@ type Answer struct {
 	nonce   string
 }
 
+// clone returns a State that shares nothing with s that a statement changes.
+func (s *State) clone() *State {
+	c := *s
+	c.keys, c.approvals, c.counters = maps.Clone(s.keys), maps.Clone(s.approvals), maps.Clone(s.counters)
+	c.heads, c.pinned, c.consents, c.runs = maps.Clone(s.heads), maps.Clone(s.pinned), maps.Clone(s.consents), maps.Clone(s.runs)
+	for k, g := range c.consents {
+		g.runs = maps.Clone(g.runs)
+		c.consents[k] = g
+	}
+	for id, r := range c.runs {
+		own := *r
+		own.asked = maps.Clone(r.asked)
+		c.runs[id] = &own
+	}
+	return &c
+}
+
 // Status returns where the contract stands.
 func (s *State) Status() Status {
 	if s.status == "" {

@@ -108,6 +108,7 @@ type memLog struct {
 	mu      sync.Mutex // guards what follows
 	entries [][]byte
 	state   State
+	appends int // how often Append was called
 
 	append     func(entry []byte) error              // before an append
 	appended   func() error                          // after it
@@ -140,26 +141,36 @@ func (l *memLog) sign(entries [][]byte) []byte {
 	return signed
 }
 
-func (l *memLog) Append(_ context.Context, entry []byte) (Receipt, error) {
+func (l *memLog) Append(_ context.Context, entries ...[]byte) (Receipt, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.append != nil {
-		if err := l.append(entry); err != nil {
-			return Receipt{}, err
+	r, refused := Receipt{Index: int64(len(l.entries))}, error(nil)
+	for _, entry := range entries {
+		if l.append != nil {
+			if err := l.append(entry); err != nil {
+				return Receipt{}, err
+			}
 		}
+		if _, refused = l.state.Apply(int64(len(l.entries)), entry); refused != nil {
+			break
+		}
+		l.entries = append(l.entries, bytes.Clone(entry))
+		r.Count++
 	}
-	if _, err := l.state.Apply(int64(len(l.entries)), entry); err != nil {
-		return Receipt{}, err
+	l.appends++
+	if r.Count == 0 {
+		return r, refused
 	}
-	l.entries = append(l.entries, bytes.Clone(entry))
-	r := Receipt{int64(len(l.entries) - 1), l.sign(l.entries)}
+	r.Checkpoint = l.sign(l.entries)
 	if l.receipt != nil {
 		r = l.receipt(r)
 	}
 	if l.appended != nil {
-		return r, l.appended()
+		if err := l.appended(); err != nil {
+			return r, err
+		}
 	}
-	return r, nil
+	return r, refused
 }
 
 func (l *memLog) Checkpoint(context.Context) ([]byte, error) {

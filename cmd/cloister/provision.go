@@ -17,7 +17,6 @@ import (
 	"cloister/prep/provision"
 	"cloister/prep/tree"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	urfave "github.com/urfave/cli/v2"
 )
 
@@ -123,12 +122,11 @@ func readReleasePolicy(path string) (release.Policy, error) {
 
 // provisionClient signs in as the Azure SDKs do.
 func provisionClient(s spec.Specification) (*provision.Client, error) {
-	simulated := s.Kind == spec.Simulated
-	cred, err := azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{DisableInstanceDiscovery: simulated})
+	cred, err := signIn(s)
 	if err != nil {
-		return nil, fault.Errorf(fault.Denied, "sign in with `az login`, or see the SDK's environment variables", "signing in: %w", err)
+		return nil, err
 	}
-	return provision.New(provision.Options{Credential: cred, PrivateCloud: simulated}), nil
+	return provision.New(provision.Options{Credential: cred, PrivateCloud: s.Kind == spec.Simulated}), nil
 }
 
 func volumeOf(s spec.Specification, name string) (spec.Source, bool) {

@@ -4,12 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"strings"
 
 	"cloister/enclave/azure"
-	"cloister/governance"
+	"cloister/enclave/vault"
 	"cloister/governance/ledger"
 	"cloister/internal/cli"
 	"cloister/internal/fault"
@@ -40,56 +39,35 @@ type visit struct {
 	c        *urfave.Context
 	spec     spec.Specification
 	platform platform
-}
-
-// dependency is tried by do, which returns what came back.
-type dependency struct {
-	name string
-	do   func(ctx context.Context) (string, error)
+	cloud    *cloud
 }
 
 func runDoctor(c *urfave.Context) error {
-	v := &visit{c: c}
-	// Without these two there is nothing to ask the others about.
-	if err := v.try(dependency{"the specification", v.readSpecification}); err != nil {
-		return err
+	v, check := &visit{c: c}, cli.NewCheckup(c.App.Writer)
+	try := func(name string, do func(context.Context) (string, error)) bool {
+		return check.Try(c.Context, name, do)
 	}
-	first := v.try(dependency{"the memory of this machine", v.memory})
-	if err := v.try(dependency{"the platform", v.choosePlatform}); err != nil {
-		first = firstError(first, err)
-	} else {
-		first = firstError(first, v.try(dependency{"attestation by " + v.spec.Attestation.Authority, v.attest}))
+	// Without this there is nothing to ask the others about.
+	if !try("the specification", v.readSpecification) {
+		return check.Err()
 	}
-	first = firstError(first, v.try(dependency{"mounts", v.fuse}))
-	first = firstError(first, v.try(dependency{"the ledger " + c.String("ledger"), v.ledger}))
+	try("the memory of this machine", v.memory)
+	known := try("the platform", v.choosePlatform)
+	v.cloud = newCloud(v.spec, v.platform)
+	if known {
+		try("attestation by "+v.spec.Attestation.Authority, v.attest)
+	}
+	try("mounts", v.fuse)
+	try("the ledger "+c.String("ledger"), v.ledger)
 	for _, s := range volumesOf(v.spec) {
-		first = firstError(first, v.try(dependency{"the identity of " + s.Name, v.identity(s)}))
+		try("the identity of "+s.Name, v.identity(s))
 		for _, address := range []string{s.Key.Vault, vaultOfSecret(s.Key.Secret)} {
-			first = firstError(first, v.try(dependency{"the vault " + address + " of " + s.Name, v.vault(address)}))
+			try("the vault "+address+" of "+s.Name, func(ctx context.Context) (string, error) {
+				return vault.Probe(ctx, v.cloud.transport, address)
+			})
 		}
 	}
-	return first
-}
-
-func firstError(first, err error) error {
-	if first != nil {
-		return first
-	}
-	return err
-}
-
-// try prints what was tried, what came back and, of a failure, what to change.
-func (v *visit) try(d dependency) error {
-	found, err := d.do(v.c.Context)
-	if err == nil {
-		fmt.Fprintf(v.c.App.Writer, "ok   %s: %s\n", d.name, cli.Printable(found))
-		return nil
-	}
-	fmt.Fprintf(v.c.App.Writer, "FAIL %s: %s\n", d.name, cli.Printable(err.Error()))
-	for _, hint := range fault.Hints(err) {
-		fmt.Fprintf(v.c.App.Writer, "     change: %s\n", cli.Printable(hint))
-	}
-	return fmt.Errorf("%s: %w", d.name, err)
+	return check.Err()
 }
 
 func (v *visit) readSpecification(context.Context) (string, error) {
@@ -126,7 +104,7 @@ func (v *visit) choosePlatform(context.Context) (string, error) {
 
 // attest goes as far as the token, with a release key that is then destroyed.
 func (v *visit) attest(ctx context.Context) (string, error) {
-	keys, err := newCloud(v.spec, v.platform).keys(v.platform)
+	keys, err := v.cloud.keys(v.platform)
 	if err != nil {
 		return "", err
 	}
@@ -147,19 +125,14 @@ func (v *visit) fuse(context.Context) (string, error) {
 }
 
 func (v *visit) ledger(ctx context.Context) (string, error) {
-	view := governance.NewView(v.spec.Governance.LedgerKey)
-	if err := view.AdvanceToNewest(ctx, ledger.Read(v.c.String("ledger")), nil); err != nil {
-		return "", err
-	}
-	contract, digest := view.State().Contract()
-	return fmt.Sprintf("contract %s version %d is %s, %s", contract.ID, contract.Version, view.State().Status(), digest), nil
+	return ledger.Probe(ctx, v.c.String("ledger"), v.spec.Governance.LedgerKey)
 }
 
 func (v *visit) identity(s spec.Source) func(context.Context) (string, error) {
 	return func(ctx context.Context) (string, error) {
 		ctx, cancel := azure.Bound(ctx, 0)
 		defer cancel()
-		cred, err := newCloud(v.spec, v.platform).credential(s.Name)
+		cred, err := v.cloud.credential(s.Name)
 		if err != nil {
 			return "", err
 		}
@@ -168,26 +141,6 @@ func (v *visit) identity(s spec.Source) func(context.Context) (string, error) {
 			return "", fault.Errorf(fault.Denied, "assign the identity to the container group, or set the variables of workload identity", "%w", err)
 		}
 		return "a token until " + token.ExpiresOn.UTC().Format("15:04:05"), nil
-	}
-}
-
-// vault asks without a token: a vault that is there answers 401 and nothing is
-// accessed.
-func (v *visit) vault(address string) func(context.Context) (string, error) {
-	return func(ctx context.Context) (string, error) {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(address, "/")+"/keys?api-version=7.4", nil)
-		if err != nil {
-			return "", fault.Errorf(fault.Usage, "correct the address in the specification", "%w", err)
-		}
-		resp, err := azure.NewTransport(nil).Do(req)
-		if err != nil {
-			return "", fault.Errorf(fault.Unavailable, "let the container reach it", "%w", err)
-		}
-		resp.Body.Close()
-		if resp.StatusCode != http.StatusUnauthorized || resp.Header.Get("WWW-Authenticate") == "" {
-			return "", fault.Errorf(fault.Refused, "correct the address in the specification", "it answers HTTP %d, and no vault's challenge", resp.StatusCode)
-		}
-		return "it answers with its challenge", nil
 	}
 }
 

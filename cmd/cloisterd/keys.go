@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"cloister/enclave"
@@ -118,10 +119,14 @@ type cloud struct {
 	spec       spec.Specification
 	simulated  bool
 	identities map[string]string // by volume
+	transport  *azure.Transport
+
+	mu     sync.Mutex               // guards vaults
+	vaults map[string]*vault.Client // by identity, so that each signs in once
 }
 
 func newCloud(s spec.Specification, p platform) *cloud {
-	c := &cloud{spec: s, simulated: p.simulated, identities: map[string]string{}}
+	c := &cloud{spec: s, simulated: p.simulated, identities: map[string]string{}, transport: azure.NewTransport(nil), vaults: map[string]*vault.Client{}}
 	for _, v := range slices.Concat(s.Code, s.DataSources) {
 		c.identities[v.Name] = v.Identity
 	}
@@ -132,13 +137,13 @@ func newCloud(s spec.Specification, p platform) *cloud {
 }
 
 func (c *cloud) options() azpolicy.ClientOptions {
-	return azpolicy.ClientOptions{Transport: azure.NewTransport(nil)}
+	return azpolicy.ClientOptions{Transport: c.transport}
 }
 
 // credential is that of a volume's identity in the specification; a
 // specification with one identity need not name it at each volume.
 func (c *cloud) credential(volume string) (azcore.TokenCredential, error) {
-	who := azure.Identity{PrivateCloud: c.simulated, Transport: azure.NewTransport(nil)}
+	who := azure.Identity{PrivateCloud: c.simulated, Transport: c.transport}
 	name := c.identities[volume]
 	for _, i := range c.spec.Identities {
 		if i.Name == name || name == "" && len(c.spec.Identities) == 1 {
@@ -150,11 +155,19 @@ func (c *cloud) credential(volume string) (azcore.TokenCredential, error) {
 
 // vault is a client of vaults in the name of a volume's identity.
 func (c *cloud) vault(volume string) (*vault.Client, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	name := c.identities[volume]
+	if client := c.vaults[name]; client != nil {
+		return client, nil
+	}
 	cred, err := c.credential(volume)
 	if err != nil {
 		return nil, err
 	}
-	return vault.New(vault.Options{Credential: cred, Client: c.options(), PrivateCloud: c.simulated}), nil
+	client := vault.New(vault.Options{Credential: cred, Client: c.options(), PrivateCloud: c.simulated})
+	c.vaults[name] = client
+	return client, nil
 }
 
 // keys is the gate's source of keys: the attestation service, and vaults that

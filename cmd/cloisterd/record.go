@@ -133,12 +133,15 @@ type auditor struct {
 	log *slog.Logger
 }
 
-func (a auditor) CheckConsent(ctx context.Context, scope, what string) error {
-	a.log.Info("consent is asked", "for", what)
-	return a.run.CheckConsent(ctx, scope, what)
-}
-
-func (a auditor) Record(ctx context.Context, e enclave.Event) error {
-	a.log.Info("audit", "what", e.Kind, "name", e.Name, "volume", e.Volume)
-	return a.run.Record(ctx, governance.Event(e))
+func (a auditor) Record(ctx context.Context, events ...enclave.Event) (accepted int, err error) {
+	said := make([]governance.Event, len(events))
+	for i, e := range events {
+		said[i] = governance.Event(e)
+		if e.Kind == enclave.EventConsent {
+			a.log.Info("consent is asked", "for", e.Name)
+		} else {
+			a.log.Info("audit", "what", e.Kind, "name", e.Name, "volume", e.Volume)
+		}
+	}
+	return a.run.Record(ctx, said...)
 }

@@ -67,7 +67,11 @@ func (r *room) run(ctx context.Context, ledgerDir, specification string) (exit i
 	gate := &enclave.Gate{Governance: auditor{r.record, r.log}, Keys: keys, Mount: r.mount,
 		Start: func(context.Context) error { go r.application(appCtx); return nil }}
 	defer gate.Close()
-	end := r.untilEnd(appCtx, cancel, gate.Open(ctx, plan))
+	refused := gate.Open(ctx, plan)
+	if refused != nil && !r.record.Begun() {
+		return 0, interrupted(ctx, refused) // the log knows of no run that could end
+	}
+	end := r.untilEnd(appCtx, cancel, refused)
 
 	finish, stop := context.WithTimeout(context.WithoutCancel(ctx), finishTime)
 	defer stop()
@@ -78,7 +82,7 @@ func (r *room) run(ctx context.Context, ledgerDir, specification string) (exit i
 	return r.finish(finish, end, outputs)
 }
 
-// begin opens the ledger and has the run begin there.
+// begin opens the ledger and makes a run, whose first statements the gate says.
 func (r *room) begin(ctx context.Context, ledgerDir, specification string) error {
 	log, err := ledger.Open(ctx, ledgerDir)
 	if err != nil {

@@ -4,7 +4,7 @@
 //
 // Life of a token: Attest sends the evidence and the runtime data its report
 // covers to POST /attest/SevSnpVm, fetches the service's keys from /certs below
-// the pinned authority, verifies the token's signature with them and compares
+// the pinned authority while it waits, verifies the token's signature with them and compares
 // every claim that the key's release will depend on with the local evidence. A
 // token that says anything else is refused here rather than used.
 package attest
@@ -15,6 +15,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -83,15 +84,53 @@ func (c *Client) Attest(ctx context.Context, e *snp.Evidence, runtimeData []byte
 	if err != nil {
 		return nil, err
 	}
+	keys := c.beginKeys(ctx)
 	var answer struct{ Token string }
 	if err := c.call(ctx, http.MethodPost, "/attest/SevSnpVm?api-version="+apiVersion, body, &answer); err != nil {
 		return nil, fmt.Errorf("asking the attestation service: %w", err)
 	}
-	var keys keySet
-	if err := c.call(ctx, http.MethodGet, "/certs", nil, &keys); err != nil {
-		return nil, fmt.Errorf("fetching the attestation service's keys: %w", err)
+	set, err := keys()
+	if err != nil {
+		return nil, err
 	}
-	return c.verify(answer.Token, keys, e, runtimeData, nonce)
+	token, err := c.verify(answer.Token, set, e, runtimeData, nonce)
+	if unknown := (unknownKey{}); !errors.As(err, &unknown) {
+		return token, err
+	}
+	// The service may have begun to sign with a new key since.
+	if set, err = c.beginKeys(ctx)(); err != nil {
+		return nil, err
+	}
+	return c.verify(answer.Token, set, e, runtimeData, nonce)
+}
+
+// beginKeys fetches the service's keys meanwhile, and returns how to wait for
+// them.
+func (c *Client) beginKeys(ctx context.Context) (wait func() (keySet, error)) {
+	var keys keySet
+	done := make(chan error, 1)
+	go func() { done <- c.call(ctx, http.MethodGet, "/certs", nil, &keys) }()
+	return func() (keySet, error) {
+		if err := <-done; err != nil {
+			return keySet{}, fmt.Errorf("fetching the attestation service's keys: %w", err)
+		}
+		return keys, nil
+	}
+}
+
+// Probe asks the service for its keys, and nothing else. It returns what came
+// back, in words.
+func (c *Client) Probe(ctx context.Context) (string, error) {
+	ctx, cancel := azure.Bound(ctx, c.deadline)
+	defer cancel()
+	keys, err := c.beginKeys(ctx)()
+	if err != nil {
+		return "", err
+	}
+	if len(keys.Keys) == 0 {
+		return "", fault.Errorf(fault.Refused, "correct the authority in the specification", "%s has no keys to sign tokens with", c.authority)
+	}
+	return fmt.Sprintf("it signs tokens with %d key(s)", len(keys.Keys)), nil
 }
 
 // newNonce is 64 random bits as a JSON number, the form that Azure's own

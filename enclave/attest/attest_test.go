@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -51,6 +52,30 @@ func TestKeysAsNumbersAndRotation(t *testing.T) {
 		map[string]any{"kty": "RSA", "kid": "key-0", "n": "AQAB", "e": "AQAB"},
 		map[string]any{"kty": "RSA", "kid": "key-1", "n": number(testKey().N.Bytes()), "e": "AQAB"},
 	}}
+	if _, err := s.client(t).Attest(t.Context(), testEvidence(), testRuntimeData); err != nil {
+		t.Error(err)
+	}
+}
+
+// The service began to sign with a new key after it was asked for its keys.
+func TestKeysThatAreJustNew(t *testing.T) {
+	s := newService(t)
+	s.oldCerts = []any{map[string]any{"keys": []any{}}}
+	if _, err := s.client(t).Attest(t.Context(), testEvidence(), testRuntimeData); err != nil || s.certsAsked.Load() != 2 {
+		t.Errorf("%v after asking %d times", err, s.certsAsked.Load())
+	}
+}
+
+// The keys come while the service judges: it answers here only when it has been
+// asked for them.
+func TestKeysAreFetchedMeanwhile(t *testing.T) {
+	s := newService(t)
+	s.token = func(token string) string {
+		for s.certsAsked.Load() == 0 && t.Context().Err() == nil {
+			runtime.Gosched()
+		}
+		return token
+	}
 	if _, err := s.client(t).Attest(t.Context(), testEvidence(), testRuntimeData); err != nil {
 		t.Error(err)
 	}

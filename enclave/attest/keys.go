@@ -34,7 +34,17 @@ func (s *keySet) find(kid string) (*rsa.PublicKey, error) {
 		}
 		return keyOfNumbers(k.N, k.E)
 	}
-	return nil, fmt.Errorf("the service has no RSA key %.64q among its %d", kid, len(s.Keys))
+	return nil, unknownKey{kid, len(s.Keys)}
+}
+
+// unknownKey is a key that a set does not have.
+type unknownKey struct {
+	kid  string
+	keys int
+}
+
+func (e unknownKey) Error() string {
+	return fmt.Sprintf("the service has no RSA key %.64q among its %d", e.kid, e.keys)
 }
 
 func keyOfCertificate(text string) (*rsa.PublicKey, error) {

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +27,8 @@ import (
 
 // service plays an attestation service that says whatever the test wants.
 type service struct {
+	certsAsked atomic.Int32
+	oldCerts   []any // what /certs says first
 	*httptest.Server
 	claims  map[string]any // what it says; filled with the truth by newService
 	header  map[jose.HeaderKey]any
@@ -93,6 +96,10 @@ func certificate(t testing.TB) string {
 func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/certs":
+		if n := s.certsAsked.Add(1); int(n) <= len(s.oldCerts) {
+			json.NewEncoder(w).Encode(s.oldCerts[n-1])
+			return
+		}
 		json.NewEncoder(w).Encode(s.certs)
 	case "/attest/SevSnpVm":
 		body, _ := io.ReadAll(r.Body)

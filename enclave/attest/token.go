@@ -110,7 +110,7 @@ func (c *Client) verifySignature(raw string, keys keySet) ([]byte, error) {
 	}
 	key, err := keys.find(header.KeyID)
 	if err != nil {
-		return nil, badToken("%v", err)
+		return nil, badToken("%w", err)
 	}
 	payload, err := token.Verify(key)
 	if err != nil {

@@ -59,7 +59,7 @@ type world struct {
 	plan  enclave.Plan
 }
 
-func newWorld(t *testing.T, guest platform.GuestConfig) *world {
+func newWorld(t testing.TB, guest platform.GuestConfig) *world {
 	t.Helper()
 	cloud, err := theCloud()
 	if err != nil {
@@ -87,7 +87,7 @@ func (w *world) clientOptions() policy.ClientOptions {
 }
 
 // agreed is the release policy for the container the parties agreed on.
-func (w *world) agreed(t *testing.T) release.Policy {
+func (w *world) agreed(t testing.TB) release.Policy {
 	p, err := release.New(release.Requirements{
 		Authority: w.cloud.Endpoints().Attestation, Platform: release.SimulatedSNP,
 		HostData: (&snp.SecurityContext{Policy: containerPolicy}).HostData(), MinGuestSVN: 2,
@@ -100,7 +100,7 @@ func (w *world) agreed(t *testing.T) release.Policy {
 
 // as makes the environment that of an identity of the cloud with a federated
 // token, as Kubernetes does for a workload.
-func (w *world) as(t *testing.T, name string) azure.Identity {
+func (w *world) as(t testing.TB, name string) azure.Identity {
 	id, err := w.cloud.AddIdentity(name)
 	if err != nil {
 		t.Fatal(err)
@@ -119,7 +119,7 @@ func (w *world) as(t *testing.T, name string) azure.Identity {
 }
 
 // provision plays the owner.
-func (w *world) provision(t *testing.T) {
+func (w *world) provision(t testing.TB) {
 	t.Helper()
 	cred, err := w.as(t, "owner").Credential()
 	if err != nil {
@@ -157,7 +157,7 @@ var requirements = azurekeys.Requirements{
 }
 
 // source is the runtime's, from production parts.
-func (w *world) source(t *testing.T, id azure.Identity, require azurekeys.Requirements) *azurekeys.Source {
+func (w *world) source(t testing.TB, id azure.Identity, require azurekeys.Requirements) *azurekeys.Source {
 	t.Helper()
 	cred, err := id.Credential()
 	if err != nil {
@@ -174,20 +174,31 @@ func (w *world) source(t *testing.T, id azure.Identity, require azurekeys.Requir
 }
 
 // ledger consents to everything and keeps the record.
-type ledger struct{ events []string }
-
-func (l *ledger) CheckConsent(_ context.Context, _, what string) error {
-	l.events = append(l.events, "consent "+what)
-	return nil
+type ledger struct {
+	events  []string
+	appends int
+	toKeys  int       // appends until all keys of the last stage were in hand
+	keysAt  time.Time // then
 }
 
-func (l *ledger) Record(_ context.Context, e enclave.Event) error {
-	l.events = append(l.events, e.Kind)
-	return nil
+func (l *ledger) Record(_ context.Context, events ...enclave.Event) (int, error) {
+	// Accesses to data are recorded when the keys that open it are there.
+	if events[0].Kind == enclave.EventData {
+		l.toKeys, l.keysAt = l.appends, time.Now()
+	}
+	l.appends++
+	for _, e := range events {
+		if e.Kind == enclave.EventConsent {
+			l.events = append(l.events, "consent "+e.Name)
+		} else {
+			l.events = append(l.events, e.Kind)
+		}
+	}
+	return len(events), nil
 }
 
 // open goes from the environment's identity to a mounted volume.
-func (w *world) open(t *testing.T, s *azurekeys.Source) (*ledger, map[string]string, error) {
+func (w *world) open(t testing.TB, s *azurekeys.Source) (*ledger, map[string]string, error) {
 	t.Helper()
 	l, mounted := &ledger{}, map[string]string{}
 	gate := &enclave.Gate{
@@ -204,14 +215,14 @@ func (w *world) open(t *testing.T, s *azurekeys.Source) (*ledger, map[string]str
 }
 
 // requests counts what a service has been asked, from the cloud's own log.
-func (w *world) requests(t *testing.T, service string) int {
+func (w *world) requests(t testing.TB, service string) int {
 	t.Helper()
 	return w.count(t, `"service":"`+service+`"`)
 }
 
-func (w *world) releases(t *testing.T) int { return w.count(t, "/release\"") }
+func (w *world) releases(t testing.TB) int { return w.count(t, "/release\"") }
 
-func (w *world) count(t *testing.T, what string) int {
+func (w *world) count(t testing.TB, what string) int {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(filepath.Dir(w.cloud.Endpoints().CA), localcloud.RequestsFile))
 	if err != nil {

@@ -49,14 +49,22 @@ type Client struct {
 	opts Options
 	now  func() time.Time
 
-	mu   sync.Mutex // guards keys
-	keys map[string]*azkeys.Client
+	mu      sync.Mutex // guards the clients, by vault
+	keys    map[string]*azkeys.Client
+	secrets map[string]*azsecrets.Client
+
+	keysSignIn, secretsSignIn *signIn
 }
 
 // New returns a client; nothing is asked yet.
 func New(o Options) *Client {
 	o.Client = azure.ClientOptions(o.Client)
-	return &Client{opts: o, now: time.Now, keys: map[string]*azkeys.Client{}}
+	c := &Client{opts: o, now: time.Now, keys: map[string]*azkeys.Client{}, secrets: map[string]*azsecrets.Client{},
+		keysSignIn: &signIn{}, secretsSignIn: &signIn{}}
+	if o.PrivateCloud {
+		c.keysSignIn.private, c.secretsSignIn.private = hsmAudience, vaultAudience
+	}
+	return c
 }
 
 // ID names a secret or key: https://VAULT/secrets/NAME[/VERSION] or
@@ -102,9 +110,7 @@ func (c *Client) WrappedDEK(ctx context.Context, address string) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
-	client, err := azsecrets.NewClient(id.Vault, c.opts.Credential, &azsecrets.ClientOptions{
-		ClientOptions: c.opts.Client, DisableChallengeResourceVerification: c.opts.PrivateCloud,
-	})
+	client, err := c.secretClient(id.Vault)
 	if err != nil {
 		return nil, err
 	}
@@ -120,6 +126,21 @@ func (c *Client) WrappedDEK(ctx context.Context, address string) ([]byte, error)
 	return []byte(*resp.Value), nil
 }
 
+func (c *Client) secretClient(vault string) (*azsecrets.Client, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if client := c.secrets[vault]; client != nil {
+		return client, nil
+	}
+	client, err := azsecrets.NewClient(vault, c.opts.Credential, &azsecrets.ClientOptions{
+		ClientOptions: c.secretsSignIn.with(c.opts.Client), DisableChallengeResourceVerification: c.opts.PrivateCloud,
+	})
+	if err == nil {
+		c.secrets[vault] = client
+	}
+	return client, err
+}
+
 func (c *Client) keyClient(vault string) (*azkeys.Client, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -127,7 +148,7 @@ func (c *Client) keyClient(vault string) (*azkeys.Client, error) {
 		return client, nil
 	}
 	client, err := azkeys.NewClient(vault, c.opts.Credential, &azkeys.ClientOptions{
-		ClientOptions: c.opts.Client, DisableChallengeResourceVerification: c.opts.PrivateCloud,
+		ClientOptions: c.keysSignIn.with(c.opts.Client), DisableChallengeResourceVerification: c.opts.PrivateCloud,
 	})
 	if err == nil {
 		c.keys[vault] = client

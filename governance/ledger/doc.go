@@ -1,10 +1,11 @@
 // Package ledger is a contract's log on files: one directory, one contract.
 //
 // Life of an append: Append takes the directory's lock, follows what other
-// processes appended since, asks the fold whether the statement may be the next,
-// writes it as a line of entries.jsonl and syncs, signs a checkpoint over the
-// grown tree and puts it in place of the old one, syncs again, follows its own
-// entry back from the file, and acknowledges. The checkpoint is what makes an
+// processes appended since, asks the fold whether the statement, or each of a
+// run's several after the one before it, may be the next, writes those that may
+// as lines of entries.jsonl and syncs, signs one checkpoint over the grown tree
+// and puts it in place of the old one, syncs again, follows its own entries back
+// from the file, and acknowledges. The checkpoint is what makes an
 // entry part of the log: readers go up to it and no further, so they need no
 // lock.
 //

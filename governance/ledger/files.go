@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -98,7 +99,7 @@ func (f *files) scan(r io.Reader, from, to int64) ([][]byte, error) {
 }
 
 // tail returns what follows the entries read so far, up to somewhat more than
-// one entry.
+// one append.
 func (f *files) tail() ([]byte, error) {
 	file, err := os.Open(f.path(entriesFile))
 	if err != nil {
@@ -106,37 +107,37 @@ func (f *files) tail() ([]byte, error) {
 	}
 	defer file.Close()
 	from := f.end(int64(len(f.ends)))
-	return io.ReadAll(io.NewSectionReader(file, from, statement.MaxEntry+2))
+	return io.ReadAll(io.NewSectionReader(file, from, governance.MaxAppend*(statement.MaxEntry+1)+1))
 }
 
-// cut removes what follows the entries read so far.
-func (f *files) cut() error {
+// cut removes what follows the entries read so far and keep bytes more.
+func (f *files) cut(keep int) error {
 	file, err := os.OpenFile(f.path(entriesFile), os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
 	f.before("cut")
-	if err := file.Truncate(f.end(int64(len(f.ends)))); err != nil {
+	if err := file.Truncate(f.end(int64(len(f.ends))) + int64(keep)); err != nil {
 		return errors.Join(err, file.Close())
 	}
 	return errors.Join(file.Sync(), file.Close())
 }
 
-// appendLine returns when the entry is durable. After an error nothing of it is
-// left, or the next append deals with it.
-func (f *files) appendLine(entry []byte) error {
+// appendLines returns when the entries are durable. After an error nothing of
+// them is left, or the next append deals with it.
+func (f *files) appendLines(entries [][]byte) error {
 	file, err := os.OpenFile(f.path(entriesFile), os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		return fmt.Errorf("appending to the log: %w", err)
 	}
 	f.before("write")
-	_, err = file.Write(append(append([]byte(nil), entry...), '\n'))
+	_, err = file.Write(append(bytes.Join(entries, []byte("\n")), '\n'))
 	if err == nil {
 		f.before("sync")
 		err = file.Sync()
 	}
 	if err = errors.Join(err, file.Close()); err != nil {
-		return fault.Errorf(fault.Unavailable, "see that the disk has room", "appending to the log: %w", errors.Join(err, f.cut()))
+		return fault.Errorf(fault.Unavailable, "see that the disk has room", "appending to the log: %w", errors.Join(err, f.cut(0)))
 	}
 	return nil
 }

@@ -12,11 +12,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"cloister/governance"
+	"cloister/governance/statement"
 )
 
 // The appender of the kill tests is this test binary run again: it appends
@@ -40,24 +42,39 @@ const childAppends = 3
 // stepsPerAppend is how many times files.before is called for one append.
 const stepsPerAppend = 5
 
+// teller is a ledger that says what it acknowledged.
+type teller struct {
+	*Ledger
+	next []byte // what is being appended
+}
+
+func (l *teller) Append(ctx context.Context, entries ...[]byte) (governance.Receipt, error) {
+	l.next = append(bytes.Join(entries, []byte("\n")), '\n')
+	r, err := l.Ledger.Append(ctx, entries...)
+	for i := range r.Count {
+		fmt.Println(r.Index + int64(i))
+	}
+	return r, err
+}
+
 func appendUntilKilled(dir string) error {
 	var step int
-	var torn bool
-	if _, err := fmt.Sscanf(os.Getenv(childStep), "%d %t", &step, &torn); err != nil {
+	var torn, together bool
+	if _, err := fmt.Sscanf(os.Getenv(childStep), "%d %t %t", &step, &torn, &together); err != nil {
 		return err
 	}
 	raw, err := hex.DecodeString(os.Getenv(childKey))
 	if err != nil {
 		return err
 	}
-	l, err := Open(context.Background(), dir)
+	opened, err := Open(context.Background(), dir)
 	if err != nil {
 		return err
 	}
+	l := &teller{Ledger: opened}
 	a := newAuthor(&testing.T{}, raw)
 	a.counter = 100
 	seen := 0
-	var next []byte
 	l.files.before = func(name string) {
 		if seen++; seen != step {
 			return
@@ -66,33 +83,66 @@ func appendUntilKilled(dir string) error {
 			// The kernel took half of the write.
 			f, err := os.OpenFile(filepath.Join(dir, entriesFile), os.O_WRONLY|os.O_APPEND, 0)
 			if err == nil {
-				_, _ = f.Write(next[:len(next)/2])
+				_, _ = f.Write(l.next[:len(l.next)/2])
 			}
 		}
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	}
+	if together {
+		return appendTogether(l, a)
+	}
 	for range childAppends {
-		next = a.grant()
-		r, err := l.Append(context.Background(), next)
-		if err != nil {
+		if _, err := l.Append(context.Background(), a.grant()); err != nil {
 			return err
 		}
-		fmt.Println(r.Index)
 	}
 	return nil
+}
+
+// togetherSize is how many statements one append of a run has.
+const togetherSize = 3
+
+// appendTogether appends a run's statements, several at a time.
+func appendTogether(l *teller, a *author) error {
+	r, err := a.run(context.Background(), l)
+	if err != nil {
+		return err
+	}
+	for range childAppends {
+		if _, err := r.Record(context.Background(), refusals(togetherSize)...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refusals are events that need no consent.
+func refusals(n int) []governance.Event {
+	return slices.Repeat([]governance.Event{{Kind: governance.EventRefusal, Name: "step", Detail: "why"}}, n)
+}
+
+// run begins a run of the author's contract.
+func (a *author) run(ctx context.Context, l interface {
+	governance.Log
+	Key() string
+}) (*governance.Run, error) {
+	trust := governance.Trust{Ledger: l.Key(), Specification: digestA, ContainerPolicy: digestA, Parties: []string{a.key.Public().Fingerprint()}}
+	return governance.Begin(ctx, l, trust, func(context.Context, governance.Binding) (statement.Evidence, []byte, error) {
+		return statement.Evidence{Platform: "simulated", Report: []byte("report")}, []byte("tls key"), nil
+	})
 }
 
 func TestKilledAtEveryWriteLosesNothingAcknowledged(t *testing.T) {
 	self, err := os.Executable()
 	check(t, err)
 	killed := 0
-	for _, torn := range []bool{false, true} {
+	for _, tc := range []struct{ torn, together bool }{{false, false}, {true, false}, {false, true}, {true, true}} {
 		for step := 1; step <= childAppends*stepsPerAppend+1; step++ {
-			if torn && step%stepsPerAppend != 1 {
+			if tc.torn && step%stepsPerAppend != 1 {
 				continue
 			}
-			t.Run(fmt.Sprintf("step %d torn %t", step, torn), func(t *testing.T) {
+			t.Run(fmt.Sprintf("step %d torn %t together %t", step, tc.torn, tc.together), func(t *testing.T) {
 				dir := initLedger(t)
 				a := newAuthor(t, nil)
 				put(t, open(t, dir), a.propose(), a.approve())
@@ -100,7 +150,7 @@ func TestKilledAtEveryWriteLosesNothingAcknowledged(t *testing.T) {
 				check(t, err)
 
 				child := exec.Command(self)
-				child.Env = append(os.Environ(), childDir+"="+dir, fmt.Sprintf("%s=%d %t", childStep, step, torn), childKey+"="+hex.EncodeToString(raw))
+				child.Env = append(os.Environ(), childDir+"="+dir, fmt.Sprintf("%s=%d %t %t", childStep, step, tc.torn, tc.together), childKey+"="+hex.EncodeToString(raw))
 				var stderr bytes.Buffer
 				child.Stderr = &stderr
 				out, err := child.Output()
@@ -112,18 +162,22 @@ func TestKilledAtEveryWriteLosesNothingAcknowledged(t *testing.T) {
 				if dead {
 					killed++
 				}
-				checkAfterKill(t, dir, a, string(out))
+				unsaid := int64(1)
+				if tc.together {
+					unsaid = togetherSize + 1 // run-begin goes with the first
+				}
+				checkAfterKill(t, dir, a, string(out), unsaid)
 			})
 		}
 	}
-	if killed != childAppends*(stepsPerAppend+1) {
+	if killed != 2*childAppends*(stepsPerAppend+1) {
 		t.Errorf("%d kills: the test looked at too little", killed)
 	}
 }
 
-// checkAfterKill wants every acknowledged entry and at most one more, a log
-// that verifies, and an appender that goes on.
-func checkAfterKill(t *testing.T, dir string, a *author, out string) {
+// checkAfterKill wants every acknowledged entry and at most one append's more, a
+// log that verifies, and an appender that goes on.
+func checkAfterKill(t *testing.T, dir string, a *author, out string, unsaid int64) {
 	t.Helper()
 	acknowledged := int64(2)
 	for s := bufio.NewScanner(strings.NewReader(out)); s.Scan(); acknowledged++ {
@@ -135,7 +189,7 @@ func checkAfterKill(t *testing.T, dir string, a *author, out string) {
 	a.counter = 200
 	r, err := l.Append(t.Context(), a.grant())
 	check(t, err)
-	if r.Index != acknowledged && r.Index != acknowledged+1 {
+	if r.Index < acknowledged || r.Index > acknowledged+unsaid {
 		t.Errorf("%d entries were acknowledged, the next is %d", acknowledged, r.Index)
 	}
 	v := governance.NewView(l.Key())
@@ -198,10 +252,42 @@ func TestFullDiskLeavesNoHalfEntry(t *testing.T) {
 	entries := filepath.Join(dir, entriesFile)
 	check(t, os.Rename(entries, entries+".real"))
 	check(t, os.Symlink("/dev/full", entries))
-	err := l.files.appendLine(a.grant())
+	err := l.files.appendLines([][]byte{a.grant()})
 	if err == nil || !strings.Contains(err.Error(), "no space left on device") {
 		t.Errorf("got %v", err)
 	}
 	check(t, os.Rename(entries+".real", entries))
 	put(t, l, a.grant())
+}
+
+// TestAppendOfSeveral is one checkpoint over all, refused as a whole where they
+// are not of one run, and up to the first that is refused where they are.
+func TestAppendOfSeveral(t *testing.T) {
+	dir := initLedger(t)
+	a := newAuthor(t, nil)
+	l := open(t, dir)
+	put(t, l, a.propose(), a.approve())
+	before := snapshot(t, dir)
+	for name, entries := range map[string][][]byte{
+		"a party's": {a.grant(), a.grant()}, "none": {}, "too many": slices.Repeat([][]byte{a.grant()}, governance.MaxAppend+1), "no statements": {[]byte("x"), []byte("y")},
+	} {
+		if _, err := l.Append(t.Context(), entries...); err == nil || snapshot(t, dir) != before {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	r, err := a.run(t.Context(), l)
+	check(t, err)
+	if n, err := r.Record(t.Context(), append(refusals(2), governance.Event{Kind: "data", Name: "v"}, refusals(1)[0])...); n != 2 || governance.ReasonOf(err) != governance.NoConsent {
+		t.Errorf("%d, %v", n, err)
+	}
+	c, err := governance.OpenCheckpoint(must(l.Checkpoint(t.Context())), l.Key())
+	if check(t, err); c.Size != 5 || len(lines(t, dir)) != 5 {
+		t.Errorf("%d entries, %d lines", c.Size, len(lines(t, dir)))
+	}
+	if _, err := r.Record(t.Context(), refusals(governance.MaxAppend)...); err != nil {
+		t.Error(err)
+	}
+	if _, err := Open(t.Context(), dir); err != nil {
+		t.Error(err)
+	}
 }

@@ -191,7 +191,10 @@ func (l *Ledger) take(ctx context.Context) (release func(), err error) {
 }
 
 // Append implements governance.Log.
-func (l *Ledger) Append(ctx context.Context, entry []byte) (governance.Receipt, error) {
+func (l *Ledger) Append(ctx context.Context, entries ...[]byte) (governance.Receipt, error) {
+	if err := checkBatch(entries); err != nil {
+		return governance.Receipt{}, err
+	}
 	release, err := l.take(ctx)
 	if err != nil {
 		return governance.Receipt{}, err
@@ -208,10 +211,43 @@ func (l *Ledger) Append(ctx context.Context, entry []byte) (governance.Receipt, 
 	if err := l.repair(ctx); err != nil {
 		return governance.Receipt{}, fmt.Errorf("repairing the log's end: %w", err)
 	}
-	if err := l.admit(entry); err != nil {
+	n, refused := l.admit(entries)
+	if n == 0 {
+		return governance.Receipt{}, refused
+	}
+	receipt, err := l.put(ctx, entries[:n])
+	if err != nil {
 		return governance.Receipt{}, err
 	}
-	return l.put(ctx, entry)
+	return receipt, refused
+}
+
+// checkBatch wants one entry, or some of one run: what a kill can leave behind
+// is then told from what somebody wrote into the file.
+func checkBatch(entries [][]byte) error {
+	if len(entries) == 0 || len(entries) > governance.MaxAppend {
+		return fault.Errorf(fault.Internal, "", "%d entries in one append, 1 to %d are taken", len(entries), governance.MaxAppend)
+	}
+	if len(entries) > 1 && !ofOneRun(entries) {
+		return governance.Refuse(governance.Malformed, "append them one by one", "the entries of one append are not all of one run")
+	}
+	return nil
+}
+
+func ofOneRun(entries [][]byte) bool {
+	id := ""
+	for i, entry := range entries {
+		opened, err := statement.Open(entry)
+		if err != nil {
+			return false
+		}
+		body, ok := opened.Body.(statement.RunBody)
+		if !ok || i > 0 && body.Header().ID != id {
+			return false
+		}
+		id = body.Header().ID
+	}
+	return true
 }
 
 // lockFiles takes the lock against other processes, and gives up with ctx. A
@@ -242,10 +278,18 @@ func (l *Ledger) lockFiles(ctx context.Context) (unlock func(), err error) {
 	}
 }
 
-func (l *Ledger) admit(entry []byte) error {
-	if err := l.view.State().Check(entry); err != nil {
-		return err
+// admit returns how many of the entries may be appended, and why no more.
+func (l *Ledger) admit(entries [][]byte) (int, error) {
+	n, refused := l.view.State().CheckAll(entries)
+	for i, entry := range entries[:n] {
+		if err := checkClock(entry); err != nil {
+			return i, err
+		}
 	}
+	return n, refused
+}
+
+func checkClock(entry []byte) error {
 	opened, err := statement.Open(entry)
 	if err != nil {
 		return err
@@ -257,11 +301,11 @@ func (l *Ledger) admit(entry []byte) error {
 	return nil
 }
 
-func (l *Ledger) put(ctx context.Context, entry []byte) (governance.Receipt, error) {
-	if err := l.files.appendLine(entry); err != nil {
+func (l *Ledger) put(ctx context.Context, entries [][]byte) (governance.Receipt, error) {
+	if err := l.files.appendLines(entries); err != nil {
 		return governance.Receipt{}, err
 	}
-	signed, err := l.publish(entry)
+	signed, err := l.publish(entries)
 	if err != nil {
 		return governance.Receipt{}, err
 	}
@@ -269,14 +313,16 @@ func (l *Ledger) put(ctx context.Context, entry []byte) (governance.Receipt, err
 	if err := l.followTo(ctx, signed); err != nil {
 		return governance.Receipt{}, fmt.Errorf("reading back entry %d: %w", index, err)
 	}
-	return governance.Receipt{Index: index, Checkpoint: signed}, nil
+	return governance.Receipt{Index: index, Count: len(entries), Checkpoint: signed}, nil
 }
 
-// publish signs and stores the checkpoint of the verified log and one entry
-// more, which is on disk.
-func (l *Ledger) publish(entry []byte) ([]byte, error) {
+// publish signs and stores the checkpoint of the verified log and some entries
+// more, which are on disk.
+func (l *Ledger) publish(entries [][]byte) ([]byte, error) {
 	tree := l.view.Tree().Clone()
-	tree.Add(entry)
+	for _, entry := range entries {
+		tree.Add(entry)
+	}
 	signed, err := sign(l.signer, tree)
 	if err != nil {
 		return nil, err
@@ -288,30 +334,49 @@ func sign(signer note.Signer, tree *governance.Frontier) ([]byte, error) {
 	return note.Sign(&note.Note{Text: governance.NewCheckpoint(signer.Name(), tree.Size(), tree.Root())}, signer)
 }
 
-// repair deals with what a killed appender left after the checkpoint: a line
-// that is whole becomes part of the log, as its writer was about to say; a torn
-// one, which nobody was told of, is cut off. One append leaves one line at most,
-// so anything more was not left by a kill and is not touched.
+// repair deals with what a killed appender left after the checkpoint: lines that
+// are whole become part of the log, as their writer was about to say; a torn
+// one, which nobody was told of, is cut off. The first lines of an append are
+// the start of a chain of which the run learns how far it got. One append leaves
+// one line, or some of one run, so anything else was not left by a kill and is
+// not touched.
 func (l *Ledger) repair(ctx context.Context) error {
 	tail, err := l.files.tail()
 	if err != nil || len(tail) == 0 {
 		return err
 	}
-	line, rest, whole := bytes.Cut(tail, []byte("\n"))
-	if len(rest) > 0 || len(line) > statement.MaxEntry {
+	lines := bytes.Split(tail, []byte("\n"))
+	whole, torn := lines[:len(lines)-1], lines[len(lines)-1]
+	if len(torn) > statement.MaxEntry || !leftByOneAppend(whole, len(torn) > 0) {
 		return fault.Errorf(fault.Refused, "the checkpoint is older than the log, or somebody wrote into it: restore both from one backup",
 			"%s goes on for %d bytes after the last checkpoint", entriesFile, len(tail))
 	}
-	if !whole {
-		return l.files.cut()
+	if len(whole) == 0 {
+		return l.files.cut(0)
 	}
-	if err := l.view.State().Check(line); err != nil {
+	if _, err := l.view.State().CheckAll(whole); err != nil {
 		return fault.Errorf(fault.Refused, "remove the line if you know where it is from",
 			"the line after the last checkpoint was not written by a ledger: %w", err)
 	}
-	signed, err := l.publish(line)
+	if len(torn) > 0 {
+		if err := l.files.cut(len(tail) - len(torn)); err != nil {
+			return err
+		}
+	}
+	signed, err := l.publish(whole)
 	if err != nil {
 		return err
 	}
 	return l.followTo(ctx, signed)
+}
+
+func leftByOneAppend(whole [][]byte, torn bool) bool {
+	if len(whole) == 0 || len(whole) == 1 && !torn {
+		return true
+	}
+	lines := len(whole)
+	if torn {
+		lines++
+	}
+	return lines <= governance.MaxAppend && ofOneRun(whole)
 }

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"cloister/enclave/attest"
+	enclaveazure "cloister/enclave/azure"
+	"cloister/enclave/vault"
+	"cloister/governance/ledger"
+	"cloister/internal/cli"
+	"cloister/internal/fault"
+	"cloister/policy/spec"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	azpolicy "github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	urfave "github.com/urfave/cli/v2"
+)
+
+// doctorCommand is "cloister doctor": an owner's view of what a specification
+// depends on. `cloisterd doctor` is the room's.
+func doctorCommand() *urfave.Command {
+	return &urfave.Command{
+		Name:      "doctor",
+		Usage:     "try everything that a specification depends on, in order, and say what to change",
+		ArgsUsage: "[VOLUME...]",
+		Description: "Tried are the stores, your sign-in, the vaults, the attestation service and the\n" +
+			"ledger, of the specification's volumes or of the ones named. No key is fetched\n" +
+			"and nothing is written. The exit code is that of the first failure.",
+		Flags:  []urfave.Flag{specificationFlag(), ledgerFlag()},
+		Action: action(runDoctor, "--specification", "--ledger", "[VOLUME...]"),
+	}
+}
+
+func runDoctor(c *urfave.Context, names []string) error {
+	check := cli.NewCheckup(c.App.Writer)
+	try := func(name string, do func(context.Context) (string, error)) bool {
+		return check.Try(c.Context, name, do)
+	}
+	var s spec.Specification
+	// Without this there is nothing to ask the others about.
+	if !try("the specification "+c.String("specification"), func(context.Context) (found string, err error) {
+		s, err = loadSpec(c.String("specification"))
+		return fmt.Sprintf("%s, of kind %s", s.Name, s.Kind), err
+	}) {
+		return check.Err()
+	}
+	volumes, err := volumesNamed(s, names)
+	if err != nil {
+		return err
+	}
+	for _, v := range volumes {
+		try("the store of "+v.Name, func(ctx context.Context) (string, error) { return tryStore(ctx, c, s, v) })
+	}
+	try("your sign-in", func(ctx context.Context) (string, error) { return trySignIn(ctx, s) })
+	transport := enclaveazure.NewTransport(nil)
+	for _, v := range volumes {
+		secrets, _, _ := strings.Cut(v.Key.Secret, "/secrets/")
+		for _, address := range []string{secrets, v.Key.Vault} {
+			try("the vault "+address+" of "+v.Name, func(ctx context.Context) (string, error) { return vault.Probe(ctx, transport, address) })
+		}
+	}
+	try("the attestation service "+s.Attestation.Authority, func(ctx context.Context) (string, error) {
+		service, err := attest.New(attest.Options{Authority: s.Attestation.Authority, Client: azpolicy.ClientOptions{Retry: oneTry}})
+		if err != nil {
+			return "", err
+		}
+		return service.Probe(ctx)
+	})
+	try("the ledger "+c.String("ledger"), func(ctx context.Context) (string, error) {
+		return ledger.Probe(ctx, c.String("ledger"), s.Governance.LedgerKey)
+	})
+	return check.Err()
+}
+
+// oneTry is what a doctor wants: to say what is, not to wait until it is better.
+var oneTry = azpolicy.RetryOptions{MaxRetries: -1}
+
+// volumesNamed are all of the specification where none is named.
+func volumesNamed(s spec.Specification, names []string) ([]spec.Source, error) {
+	if len(names) == 0 {
+		for _, v := range s.Code {
+			names = append(names, v.Name)
+		}
+		for _, v := range s.DataSources {
+			names = append(names, v.Name)
+		}
+		for _, v := range s.DataSinks {
+			names = append(names, v.Name)
+		}
+	}
+	var list []spec.Source
+	for _, name := range names {
+		v, ok := volumeOf(s, name)
+		if !ok {
+			return nil, fault.Errorf(fault.NotFound, "see cloister spec show", "the specification has no volume %q", name)
+		}
+		list = append(list, v)
+	}
+	return list, nil
+}
+
+// tryStore wants objects in a volume that is read. A sink has none before the
+// first run, nor need its directory be there.
+func tryStore(ctx context.Context, c *urfave.Context, s spec.Specification, v spec.Source) (string, error) {
+	sink := false
+	for _, d := range s.DataSinks {
+		sink = sink || d.Name == v.Name
+	}
+	store, err := openStoreIn(ctx, c, v.Store, false)
+	if sink && fault.KindOf(err) == fault.NotFound {
+		return "not there yet, which the first run changes", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	defer store.Close()
+	for _, err := range store.List(ctx, "") {
+		if err != nil {
+			return "", err
+		}
+		return store.String() + " answers, and holds objects", nil
+	}
+	if sink {
+		return store.String() + " answers, and is empty", nil
+	}
+	return "", fault.Errorf(fault.NotFound, "upload the volume with cloister prep encrypt, or correct the address in the specification", "%s is empty", store)
+}
+
+// trySignIn gets tokens for the vaults, and throws them away.
+func trySignIn(ctx context.Context, s spec.Specification) (string, error) {
+	cred, err := signIn(s)
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := enclaveazure.Bound(ctx, 0)
+	defer cancel()
+	token, err := cred.GetToken(ctx, azpolicy.TokenRequestOptions{Scopes: []string{"https://vault.azure.net/.default"}})
+	if err != nil {
+		return "", fault.Errorf(fault.Denied, "sign in with `az login`, or see the SDK's environment variables", "%w", err)
+	}
+	return "a token until " + token.ExpiresOn.UTC().Format("15:04:05"), nil
+}
+
+// signIn is as the Azure SDKs do it.
+func signIn(s spec.Specification) (azcore.TokenCredential, error) {
+	cred, err := azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{DisableInstanceDiscovery: s.Kind == spec.Simulated})
+	if err != nil {
+		return nil, fault.Errorf(fault.Denied, "sign in with `az login`, or see the SDK's environment variables", "signing in: %w", err)
+	}
+	return cred, nil
+}
