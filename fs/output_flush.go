@@ -124,10 +124,13 @@ func (o *Output) commit(ctx context.Context, waiting []*waiter, until time.Time)
 	return err
 }
 
-// fail tells everybody who has one of the files open.
+// fail tells everybody who has one of the files open, and Failed.
 func (o *Output) fail(err error, waiting []*waiter, f *frozen) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.failed++; o.failed == 1 {
+		o.failure = err
+	}
 	nodes := map[*node]bool{}
 	for _, w := range waiting {
 		if w.node != nil {
@@ -178,7 +181,8 @@ func (o *Output) freeze(waiting []*waiter, until time.Time) *frozen {
 			later[n] = true // nothing to promise, but stage must find it
 		}
 		f.changed[n] = true
-		n.due = time.Time{}
+		n.due, n.settling = time.Time{}, true
+		o.settling = append(o.settling, n)
 	}
 	for n := range f.changed {
 		f.freezeNode(n, scope[n])

@@ -41,6 +41,7 @@ type node struct {
 	pins      uint64    // lookups not forgotten, and open files
 	journaled bool      // the manifest or the journal has it
 	named     bool      // has a name that the journal does not have
+	settling  bool      // a record that says how it is may not be in the store yet
 	due       time.Time // of the commit of what changed; zero: nothing did
 	run       int64     // bytes written one behind the other, not yet staged
 	runEnd    int64     // where the next of them would begin
