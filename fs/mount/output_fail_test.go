@@ -3,10 +3,12 @@
 package mount_test
 
 import (
+	"bytes"
 	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -163,4 +165,41 @@ func TestOutputStoreFailsToTheEnd(t *testing.T) {
 	}
 	reads(t, s.dir+"/f", "a")
 	d.stop(s)
+}
+
+// TestOutputSwap: where the machine swaps, no output is mounted unless
+// --allow-swap is given. The machine is one whose /proc/swaps says so, in a
+// mount namespace of its own.
+func TestOutputSwap(t *testing.T) {
+	s := newOutputSite(t, uint32(os.Geteuid()))
+	table := t.TempDir() + "/swaps"
+	write(t, table, "Filename Type Size Used Priority\n/swapfile file 1 0 -2\n")
+	start := func(flags ...string) (stdout, stderr string, code int) {
+		script := `mount --bind "$0" /proc/swaps && exec "$@"`
+		args := append([]string{"--mount", "sh", "-c", script, table, shared + "/cloister", "mount", "--key", s.key, "--output"}, flags...)
+		if os.Geteuid() != 0 {
+			args = append([]string{"--map-root-user"}, args...)
+		}
+		// The directory is not there: it goes no further than opening the volume.
+		cmd := exec.Command("unshare", append(args, s.volume, s.dir+"/absent")...)
+		var out, errs bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &errs
+		err := cmd.Run()
+		if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
+			t.Fatal(err)
+		}
+		return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+	}
+	if _, said, code := start(); code != cli.ExitRefused || !strings.Contains(said, "/swapfile") || !strings.Contains(said, "--allow-swap") {
+		t.Errorf("exit code %d; it said: %s", code, said)
+	}
+	if _, err := os.Stat(s.volume); err == nil {
+		t.Error("a volume was made")
+	}
+	if out, said, _ := start("--allow-swap"); !strings.Contains(said, "starting all the same") || strings.Count(said, "hint") > 0 && strings.Contains(said, "swapoff") {
+		t.Errorf("with --allow-swap it says %s %s", out, said)
+	}
+	if _, err := os.Stat(s.volume); err != nil {
+		t.Errorf("with --allow-swap no volume was made: %v", err)
+	}
 }
