@@ -19,10 +19,10 @@ demo: build
 	go run ./demo -bin $(BIN)
 
 # What the tests need beyond Go: fuse3 for mounts without root; git, sqlite3,
-# ripgrep, python3, tar and DuckDB as programs to run on a mount; Azurite as the
+# ripgrep, python3, tar, rsync and DuckDB as programs to run on a mount; Azurite as the
 # blob store.
 test-setup:
-	@./internal/setup/install fuse3 git sqlite3 ripgrep:rg python3 tar nodejs:node npm
+	@./internal/setup/install fuse3 git sqlite3 ripgrep:rg python3 tar rsync nodejs:node npm
 	@./internal/setup/fuse
 	@./internal/setup/npm azurite azurite
 	@./internal/setup/npm duckdb @duckdb/node-api
@@ -31,9 +31,10 @@ test: test-setup build cross lint
 	go test -timeout 18m ./...
 
 # Slower: the race detector (needs a C compiler), every fuzz target for a
-# minute, readers of every kind on a failing store for two.
+# minute, readers of every kind on a failing store for two, random operations on an
+# output mount for as long.
 test-all: test fuzz
-	CLOISTER_SOAK=2m go test -count=1 -run '^TestSoak$$' -v ./fs/mount
+	CLOISTER_SOAK=2m go test -count=1 -run '^(TestSoak|TestOutputRandom)$$' -v ./fs/mount
 	CGO_ENABLED=1 go test -race -timeout 60m ./...
 
 FUZZTIME ?= 60s

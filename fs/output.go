@@ -94,8 +94,11 @@ var ErrFenced = fault.Sentinel(fault.Conflict, "another writer has taken the out
 // was written to an open file within openDelay; each file has a time of its
 // own, and what is due together shares requests. A flush that fails is told to
 // every file open at the time, once, as EIO; its bytes stay and are tried
-// again, and Close fails while any are left. sync(2) and syncfs(2) promise
-// nothing: FUSE is never told of them.
+// again, and Close fails while any are left. Who closed the file before is told
+// by nobody but Failed, which therefore names a failure also when all is
+// durable since (TestOutputFailed, and through the kernel
+// TestOutputStoreFails). sync(2) and syncfs(2) promise nothing: FUSE is never
+// told of them.
 //
 // Locks: mu guards the tree, all nodes, and every field up to the line in
 // Output. It is never held while the store is called. One goroutine, run,
@@ -120,6 +123,8 @@ type Output struct {
 	hungry   bool          // memory is short, or a stream long enough: stage
 	progress chan struct{} // closed and replaced when a flush ends or frees memory
 	starved  int           // stagings that failed
+	failed   int           // flushes that failed, stagings among them
+	failure  error         // the first of them
 	dead     error         // this writer can make nothing durable any more
 	closing  bool
 	head     Head
@@ -137,6 +142,7 @@ type Output struct {
 	sealKey   *format.ObjectKey
 	slot      uint32            // of the object key that this run seals with
 	put       []format.ObjectID // tried in this epoch
+	settling  []*node           // frozen, in records that may not be in the store yet
 	backoff   time.Duration
 	sweep     bool // an earlier writer may have left objects
 	recovered *Recovery

@@ -46,6 +46,20 @@ func (o *Output) Close(ctx context.Context) (format.Reference, error) {
 	return ref, nil
 }
 
+// Failed returns an error of kind fault.Unavailable if any flush failed since
+// the volume was opened, whether or not a later one made up for it, and nil if
+// none did. Programs were told as far as they had the files open, and may have
+// given up; what they wrote is all in the volume where Close returned nil.
+func (o *Output) Failed() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.failed == 0 {
+		return nil
+	}
+	return fault.Errorf(fault.Unavailable, "look at how the programs that wrote there ended: what they were told failed is durable where the volume was closed, and what they left out is not there",
+		"output volume %s: the store failed %d times while files were written, the first time: %w", o.store, o.failed, o.failure)
+}
+
 // finish commits everything, in more than one try if need be.
 func (o *Output) finish(ctx context.Context) (err error) {
 	for try := range closeTries {

@@ -261,8 +261,9 @@ func (f *OutputFile) Flush(ctx context.Context) error {
 	if dirty {
 		f.o.touch(f.n, closeDelay)
 	}
+	wait := f.o.opts.SyncClose && (dirty || f.n.settling) // who finds a commit under way waits for it
 	f.o.mu.Unlock()
-	if dirty && f.o.opts.SyncClose {
+	if wait {
 		return f.Sync(ctx)
 	}
 	return f.failure()

@@ -175,7 +175,19 @@ func (o *Output) putPending(ctx context.Context) error {
 		o.head = p.head
 		o.mu.Unlock()
 	}
+	o.settle()
 	return nil
+}
+
+// settle notes that what was frozen is in the store, or back among what is
+// dirty.
+func (o *Output) settle() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, n := range o.settling {
+		n.settling = false
+	}
+	o.settling = nil
 }
 
 // putFailed ends this writer for good if the error says that there is another.

@@ -306,12 +306,55 @@ func (m *model) write(t *rapid.T) {
 		off = len(n.data)
 	}
 	p := randomBytes(rapid.Uint64().Draw(t, "seed"), length)
-	if got, err := f.WriteAt(ctx, p, int64(off)); got != len(p) || err != nil {
+	before := m.o.StatFS().Bytes
+	got, err := f.WriteAt(ctx, p, int64(off))
+	if !m.afforded(t, n, off+length, before, err) {
+		return
+	}
+	if got != len(p) {
 		t.Fatalf("wrote %d: %v", got, err)
 	}
 	n.data = grown(n.data, off+length)
 	copy(n.data[off:], p)
 	m.changed()
+}
+
+// afforded judges the answer of something that has a file reach as far as end,
+// with so many bytes in use before: it is refused only where the limit could be
+// in the way, if all were data, and done only within the limit.
+func (m *model) afforded(t *rapid.T, n *modelNode, end int, before uint64, err error) bool {
+	t.Helper()
+	limit := m.opts.MaxSize
+	if err == nil {
+		if now := m.o.StatFS().Bytes; limit > 0 && now > max(before, uint64(limit)) {
+			t.Fatalf("%d bytes are in use of %d, and were %d", now, limit, before)
+		}
+		return true
+	}
+	most := int64(0)
+	for other := range m.nodes() {
+		size := len(other.data)
+		if other == n {
+			size = max(size, end)
+		}
+		most += (int64(size) + pageSize - 1) / pageSize * pageSize
+	}
+	if err != syscall.ENOSPC || limit == 0 || most <= limit {
+		t.Fatalf("%v, where all files are at most %d bytes of %d", err, most, limit)
+	}
+	return false
+}
+
+// nodes returns those that have a name or are open.
+func (m *model) nodes() map[*modelNode]bool {
+	all := map[*modelNode]bool{}
+	for _, n := range m.shape() {
+		all[n] = true
+	}
+	for _, n := range m.files {
+		all[n] = true
+	}
+	return all
 }
 
 // grown returns a copy of data, at least n bytes long.
@@ -335,8 +378,10 @@ func (m *model) punch(t *rapid.T) {
 	f, n := m.file(t)
 	off, length := offset(t, "off"), 1+offset(t, "length")
 	mode := rapid.SampledFrom([]uint32{0, allocKeepSize, allocKeepSize | allocPunchHole, allocZeroRange, allocKeepSize | allocZeroRange}).Draw(t, "mode")
-	if err := f.Allocate(mode, int64(off), int64(length)); err != nil {
-		t.Fatal(err)
+	before := m.o.StatFS().Bytes
+	err := f.Allocate(mode, int64(off), int64(length))
+	if !m.afforded(t, n, off+length, before, err) {
+		return
 	}
 	n.data = grown(n.data, 0)
 	if mode&allocKeepSize == 0 {
@@ -346,6 +391,50 @@ func (m *model) punch(t *rapid.T) {
 		clear(n.data[off:min(off+length, len(n.data))])
 	}
 	m.changed()
+}
+
+// refuse tries the modes of fallocate(2) that there are not: collapse and
+// insert range, and a hole that would set the size.
+func (m *model) refuse(t *rapid.T) {
+	f, _ := m.file(t)
+	mode := rapid.SampledFrom([]uint32{allocPunchHole, allocPunchHole | allocKeepSize | allocZeroRange, allocPunchHole | 8, allocPunchHole | 32}).Draw(t, "mode")
+	expect(t, f.Allocate(mode, int64(offset(t, "off")), 4096), syscall.EOPNOTSUPP)
+	expect(t, f.Allocate(0, 0, 0), syscall.EINVAL)
+}
+
+// tmpfile is O_TMPFILE: a file without a name.
+func (m *model) tmpfile(t *rapid.T) {
+	if len(m.files) >= 8 {
+		return
+	}
+	dir := m.inode(t, rapid.SampledFrom(m.dirs()).Draw(t, "dir"))
+	i, err := m.o.MakeUnnamed(dir, New{Mode: format.ModeFile | 0o600})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := m.o.Open(i.Inode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.o.Forget(i.Inode, 1)
+	m.files[f] = &modelNode{mode: format.ModeFile | 0o600}
+	m.changed()
+}
+
+// linkOpen gives an open file a name: its first, another, or one again.
+func (m *model) linkOpen(t *rapid.T) {
+	f, n := m.file(t)
+	d, dir, _, name := m.place(t)
+	i, err := m.o.Link(f.Inode(), dir, name)
+	var want error
+	if d.entries[name] != nil {
+		want = syscall.EEXIST
+	}
+	if expect(t, err, want) {
+		m.o.Forget(i.Inode, 1)
+		d.entries[name] = n
+		m.changed()
+	}
 }
 
 func (m *model) read(t *rapid.T) {
@@ -636,14 +725,14 @@ func runModel(t *testing.T, noBackground bool) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := &model{root: &modelNode{mode: format.ModeDir | 0o755, entries: map[string]*modelNode{}}, store: &storetest.Memory{}}
 		m.fault = &storetest.Faulty{Store: m.store}
-		m.opts = OutputOptions{Create: true, noBackground: noBackground}
+		m.opts = OutputOptions{Create: true, noBackground: noBackground, MaxSize: rapid.SampledFrom([]int64{0, 0, 60_000, 300_000}).Draw(t, "max size")}
 		m.start(t)
 		m.changed()
 		m.synced(m.root)
 		defer func() { m.o.kill() }()
 		steps := map[string]func(*rapid.T){
 			"make": m.make, "make2": m.make, "link": m.link, "unlink": m.unlink, "rename": m.rename, "setattr": m.setAttr,
-			"open": m.open, "open2": m.open, "write": m.write, "write2": m.write, "write3": m.write, "truncate": m.truncate, "punch": m.punch,
+			"open": m.open, "open2": m.open, "write": m.write, "write2": m.write, "write3": m.write, "truncate": m.truncate, "punch": m.punch, "refuse": m.refuse, "tmpfile": m.tmpfile, "tmpfile2": m.tmpfile, "linkopen": m.linkOpen,
 			"read": m.read, "seek": m.seek, "fsync": m.fsync, "fsync2": m.fsync, "fsyncdir": m.fsyncDir, "release": m.release,
 			"break": m.breakStore, "mend": m.mendStore, "mend2": m.mendStore, "reopen": m.reopen, "crash": m.crash,
 			"stage": func(*rapid.T) { m.o.stageAll() },

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"syscall"
 	"testing"
 
@@ -194,4 +195,84 @@ func TestOutputWriterIsFenced(t *testing.T) {
 		t.Errorf("the second writer has %q", got)
 	}
 	mustClose(t, second)
+}
+
+// TestOutputFailed: every writer is told of a flush that failed, once, and so
+// is who asks at the end, when another flush has made up for it.
+func TestOutputFailed(t *testing.T) {
+	store := &storetest.Faulty{Store: &storetest.Memory{}}
+	o := mustOpen(t, store, OutputOptions{noBackground: true})
+	f := create(t, o, "a")
+	other, err := o.Open(f.Inode())
+	check(t, err)
+	writeAt(t, f, []byte("kept"), 0)
+	check(t, o.Failed())
+	store.Reset(storetest.Fault{Op: storetest.Put, Nth: 1, Err: storetest.Away})
+	if err := f.Sync(ctx); !errors.Is(err, syscall.EIO) {
+		t.Errorf("fsync while the store fails: %v", err)
+	}
+	check(t, f.Sync(ctx))
+	if err := other.Flush(ctx); !errors.Is(err, syscall.EIO) {
+		t.Errorf("close of the other writer: %v", err)
+	}
+	check(t, other.Flush(ctx))
+	mustClose(t, o)
+	if err := o.Failed(); fault.KindOf(err) != fault.Unavailable || !errors.Is(err, storetest.Away) {
+		t.Errorf("at the end: %v", err)
+	}
+	o = mustOpen(t, store, OutputOptions{})
+	if got := content(t, o, "a"); string(got) != "kept" {
+		t.Errorf("the file has %q", got)
+	}
+	mustClose(t, o)
+	check(t, o.Failed())
+}
+
+// TestOutputSyncCloseFindsACommitUnderWay: with SyncClose, close waits for a
+// commit that somebody else began and that has taken its file's changes.
+func TestOutputSyncCloseFindsACommitUnderWay(t *testing.T) {
+	memory := &storetest.Memory{}
+	store := &storetest.Faulty{Store: memory}
+	o := mustOpen(t, store, OutputOptions{noBackground: true, SyncClose: true})
+	f, other := create(t, o, "a"), create(t, o, "b")
+	writeAt(t, f, []byte("closed"), 0)
+	begun, release := make(chan struct{}), make(chan struct{})
+	store.Reset(storetest.Fault{Op: storetest.Put, Name: format.JournalPrefix, Nth: 1, Wait: release})
+	synced, closed := make(chan error, 1), make(chan error, 1)
+	go func() { synced <- other.Sync(ctx) }()
+	go func() {
+		for !settling(f) {
+			runtime.Gosched()
+		}
+		close(begun)
+		closed <- f.Flush(ctx)
+	}()
+	<-begun
+	for !waited(o) && len(closed) == 0 {
+		runtime.Gosched()
+	}
+	if len(closed) > 0 {
+		t.Error("close returned before the commit")
+	}
+	close(release)
+	check(t, <-synced)
+	check(t, <-closed)
+	o.kill()
+	o = mustOpen(t, memory, OutputOptions{})
+	if got := content(t, o, "a"); string(got) != "closed" {
+		t.Errorf("what was closed is %q after a crash", got)
+	}
+	mustClose(t, o)
+}
+
+func settling(f *OutputFile) bool {
+	f.o.mu.Lock()
+	defer f.o.mu.Unlock()
+	return f.n.settling
+}
+
+func waited(o *Output) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.waiting) > 0
 }

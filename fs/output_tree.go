@@ -41,6 +41,7 @@ type node struct {
 	pins      uint64    // lookups not forgotten, and open files
 	journaled bool      // the manifest or the journal has it
 	named     bool      // has a name that the journal does not have
+	settling  bool      // a record that says how it is may not be in the store yet
 	due       time.Time // of the commit of what changed; zero: nothing did
 	run       int64     // bytes written one behind the other, not yet staged
 	runEnd    int64     // where the next of them would begin
@@ -238,26 +239,55 @@ func (t *tree) build(provenance []byte) ([]byte, error) {
 	}
 	b.SetPlaces(t.places)
 	b.SetProvenance(provenance)
-	inodes := slices.Sorted(maps.Keys(t.nodes))
+	inodes := t.named()
+	number := numbering(inodes)
 	index := map[*dataObject]uint32{}
 	for _, inode := range inodes {
 		n := t.nodes[inode]
-		if n.attr.Nlink == 0 {
-			continue // unlinked, and somebody has it open still
-		}
 		for _, e := range n.extents {
 			if _, ok := index[e.obj]; !ok {
 				index[e.obj] = b.AddObject(e.obj.Object)
 			}
 		}
-		b.AddNode(inode, n.format(n.extents, func(o *dataObject) uint32 { return index[o] }))
+		b.AddNode(number(inode), n.format(n.extents, func(o *dataObject) uint32 { return index[o] }))
 		if n.isDir() {
 			for name, e := range n.dir.names {
-				b.Link(inode, []byte(name), e.inode)
+				b.Link(number(inode), []byte(name), number(e.inode))
 			}
 		}
 	}
 	return b.Finish()
+}
+
+// named returns the inodes that have a name, ascending; the others are unlinked,
+// and somebody has them open still.
+func (t *tree) named() []uint32 {
+	inodes := slices.DeleteFunc(slices.Collect(maps.Keys(t.nodes)), func(i uint32) bool { return t.nodes[i].attr.Nlink == 0 })
+	slices.Sort(inodes)
+	return inodes
+}
+
+// maxUnused is how many unused entries an inode table has at least room for:
+// 4 MiB of them.
+const maxUnused = 1 << 16
+
+// numbering returns the numbers that inodes, which ascend, have in a manifest.
+// They stay as they are, unless more of the table would be unused than used:
+// then they close ranks. An honest writer leaves numbers out where it had files
+// open that lost their names; a hostile record names 2^28 and would otherwise
+// be answered with a table of 16 GiB.
+func numbering(inodes []uint32) func(inode uint32) uint32 {
+	used := len(inodes)
+	if used == 0 || int(inodes[used-1])-used <= max(used, maxUnused) {
+		return func(inode uint32) uint32 { return inode }
+	}
+	return func(inode uint32) uint32 {
+		i, ok := slices.BinarySearch(inodes, inode)
+		if !ok {
+			return 0 // which the Builder refuses
+		}
+		return uint32(i) + 1
+	}
 }
 
 // format returns the inode as the format describes it, with the extents of

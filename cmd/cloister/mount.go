@@ -22,6 +22,7 @@ import (
 	"cloister/fs/store"
 	"cloister/internal/cli"
 	"cloister/internal/fault"
+	"cloister/internal/memory"
 
 	urfave "github.com/urfave/cli/v2"
 )
@@ -38,6 +39,7 @@ func mountCommand() *urfave.Command {
 			&urfave.StringFlag{Name: "sync", Usage: "with `close`, closing a file written to --output returns when it is durable"},
 			&urfave.StringFlag{Name: "max-size", Usage: "with --output, the files may have `SIZE` in all, such as 10GiB; more is \"no space left\""},
 			&urfave.BoolFlag{Name: "log-names", Usage: "let messages about failed reads name the files; without, objects and segments only"},
+			memory.AllowSwapFlag(),
 			&urfave.StringFlag{Name: "memory", Usage: "keep, read ahead and hold unwritten at most `SIZE` of the volume, such as 512MiB", Value: "256MiB"},
 		),
 		Action: runMount,
@@ -65,6 +67,12 @@ func runMount(c *urfave.Context) error {
 	}
 	if err := mount.Check(); err != nil {
 		return err
+	}
+	if c.Bool("output") {
+		// What is written lies in memory in the clear until it is sealed.
+		if err := memory.Protect(log, c.Bool("allow-swap")); err != nil {
+			return err
+		}
 	}
 	key, err := readOpener(c)
 	if err != nil {

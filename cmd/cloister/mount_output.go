@@ -47,7 +47,9 @@ func outputOptions(c *urfave.Context, o fs.Options, log *slog.Logger) (fs.Output
 }
 
 // mountOutput serves an output volume until the mount ends, and closes it: the
-// last line on stdout is the reference of what was written.
+// last line on stdout is the reference of what was written, and there only if
+// all of it is durable. A store that failed meanwhile is in the exit code even
+// so: those who had closed their files cannot be told any other way.
 func mountOutput(c *urfave.Context, volume, dir string, key fs.KeyFunc, o fs.Options, signals <-chan os.Signal) error {
 	log := slog.New(slog.NewTextHandler(c.App.ErrWriter, nil))
 	opts, err := outputOptions(c, o, log)
@@ -81,7 +83,8 @@ func mountOutput(c *urfave.Context, volume, dir string, key fs.KeyFunc, o fs.Opt
 		return errors.Join(err, closeErr)
 	}
 	fmt.Fprintln(c.App.Writer, ref)
-	return errors.Join(err, sign(context.WithoutCancel(c.Context), s, ref, signer))
+	signed := sign(context.WithoutCancel(c.Context), s, ref, signer)
+	return errors.Join(err, signed, v.Failed())
 }
 
 func serveOutput(c *urfave.Context, dir string, v *fs.Output, log *slog.Logger, signals <-chan os.Signal) error {

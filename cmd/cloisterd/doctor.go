@@ -12,6 +12,7 @@ import (
 	"cloister/governance/ledger"
 	"cloister/internal/cli"
 	"cloister/internal/fault"
+	"cloister/internal/memory"
 	"cloister/policy/spec"
 
 	azpolicy "github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
@@ -28,7 +29,7 @@ func doctorCommand() *urfave.Command {
 			&urfave.StringFlag{Name: "specification", Usage: "the specification in its canonical form, `FILE` (default: the runtime's variable)"},
 			&urfave.StringFlag{Name: "ledger", Usage: "the ledger's `DIR`", EnvVars: []string{"CLOISTER_LEDGER"}, Required: true},
 			&urfave.StringFlag{Name: "platform", Usage: "`hardware`" + platformUsage, Value: "hardware"},
-			allowSwapFlag(),
+			memory.AllowSwapFlag(),
 		},
 		Action: runDoctor,
 	}
@@ -82,7 +83,7 @@ func (v *visit) readSpecification(context.Context) (string, error) {
 }
 
 func (v *visit) memory(context.Context) (string, error) {
-	return "keys stay in it", protectMemory(slog.New(slog.DiscardHandler), v.c.Bool("allow-swap"))
+	return "keys stay in it", memory.Protect(slog.New(slog.DiscardHandler), v.c.Bool("allow-swap"))
 }
 
 func (v *visit) choosePlatform(context.Context) (string, error) {

@@ -171,27 +171,6 @@ func runSwapping(r *site, swaps string, told bool) (code int, said string) {
 	return p.wait(), p.stderr.String()
 }
 
-func TestRefuseSwap(t *testing.T) {
-	for name, tc := range map[string]struct {
-		table string
-		ok    bool
-	}{
-		"none":    {"Filename Type Size Used Priority\n", true},
-		"empty":   {"", true},
-		"one":     {"Filename Type Size Used Priority\n/swapfile file 1 0 -2\n", false},
-		"several": {"Filename Type Size Used Priority\n/dev/zram0 partition 1 0 100\n/swapfile file 1 0 -2\n", false},
-	} {
-		table := filepath.Join(t.TempDir(), "swaps")
-		must(t, os.WriteFile(table, []byte(tc.table), 0o600))
-		if err := refuseSwap(table); (err == nil) != tc.ok {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	if err := refuseSwap(filepath.Join(t.TempDir(), "absent")); err == nil {
-		t.Error("a machine that does not say is taken for one that does not swap")
-	}
-}
-
 // TestNothingSecret looks for the DEKs of a run while it holds them: they are in
 // its memory, and not in its environment, its command line, its log or anything
 // on the disk.

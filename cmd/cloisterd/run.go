@@ -9,6 +9,7 @@ import (
 
 	"cloister/internal/cli"
 	"cloister/internal/fault"
+	"cloister/internal/memory"
 	"cloister/policy/cce"
 	"cloister/policy/spec"
 
@@ -35,7 +36,7 @@ func runCommand() *urfave.Command {
 			&urfave.StringFlag{Name: "platform", Usage: "`hardware`" + platformUsage, Value: "hardware"},
 			&urfave.DurationFlag{Name: "grace", Usage: "how long the application has to end after SIGTERM, before it is killed", Value: 10 * time.Second},
 			&urfave.DurationFlag{Name: "consent-interval", Usage: "how often consent is asked again while the application runs; withdrawn, it is ended within this, 10s for the answer, and --grace", Value: 30 * time.Second},
-			allowSwapFlag(),
+			memory.AllowSwapFlag(),
 		},
 		Action: run,
 	}
@@ -43,7 +44,7 @@ func runCommand() *urfave.Command {
 
 func run(c *urfave.Context) error {
 	log := slog.New(slog.NewTextHandler(c.App.ErrWriter, nil))
-	if err := protectMemory(log, c.Bool("allow-swap")); err != nil {
+	if err := memory.Protect(log, c.Bool("allow-swap")); err != nil {
 		return err
 	}
 	if c.Duration("consent-interval") <= 0 {

@@ -60,7 +60,8 @@ func (b *Builder) SetProvenance(json []byte) { b.provenance = json }
 func (b *Builder) SetPlaces(places []string) { b.places = places }
 
 // AddNode adds an inode. Numbers ascend from call to call; those left out are
-// unused entries.
+// unused entries of 64 bytes, so a caller whose numbers are a stranger's gives
+// out its own.
 func (b *Builder) AddNode(inode uint32, n Node) {
 	entry := make([]byte, inodeSize)
 	le := binary.LittleEndian

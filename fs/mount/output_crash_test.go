@@ -29,16 +29,21 @@ type killer struct {
 	kill     atomic.Pointer[func()] // nil: all pass
 }
 
-func newKiller(t *testing.T, endpoint string, at int64, after bool) *killer {
+// newProxy passes requests on to endpoint.
+func newProxy(t *testing.T, endpoint string) *httputil.ReverseProxy {
 	to, err := url.Parse(endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := &killer{at: at, after: after}
-	proxy := &httputil.ReverseProxy{
+	return &httputil.ReverseProxy{
 		Rewrite:      func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host },
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 	}
+}
+
+func newKiller(t *testing.T, endpoint string, at int64, after bool) *killer {
+	k := &killer{at: at, after: after}
+	proxy := newProxy(t, endpoint)
 	k.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n, kill := k.requests.Add(1), k.kill.Load()
 		if kill == nil || n < k.at {

@@ -1,4 +1,10 @@
-package main
+// Package memory keeps what a process holds in its memory out of everything
+// else: the keys of a volume, and what is written to one and not yet sealed.
+//
+// Life of a call: a binary that is about to read a key calls Protect. It turns
+// core files off, closes the process to others of its user, refuses where the
+// machine swaps, unless told, and locks memory where no limit is in the way.
+package memory
 
 import (
 	"bytes"
@@ -12,14 +18,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func allowSwapFlag() urfave.Flag {
-	return &urfave.BoolFlag{Name: "allow-swap", Usage: "start although this machine swaps: what the application holds may then be written to its disk"}
+// AllowSwapFlag is the flag whose value Protect is given.
+func AllowSwapFlag() urfave.Flag {
+	return &urfave.BoolFlag{Name: "allow-swap", Usage: "start although this machine swaps: keys and plaintext may then be written to its disk"}
 }
 
-// protectMemory keeps keys where they are, in the memory of this process: out
-// of core files, out of reach of other processes of its user, and off a swap
-// device. The application inherits only that it leaves no core files either.
-func protectMemory(log *slog.Logger, allowSwap bool) error {
+// Protect keeps keys where they are, in the memory of this process: out of core
+// files, out of reach of other processes of its user, and off a swap device. A
+// program it starts inherits only that it leaves no core files either. Where the
+// machine swaps, or does not say, the error is of kind fault.Refused; with
+// allowSwap log is told instead.
+func Protect(log *slog.Logger, allowSwap bool) error {
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return fmt.Errorf("turning core files off: %w", err)
 	}
