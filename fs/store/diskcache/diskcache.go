@@ -73,6 +73,7 @@ type Store struct {
 	log    *slog.Logger
 	place  place
 	budget *budget
+	making sync.Mutex // held while a slab file is made
 
 	ending atomic.Bool
 	walks  sync.WaitGroup
@@ -162,7 +163,7 @@ func (s *Store) slabs(name string) (slabs, bool) {
 	if !s.keeps(name) || !object.Valid(name) || len(flat) > 255 {
 		return slabs{}, false
 	}
-	return slabs{name: name, dir: s.volume + "/" + flat}, true
+	return slabs{name: name, dir: s.volume + "/" + flat, making: &s.making}, true
 }
 
 // read fills p with what the directory has of an object's bytes from off, and

@@ -161,6 +161,20 @@ func TestPieces(t *testing.T) {
 
 // Only data objects are kept: what is asked for because it may be there by now
 // comes from the store.
+// TestAtOnce: parts of one slab that are fetched at once are all kept.
+func TestAtOnce(t *testing.T) {
+	for range 20 {
+		x := newSite(t, slabSize)
+		s := x.open(t)
+		var parts sync.WaitGroup
+		for off := 0; off < slabSize; off += 8 * blockSize {
+			parts.Go(func() { x.get(t, s, off, 8*blockSize) })
+		}
+		parts.Wait()
+		x.want(t, s, 0, slabSize, 0)
+	}
+}
+
 func TestOnlyDataIsKept(t *testing.T) {
 	for name, kept := range map[string]bool{
 		data: true, "place/one/" + data: true, "manifest/0000000000000001": false, "journal/0000000000000001-0000000000000001": false,

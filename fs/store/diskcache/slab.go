@@ -83,8 +83,9 @@ func inSlabs(off int64, p []byte) iter.Seq2[int64, []byte] {
 
 // slabs are the slab files of one object.
 type slabs struct {
-	name string // of the object
-	dir  string // below the cache's root
+	name   string // of the object
+	dir    string // below the cache's root
+	making *sync.Mutex
 }
 
 func (o slabs) path(off int64) string {
@@ -154,7 +155,7 @@ func (o slabs) write(root *os.Root, off int64, p []byte) error {
 		return nil
 	}
 	p = p[begin-off:]
-	f, err := makeSlab(root, o.path(begin))
+	f, err := o.open(root, o.path(begin))
 	if err != nil {
 		return err
 	}
@@ -240,9 +241,21 @@ func checkSlab(f *os.File) error {
 	return nil
 }
 
-// makeSlab opens a slab file for writing, made where there is none. A foreign
-// file in its place, or one whose maker was killed at once, is removed and not
-// written to; whoever still writes to that writes to nothing.
+// open opens a slab file for writing, made where there is none. Of this process
+// one goroutine makes files at a time: another one would take a file that has
+// no magic yet for a foreign one.
+func (o slabs) open(root *os.Root, path string) (*os.File, error) {
+	if f, err := openSlab(root, path, os.O_RDWR); err == nil {
+		return f, nil
+	}
+	o.making.Lock()
+	defer o.making.Unlock()
+	return makeSlab(root, path)
+}
+
+// makeSlab opens a slab file, or makes it. A foreign file in its place, or one
+// whose maker was killed at once, is removed and not written to; whoever still
+// writes to that writes to nothing.
 func makeSlab(root *os.Root, path string) (*os.File, error) {
 	f, err := openSlab(root, path, os.O_RDWR)
 	if err == nil {
