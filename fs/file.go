@@ -46,7 +46,7 @@ func (f *File) noteRead(off, n int64) (size int64) {
 	case f.size < packed:
 		return f.v.notePacked(f.inode, off, n)
 	}
-	size, ahead := f.line.note(off, n, f.v.maxRange, f.v.ahead())
+	size, ahead := f.line.note(off, n, f.v.maxRange, f.v.maxAhead, f.v.pace.ahead())
 	f.v.readAhead(f.line, f.inode, ahead, size)
 	return size
 }
@@ -116,7 +116,7 @@ func (v *Volume) notePacked(inode uint32, off, n int64) (size int64) {
 		return minRange
 	}
 	at := int64(extent.ObjectOff) + max(0, off-int64(extent.FileOff))
-	size, ahead := p.note(at, n, v.maxRange, v.ahead())
+	size, ahead := p.note(at, n, v.maxRange, v.maxAhead, v.pace.ahead())
 	if ahead.end = min(ahead.end, o.opener.PlainLen()); ahead.begin < ahead.end {
 		v.prefetch(p.context(), o, ahead.begin, ahead.end, size)
 	}
@@ -153,8 +153,8 @@ type line struct {
 const near = 4 << 20
 
 // note records a read of n bytes at off. It returns the size of the range to
-// fetch for it and the stretch to begin reading ahead.
-func (l *line) note(off, n, maxSize, maxAhead int64) (size int64, ahead stretch) {
+// fetch for it and the stretch to begin reading ahead, in ways ranges at most.
+func (l *line) note(off, n, maxSize, maxAhead, ways int64) (size int64, ahead stretch) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if off < l.next-near || off > l.next+min(near, l.run) {
@@ -163,13 +163,15 @@ func (l *line) note(off, n, maxSize, maxAhead int64) (size int64, ahead stretch)
 	l.run += n
 	l.next = max(l.next, off+n)
 	// What has been read in sequence bounds what is fetched in vain when it
-	// ends; a large read is a sequence by itself.
-	size = powerOfTwo(min(max(l.run, n, minRange), maxSize))
+	// ends; a large read is a sequence by itself. It is fetched in as many
+	// ranges as are worth having on their way.
+	reach := 4 * l.run
+	size = powerOfTwo(min(max(min(l.run, reach/ways), n, minRange), maxSize))
 	if l.run < 4*minRange {
 		return size, ahead
 	}
 	begin := max(l.next, l.ahead)
-	end := l.next + min(4*l.run, maxAhead)
+	end := l.next + min(reach, maxAhead, ways*maxSize)
 	// Whole ranges at a time: half a range more is not worth a request.
 	if end-begin < size {
 		return size, ahead

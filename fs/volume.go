@@ -97,9 +97,6 @@ func (v *Volume) fetch(ctx context.Context, object uint32, off int64, p []byte) 
 	return err
 }
 
-// ahead returns how many bytes are read ahead of one reader.
-func (v *Volume) ahead() int64 { return min(v.maxAhead, v.pace.ahead()*v.maxRange) }
-
 // powerOfTwo rounds n, at least 1, down.
 func powerOfTwo(n int64) int64 {
 	p := int64(1)
