@@ -131,7 +131,8 @@ func TestKilled(t *testing.T) {
 func startChurning(t *testing.T, dir, origin string) *exec.Cmd {
 	t.Helper()
 	c := exec.Command(os.Args[0], "-test.run=^TestKilled$")
-	c.Env = append(os.Environ(), childDir+"="+dir, childOrigin+"="+origin)
+	// What a killed child leaves is below the parent's own.
+	c.Env = append(os.Environ(), childDir+"="+dir, childOrigin+"="+origin, "TMPDIR="+t.TempDir())
 	out, err := c.StdoutPipe()
 	if err == nil {
 		err = c.Start()
