@@ -39,15 +39,15 @@ import (
 type Gate struct {
 	Governance Governance
 	Keys       KeySource
-	// Mount makes a volume readable. It is called for one volume after the other,
-	// in the plan's order, as one's mount point may be within another. The DEK is the gate's: it is zero after
+	// Mount makes the volumes of one stage readable. Where it fails, what it did
+	// mount is its own to unmount. The DEKs are the gate's: they are zero after
 	// Close and after an Open that failed.
-	Mount func(ctx context.Context, volume string, dek *envelope.DEK) error
+	Mount func(ctx context.Context, volumes []Opened) error
 	// Start starts the application and does not wait for its end.
 	Start func(ctx context.Context) error
 
 	mu      sync.Mutex // guards the fields below
-	opened  bool
+	begun   bool
 	wrapped map[string][]byte        // by volume name; ciphertext
 	deks    map[string]*envelope.DEK // by volume name
 }
@@ -91,10 +91,10 @@ func (g *Gate) begin(p Plan) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.opened {
+	if g.begun {
 		return errors.New("the gate has been opened before")
 	}
-	g.opened, g.wrapped, g.deks = true, map[string][]byte{}, map[string]*envelope.DEK{}
+	g.begun, g.wrapped, g.deks = true, map[string][]byte{}, map[string]*envelope.DEK{}
 	return nil
 }
 

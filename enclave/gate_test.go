@@ -109,12 +109,16 @@ func (w *world) gate() *Gate {
 	w.deks = map[string]*envelope.DEK{}
 	return &Gate{
 		Governance: w, Keys: w,
-		Mount: func(_ context.Context, volume string, dek *envelope.DEK) error {
-			if dek.Bytes()[0] != 7 {
-				return errors.New("mounted with a zero key")
+		Mount: func(_ context.Context, volumes []Opened) error {
+			var names []string
+			for _, v := range volumes {
+				if v.DEK.Bytes()[0] != 7 {
+					return errors.New("mounted with a zero key")
+				}
+				w.deks[v.Name] = v.DEK
+				names = append(names, v.Name)
 			}
-			w.deks[volume] = dek
-			return w.do("mount %s", volume)
+			return w.do("mount %s", strings.Join(names, ", "))
 		},
 		Start: func(context.Context) error { return w.do("start") },
 	}
@@ -144,8 +148,7 @@ var order = [][]string{
 	{"consent: releasing the KEK of sales", "consent: releasing the KEK of out"},
 	{"release sales for wrapped sales", "unwrap wrapped sales as 2", "release out for wrapped out", "unwrap wrapped out as 3"},
 	{"record data sales sales", "record data out out"},
-	{"mount sales"},
-	{"mount out"},
+	{"mount sales, out"},
 	{"consent: executing app", "record execution app "},
 	{"start"},
 }
@@ -266,6 +269,7 @@ func TestErrorsNameTheStep(t *testing.T) {
 		"unwrap wrapped model as 1":         "releasing the KEK of model: unwrapping the DEK: told to fail",
 		"record data out out":               "recording data of out: told to fail",
 		"record execution app ":             "recording execution of app: told to fail",
+		"mount sales, out":                  "mounting data: told to fail",
 		"start":                             "starting app: told to fail",
 	} {
 		w := &world{fail: entry}
@@ -387,11 +391,11 @@ func TestCloseDuringOpen(t *testing.T) {
 	w := &world{}
 	g := w.gate()
 	mount := g.Mount
-	g.Mount = func(ctx context.Context, volume string, dek *envelope.DEK) error {
-		if volume == "sales" {
-			g.Close()
+	g.Mount = func(ctx context.Context, volumes []Opened) error {
+		if volumes[0].Name == "model" {
+			defer g.Close()
 		}
-		return mount(ctx, volume, dek)
+		return mount(ctx, volumes)
 	}
 	if err := g.Open(t.Context(), plan()); err == nil {
 		t.Error("a closed gate goes on")

@@ -82,6 +82,12 @@ type Volume struct {
 	ReleasePolicy release.Policy    // the contract's copy
 }
 
+// Opened is a volume whose key is in hand.
+type Opened struct {
+	Name string
+	DEK  *envelope.DEK
+}
+
 // Plan is what a start opens.
 type Plan struct {
 	Code        []Volume

@@ -63,8 +63,8 @@ func (g *Gate) steps(p Plan) (steps []step) {
 		steps = append(steps,
 			g.record(each(stage.volumes, consentToRelease)...),
 			together(each(stage.volumes, g.release)),
-			g.record(each(stage.volumes, access(stage.kind))...))
-		steps = append(steps, each(stage.volumes, g.mount)...)
+			g.record(each(stage.volumes, access(stage.kind))...),
+			g.mount(stage.kind, stage.volumes))
 		first, attest = nil, nil // once a start
 	}
 	return append(steps,
@@ -148,16 +148,23 @@ func (g *Gate) release(v Volume) step {
 	}}
 }
 
-func (g *Gate) mount(v Volume) step {
-	return step{"mounting " + v.Name, func(ctx context.Context) error {
-		g.mu.Lock()
-		dek := g.deks[v.Name]
-		g.mu.Unlock()
-		if dek == nil {
-			return errors.New("the gate is closed")
+func (g *Gate) mount(kind string, volumes []Volume) step {
+	return step{"mounting " + kind, func(ctx context.Context) error {
+		opened, err := g.opened(volumes)
+		if err != nil {
+			return err
 		}
-		return g.Mount(ctx, v.Name, dek)
+		return g.Mount(ctx, opened)
 	}}
+}
+
+func (g *Gate) opened(volumes []Volume) ([]Opened, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.deks == nil {
+		return nil, errors.New("the gate is closed")
+	}
+	return each(volumes, func(v Volume) Opened { return Opened{v.Name, g.deks[v.Name]} }), nil
 }
 
 // keep holds a DEK until Close. A gate that was closed meanwhile holds none.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"cloister/enclave"
 	"cloister/enclave/envelope"
 	"cloister/fs"
 	"cloister/fs/format"
@@ -19,6 +20,7 @@ import (
 	"cloister/policy/spec"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"golang.org/x/sync/errgroup"
 )
 
 // mounts are the volumes that the application sees, in the order in which they
@@ -47,20 +49,48 @@ type mounted struct {
 	pinned fs.Head // of the output: what is recorded
 }
 
-// mount shows the volume of that name to the application. The DEK is the
-// caller's.
-func (m *mounts) mount(ctx context.Context, name string, dek *envelope.DEK) (err error) {
+// maxAtOnce is how many volumes are opened at once: a manifest takes memory,
+// and opening one waits for two or three answers of the store.
+const maxAtOnce = 8
+
+// mount shows the volumes of a stage to the application, in the plan's order
+// whichever is ready first. Each is tried, so that the error names all that
+// fail; what is mounted stays in open, for close.
+func (m *mounts) mount(ctx context.Context, volumes []enclave.Opened) error {
+	ready, errs := make([]*mounted, len(volumes)), make([]error, len(volumes))
+	var group errgroup.Group
+	group.SetLimit(maxAtOnce)
+	for i, v := range volumes {
+		group.Go(func() error {
+			ready[i], errs[i] = m.mountOne(ctx, v.Name, v.DEK)
+			return nil
+		})
+	}
+	_ = group.Wait() // the errors are in errs, in the plan's order
+	for i, v := range volumes {
+		if errs[i] != nil {
+			errs[i] = fmt.Errorf("mounting %s: %w", v.Name, errs[i])
+			continue
+		}
+		m.open = append(m.open, ready[i])
+		m.log.Info("mounted", "volume", v.Name, "writable", ready[i].output != nil)
+	}
+	return errors.Join(errs...)
+}
+
+// mountOne leaves nothing behind where it fails. The DEK is the caller's.
+func (m *mounts) mountOne(ctx context.Context, name string, dek *envelope.DEK) (_ *mounted, err error) {
 	where, writable, err := m.find(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	agreed, _ := m.contract.Volume(name)
 	ref, err := pinned(agreed)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := makeMountPoint(where.Mount); err != nil {
-		return fault.Errorf(fault.Denied, "the mount path of the specification must be one that the runtime can make", "making the mount point of %s: %w", name, err)
+		return nil, fault.Errorf(fault.Denied, "the mount path of the specification must be one that the runtime can make", "making the mount point of %s: %w", name, err)
 	}
 	v := &mounted{name: name, spec: m.spec}
 	defer func() {
@@ -69,19 +99,13 @@ func (m *mounts) mount(ctx context.Context, name string, dek *envelope.DEK) (err
 		}
 	}()
 	if v.store, err = m.openStore(ctx, where, writable); err != nil {
-		return err
+		return nil, err
 	}
 	key := releasedKey(ref, dek)
 	if writable {
-		err = m.mountOutput(ctx, v, where.Mount, key, ref)
-	} else {
-		err = v.mountInput(ctx, where.Mount, key, ref, m.log)
+		return v, m.mountOutput(ctx, v, where.Mount, key, ref)
 	}
-	if err == nil {
-		m.open = append(m.open, v)
-		m.log.Info("mounted", "volume", name, "writable", writable)
-	}
-	return err
+	return v, v.mountInput(ctx, where.Mount, key, ref, m.log)
 }
 
 // makeMountPoint makes a directory and those above it. It does not look into one

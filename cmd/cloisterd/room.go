@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"cloister/enclave"
-	"cloister/enclave/envelope"
 	"cloister/enclave/launch"
 	"cloister/governance"
 	"cloister/governance/ledger"
@@ -126,10 +125,10 @@ func (r *room) untilEnd(ctx context.Context, cancel context.CancelCauseFunc, ref
 	return end
 }
 
-// mount is the gate's: an output is pinned in the record before anything is
-// written to it.
-func (r *room) mount(ctx context.Context, name string, dek *envelope.DEK) error {
-	if err := r.mounts.mount(ctx, name, dek); err != nil {
+// mount is the gate's: outputs are pinned in the record before anything is
+// written to them.
+func (r *room) mount(ctx context.Context, volumes []enclave.Opened) error {
+	if err := r.mounts.mount(ctx, volumes); err != nil {
 		return err
 	}
 	return r.recordHeads(ctx)

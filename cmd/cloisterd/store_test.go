@@ -129,6 +129,7 @@ func TestOlderOutput(t *testing.T) {
 
 	must(t, os.Rename(older, store))
 	r.launch().ends(cli.ExitRefused, "mounting report", "the manifest of epoch 2 is missing", "hint: the store may be withholding")
+	r.checkNothingLeft()
 	must(t, os.RemoveAll(store))
 	r.launch().ends(cli.ExitRefused, "mounting report", "the manifest of epoch 2 is missing")
 	if last := r.last(); last.Complete || !strings.Contains(last.Detail, "epoch 2 is missing") {

@@ -203,8 +203,10 @@ func (w *world) open(t testing.TB, s *azurekeys.Source) (*ledger, map[string]str
 	l, mounted := &ledger{}, map[string]string{}
 	gate := &enclave.Gate{
 		Governance: l, Keys: s,
-		Mount: func(_ context.Context, volume string, dek *envelope.DEK) error {
-			mounted[volume] = string(dek.Bytes())
+		Mount: func(_ context.Context, volumes []enclave.Opened) error {
+			for _, v := range volumes {
+				mounted[v.Name] = string(v.DEK.Bytes())
+			}
 			return nil
 		},
 		Start: func(context.Context) error { return nil },
