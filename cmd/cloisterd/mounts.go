@@ -167,6 +167,9 @@ func (m *mounts) mountOutput(ctx context.Context, v *mounted, dir string, key fs
 	}
 	if r := v.output.Recovered(); r != nil {
 		m.log.Warn("recovered what an earlier writer left", "volume", v.name, "found", fmt.Sprintf("%+v", *r))
+		if err = m.putSignature(ctx, v, r.Reference); err != nil {
+			return err
+		}
 	}
 	v.mount, err = mount.Output(dir, v.output, mount.Options{Logger: m.log})
 	return err
