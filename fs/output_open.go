@@ -274,11 +274,12 @@ func (o *Output) claim(ctx context.Context, epoch uint64) error {
 
 // Recovery says what was found of a writer that did not close the volume.
 type Recovery struct {
-	Epoch   uint64         // that it was making
-	Records int            // of its journal, fences not counted
-	Runs    []format.RunID // that wrote them
-	Files   int            // files that the records made or changed, and that are there
-	Bytes   int64          // their sizes
+	Epoch     uint64           // that it was making
+	Reference format.Reference // of that epoch, as it was completed now
+	Records   int              // of its journal, fences not counted
+	Runs      []format.RunID   // that wrote them
+	Files     int              // files that the records made or changed, and that are there
+	Bytes     int64            // their sizes
 }
 
 // recover takes over an unfinished journal: applies it, fences its writer off,
@@ -320,6 +321,7 @@ func (o *Output) recover(ctx context.Context, epoch uint64, listed []uint64) err
 	}
 	o.tree.destroy()
 	o.recovered = rep.found
+	o.recovered.Reference = m.Reference()
 	return o.useManifest(m)
 }
 

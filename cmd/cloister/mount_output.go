@@ -12,7 +12,9 @@ import (
 	"cloister/fs"
 	"cloister/fs/format"
 	"cloister/fs/mount"
+	"cloister/governance/statement"
 	"cloister/internal/fault"
+	"cloister/prep"
 
 	urfave "github.com/urfave/cli/v2"
 )
@@ -75,9 +77,10 @@ func mountOutput(c *urfave.Context, volume, dir string, key fs.KeyFunc, o fs.Opt
 	if err != nil {
 		return err
 	}
-	sayRecovered(c.App.ErrWriter, v.Recovered())
 	limitMemory(o.Memory)
-	err = serveOutput(c, dir, v, log, signals)
+	if err = recovered(c, s, v.Recovered(), signer); err == nil {
+		err = serveOutput(c, dir, v, log, signals)
+	}
 	ref, closeErr := v.Close(context.WithoutCancel(c.Context))
 	if closeErr != nil {
 		return errors.Join(err, closeErr)
@@ -85,6 +88,16 @@ func mountOutput(c *urfave.Context, volume, dir string, key fs.KeyFunc, o fs.Opt
 	fmt.Fprintln(c.App.Writer, ref)
 	signed := sign(context.WithoutCancel(c.Context), s, ref, signer)
 	return errors.Join(err, signed, v.Failed())
+}
+
+// recovered says what an earlier writer had left, and signs the epoch that was
+// made of it: nobody else will.
+func recovered(c *urfave.Context, s prep.Store, r *fs.Recovery, signer *statement.PrivateKey) error {
+	if r == nil {
+		return nil
+	}
+	sayRecovered(c.App.ErrWriter, r)
+	return sign(c.Context, s, r.Reference, signer)
 }
 
 func serveOutput(c *urfave.Context, dir string, v *fs.Output, log *slog.Logger, signals <-chan os.Signal) error {

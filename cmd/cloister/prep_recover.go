@@ -19,10 +19,11 @@ func recoverCommand() *urfave.Command {
 		Description: "Folds the journal that the writer left into the volume's next epoch: everything\n" +
 			"that fsync, or close under --sync close, had promised is in it. A writer that is\n" +
 			"still at it fails from then on. A volume that was closed stays as it is. Mounting\n" +
-			"with --output does the same.\n\n" +
+			"with --output does the same. --sign vouches for the newest epoch, recovered now or\n" +
+			"before: whoever can open the volume could have written what the journal held.\n\n" +
 			"JSON: reference, recovered (whether there was anything), epoch, records, files,\n" +
 			"bytes.",
-		Flags:  append(openerFlags(), jsonFlag()),
+		Flags:  append(openerFlags(), signFlag(), jsonFlag()),
 		Action: action(runRecover, "VOLUME"),
 	}
 }
@@ -33,6 +34,13 @@ func runRecover(c *urfave.Context, args []string) error {
 		return err
 	}
 	defer key.Destroy()
+	signer, err := readSigner(c)
+	if err != nil {
+		return err
+	}
+	if signer != nil {
+		defer signer.Destroy()
+	}
 	s, err := store.Open(c.Context, args[0], store.Options{CAFile: c.String("ca-file")})
 	if err != nil {
 		return err
@@ -42,7 +50,10 @@ func runRecover(c *urfave.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	return printRecovery(c, found, ref)
+	if err := printRecovery(c, found, ref); err != nil {
+		return err
+	}
+	return sign(c.Context, s, ref, signer)
 }
 
 func printRecovery(c *urfave.Context, found *fs.Recovery, ref format.Reference) error {

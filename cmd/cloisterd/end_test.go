@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 
+	"cloister/fs/format"
 	"cloister/internal/cli"
 )
 
@@ -169,6 +170,12 @@ func TestKilled(t *testing.T) {
 	}
 	if runs := r.record(); len(runs) != 3 || runs[0].Completed || !runs[2].Complete {
 		t.Errorf("recorded are %+v", runs)
+	}
+	// The epoch that was recovered, 1, is signed as the one after it is.
+	for epoch := range uint64(2) {
+		if _, err := os.Stat(r.Path("store", "output", format.SignatureName(epoch+1))); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

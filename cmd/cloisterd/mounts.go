@@ -191,6 +191,9 @@ func (m *mounts) mountOutput(ctx context.Context, v *mounted, dir string, key fs
 	}
 	if r := v.output.Recovered(); r != nil {
 		m.log.Warn("recovered what an earlier writer left", "volume", v.name, "found", fmt.Sprintf("%+v", *r))
+		if err = m.putSignature(ctx, v, r.Reference); err != nil {
+			return err
+		}
 	}
 	v.mount, err = mount.Output(dir, v.output, mount.Options{Logger: m.log})
 	return err
@@ -209,16 +212,18 @@ type output struct {
 
 // close unmounts everything, the outputs first made durable, and returns the
 // references of the outputs. An output that is not all durable has no entry
-// and is part of the error.
+// and is part of the error; so is, behind all such, one whose store failed on
+// the way: the application may not have written what it would have.
 func (m *mounts) close(ctx context.Context) ([]output, error) {
 	var outputs []output
-	var errs []error
+	var errs, failed []error
 	for _, v := range m.open {
 		if err := v.unmount(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("unmounting %s: %w", v.name, err))
 		}
 		if v.output != nil {
 			ref, err := v.output.Close(ctx)
+			failed = append(failed, v.output.Failed())
 			v.output = nil
 			if err != nil {
 				errs = append(errs, fmt.Errorf("finishing output %s: %w", v.name, err))
@@ -230,7 +235,7 @@ func (m *mounts) close(ctx context.Context) ([]output, error) {
 		errs = append(errs, v.close())
 	}
 	m.open = nil
-	return outputs, errors.Join(errs...)
+	return outputs, errors.Join(append(errs, failed...)...)
 }
 
 // putSignature puts beside an output what tells it from one that somebody else

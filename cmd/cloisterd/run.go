@@ -24,9 +24,10 @@ func runCommand() *urfave.Command {
 			"Everything else is the host's word, and is checked against what is measured.\n" +
 			"The exit code is the application's where it ended by itself and everything is\n" +
 			"durable and recorded; otherwise one of the table: 5 when consent was withdrawn,\n" +
-			"8 when a signal ended it or an output is not all durable.\n" +
+			"7 when an output's store failed on the way and all is durable since, 8 when a\n" +
+			"signal ended it or an output is not all durable.\n" +
 			"Standard output has one line for each output, `output NAME REFERENCE`, or\n" +
-			"`partial NAME REFERENCE` where the run did not come to its end.\n" +
+			"`partial NAME REFERENCE` where the run did not come to its end or a store failed.\n" +
 			"SIGTERM is passed to the application; what it wrote is then sealed and kept.",
 		Flags: []urfave.Flag{
 			&urfave.StringFlag{Name: "specification-digest", Usage: "the `DIGEST` of the specification to carry out", Required: true},

@@ -110,6 +110,33 @@ func TestStoreFails(t *testing.T) {
 	}
 }
 
+// TestStoreFailsAndHeals: a store that failed while the application wrote, and
+// took everything later, is told: by the exit code and the record, although all
+// is durable and the reference is printed.
+func TestStoreFailsAndHeals(t *testing.T) {
+	t.Parallel()
+	r := newRoom(t, os.Getuid())
+	d := newDisk(r)
+	run := r.start()
+	run.do("echo first > $OUT/first && sync $OUT/first")
+	d.fail()
+	run.tell("echo second > $OUT/second && sync $OUT/second")
+	if status := run.hear(); status != "1" {
+		t.Errorf("the application says %q, want 1", status)
+	}
+	d.heal()
+	run.do("sync $OUT/second")
+	run.tell("exit 0")
+	run.ends(cli.ExitUnavailable, "the store failed", "hint: look at how the programs that wrote there ended")
+	if files := r.decrypt(run.reference("partial")); files["first"] != "first\n" || files["second"] != "second\n" {
+		t.Errorf("the output is %q", files)
+	}
+	if last := r.last(); !last.Completed || last.Complete || !strings.Contains(last.Detail, "the store failed") {
+		t.Errorf("recorded as %+v", last)
+	}
+	r.checkNothingLeft()
+}
+
 // TestOlderOutput: a host that puts back an older state of an output, or none,
 // is refused by the next run, which knows from the ledger how far it had come.
 func TestOlderOutput(t *testing.T) {
