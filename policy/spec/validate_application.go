@@ -116,6 +116,9 @@ func (c *checks) command(at string, command []string) {
 	for i, arg := range command {
 		at := fmt.Sprintf("%s[%d]", at, i)
 		c.publicText(at, arg)
+		if flag, value, ok := strings.Cut(arg, "="); ok {
+			c.publicVariable(at, strings.ReplaceAll(strings.TrimLeft(flag, "-"), "-", "_"), value)
+		}
 		if i == 0 && !path.IsAbs(arg) {
 			c.add(at, fmt.Sprintf("%.200q is not an absolute path", arg), "the runtime has no search path; write the program's full path")
 		}
