@@ -61,8 +61,12 @@ func (s Specification) checkResidualRisk(c *checks) {
 	case s.Model != Distributed && s.AcceptedRisk != "":
 		c.add("acceptedRisk", "only the distributed model has this risk", "take it out")
 	case s.Model == Distributed && words < minRiskWords:
-		c.add("acceptedRisk", fmt.Sprintf("the distributed model cannot keep egress %s: application and runtime share a network and the attestation device", s.Network.Egress),
-			fmt.Sprintf("say in %d words or more why the parties accept that, or use model %s", minRiskWords, Monolithic))
+		at := "acceptedRisk"
+		if words == 0 {
+			at = "model" // which has a line
+		}
+		c.add(at, fmt.Sprintf("the distributed model cannot keep egress %s: application and runtime share a network and the attestation device", s.Network.Egress),
+			fmt.Sprintf("say in acceptedRisk, in %d words or more, why the parties accept that, or use model %s", minRiskWords, Monolithic))
 	}
 }
 

@@ -15,7 +15,8 @@ var reserved = [...]string{
 // checkMounts refuses a mount that hides another, or that hides or lies in
 // what the platform and the runtime need.
 func checkMounts(c *checks, volumes []placed) {
-	for i, v := range volumes {
+	var before []placed
+	for _, v := range volumes {
 		at := v.at + ".mount"
 		if !c.absolute(at, v.Mount) {
 			continue
@@ -23,11 +24,12 @@ func checkMounts(c *checks, volumes []placed) {
 		if slices.ContainsFunc(reserved[:], func(dir string) bool { return overlap(v.Mount, dir) }) {
 			c.add(at, fmt.Sprintf("%q is a reserved path", v.Mount), "mount it elsewhere, for example under /mnt")
 		}
-		for _, other := range volumes[:i] {
+		for _, other := range before {
 			if overlap(v.Mount, other.Mount) {
 				c.add(at, fmt.Sprintf("%q overlaps %s %q", v.Mount, other.at+".mount", other.Mount), "give each volume a directory of its own")
 			}
 		}
+		before = append(before, v)
 	}
 }
 
