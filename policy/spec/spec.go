@@ -27,6 +27,16 @@ const (
 	Simulated Kind = "simulated"
 )
 
+// Cloud is which of Azure's clouds the services are in.
+type Cloud string
+
+// The clouds. A specification that names none is in the public one.
+const (
+	PublicCloud       Cloud = "public"
+	USGovernmentCloud Cloud = "usgovernment"
+	ChinaCloud        Cloud = "china"
+)
+
 // Monolithic is the deployment model in which runtime and application share
 // one container.
 const Monolithic = "monolithic"
@@ -40,6 +50,7 @@ type Specification struct {
 	APIVersion  string      `json:"apiVersion"`
 	Name        string      `json:"name"`
 	Kind        Kind        `json:"kind"`
+	Cloud       Cloud       `json:"cloud,omitempty"` // public when empty
 	Model       string      `json:"model"`
 	Parties     []Party     `json:"parties,omitempty"`
 	Identities  []Identity  `json:"identities,omitempty"`

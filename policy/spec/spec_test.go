@@ -126,8 +126,10 @@ func TestValidate(t *testing.T) {
 			s.Identities = append(s.Identities, Identity{Name: "reader", ClientID: "x", TenantID: "y"})
 		},
 			[]string{"identities[1].name: already an identity", "identities[1].clientId: not a UUID", "identities[1].tenantId: not a UUID"}},
-		"no runtime":     {func(s *Specification) { s.Runtime = nil }, []string{"runtime: no image"}},
-		"runtime digest": {func(s *Specification) { s.Runtime.Binary = "ab" }, []string{"runtime.binary: not a digest"}},
+		"no runtime":             {func(s *Specification) { s.Runtime = nil }, []string{"runtime: no image"}},
+		"runtime digest":         {func(s *Specification) { s.Runtime.Binary = "ab" }, []string{"runtime.binary: not a digest"}},
+		"cloud":                  {func(s *Specification) { azure(s); s.Cloud = "moon" }, []string{`cloud: "moon" is not known`}},
+		"cloud of the simulated": {func(s *Specification) { s.Cloud = PublicCloud }, []string{"cloud: kind simulated is in none"}},
 		"simulated pieces in a real kind": {func(s *Specification) { s.Kind = AKS },
 			[]string{"runtime: only in kind simulated", "application.image: needs an image", "code[0].store: not an https address", "attestation.authority: does not fit", "attestation.minSVN: not in 100"}},
 		"image in simulated": {func(s *Specification) { s.Application.Image = &Image{} }, []string{"application.image: starts no image"}},

@@ -48,7 +48,18 @@ func (s Specification) checkHead(c *checks) {
 	c.oneOf("apiVersion", s.APIVersion, APIVersion)
 	c.name("name", s.Name)
 	c.oneOf("kind", string(s.Kind), string(ACI), string(AKS), string(Simulated))
+	s.checkCloud(c)
 	c.oneOf("model", s.Model, Monolithic)
+}
+
+func (s Specification) checkCloud(c *checks) {
+	switch {
+	case s.Cloud == "":
+	case s.Kind == Simulated:
+		c.add("cloud", "kind simulated is in none of Azure's clouds", "take cloud out")
+	default:
+		c.oneOf("cloud", string(s.Cloud), string(PublicCloud), string(USGovernmentCloud), string(ChinaCloud))
+	}
 }
 
 func (s Specification) checkParties(c *checks) {
