@@ -86,8 +86,7 @@ func TestSigningInAtTheCloudsAuthority(t *testing.T) {
 			t.Fatal(err)
 		}
 		asked := &recorder{}
-		const id = "11111111-2222-3333-4444-555555555555"
-		cred, err := Identity{ClientID: id, TenantID: id, AuthorityHost: cloud.Authority, PrivateCloud: true, Transport: asked}.Credential()
+		cred, err := Identity{ClientID: someID, TenantID: someID, AuthorityHost: cloud.Authority, PrivateCloud: true, Transport: asked}.Credential()
 		if err != nil {
 			t.Fatal(err)
 		}
