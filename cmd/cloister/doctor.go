@@ -135,18 +135,28 @@ func trySignIn(ctx context.Context, s spec.Specification) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	where, err := enclaveazure.CloudOf(s)
+	if err != nil {
+		return "", err
+	}
 	ctx, cancel := enclaveazure.Bound(ctx, 0)
 	defer cancel()
-	token, err := cred.GetToken(ctx, azpolicy.TokenRequestOptions{Scopes: []string{"https://vault.azure.net/.default"}})
+	token, err := cred.GetToken(ctx, azpolicy.TokenRequestOptions{Scopes: []string{where.VaultScope()}})
 	if err != nil {
 		return "", fault.Errorf(fault.Denied, "sign in with `az login`, or see the SDK's environment variables", "%w", err)
 	}
 	return "a token until " + token.ExpiresOn.UTC().Format("15:04:05"), nil
 }
 
-// signIn is as the Azure SDKs do it.
+// signIn is as the Azure SDKs do it, at the specification's cloud.
 func signIn(s spec.Specification) (azcore.TokenCredential, error) {
-	cred, err := azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{DisableInstanceDiscovery: s.Kind == spec.Simulated})
+	where, err := enclaveazure.CloudOf(s)
+	if err != nil {
+		return nil, err
+	}
+	cred, err := azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{
+		ClientOptions: azcore.ClientOptions{Cloud: where.Configuration()}, DisableInstanceDiscovery: s.Kind == spec.Simulated,
+	})
 	if err != nil {
 		return nil, fault.Errorf(fault.Denied, "sign in with `az login`, or see the SDK's environment variables", "signing in: %w", err)
 	}

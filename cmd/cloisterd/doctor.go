@@ -54,12 +54,15 @@ func runDoctor(c *urfave.Context) error {
 	}
 	try("the memory of this machine", v.memory)
 	known := try("the platform", v.choosePlatform)
-	v.cloud = newCloud(v.spec, v.platform)
-	if known {
+	located := try("the cloud", v.chooseCloud)
+	if known && located {
 		try("attestation by "+v.spec.Attestation.Authority, v.attest)
 	}
 	try("mounts", v.fuse)
 	try("the ledger "+c.String("ledger"), v.ledger)
+	if !located {
+		return check.Err()
+	}
 	for _, s := range volumesOf(v.spec) {
 		try("the identity of "+s.Name, v.identity(s))
 		for _, address := range []string{s.Key.Vault, vaultOfSecret(s.Key.Secret)} {
@@ -103,6 +106,16 @@ func (v *visit) choosePlatform(context.Context) (string, error) {
 	return fmt.Sprintf("%s; the container policy is sha256:%x", p.name, secctx.HostData()), nil
 }
 
+func (v *visit) chooseCloud(context.Context) (_ string, err error) {
+	if v.cloud, err = newCloud(v.spec, v.platform); err != nil {
+		return "", err
+	}
+	if v.cloud.azure.Name == "" {
+		return "SIMULATED, on this machine", nil
+	}
+	return v.cloud.azure.Name + ", whose authority is " + v.cloud.azure.Authority, nil
+}
+
 // attest goes as far as the token, with a release key that is then destroyed.
 func (v *visit) attest(ctx context.Context) (string, error) {
 	keys, err := v.cloud.keys(v.platform)
@@ -137,7 +150,7 @@ func (v *visit) identity(s spec.Source) func(context.Context) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		token, err := cred.GetToken(ctx, azpolicy.TokenRequestOptions{Scopes: []string{"https://vault.azure.net/.default"}})
+		token, err := cred.GetToken(ctx, azpolicy.TokenRequestOptions{Scopes: []string{v.cloud.azure.VaultScope()}})
 		if err != nil {
 			return "", fault.Errorf(fault.Denied, "assign the identity to the container group, or set the variables of workload identity", "%w", err)
 		}

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -117,6 +117,7 @@ func pinned(v statement.Volume) (format.Reference, error) {
 // cloud is how the runtime reaches the services, and as whom.
 type cloud struct {
 	spec       spec.Specification
+	azure      azure.Cloud
 	simulated  bool
 	identities map[string]string // by volume
 	transport  *azure.Transport
@@ -125,15 +126,25 @@ type cloud struct {
 	vaults map[string]*vault.Client // by identity, so that each signs in once
 }
 
-func newCloud(s spec.Specification, p platform) *cloud {
-	c := &cloud{spec: s, simulated: p.simulated, identities: map[string]string{}, transport: azure.NewTransport(nil), vaults: map[string]*vault.Client{}}
-	for _, v := range slices.Concat(s.Code, s.DataSources) {
+// newCloud refuses services that are not in the specification's cloud.
+func newCloud(s spec.Specification, p platform) (*cloud, error) {
+	where, err := azure.CloudOf(s)
+	if err != nil {
+		return nil, err
+	}
+	c := &cloud{spec: s, azure: where, simulated: p.simulated, identities: map[string]string{}, transport: azure.NewTransport(nil), vaults: map[string]*vault.Client{}}
+	for _, v := range volumesOf(s) {
 		c.identities[v.Name] = v.Identity
 	}
-	for _, v := range s.DataSinks {
-		c.identities[v.Name] = v.Identity
+	return c, c.check()
+}
+
+func (c *cloud) check() error {
+	errs := []error{c.azure.CheckAttestation(c.spec.Attestation.Authority)}
+	for _, v := range volumesOf(c.spec) {
+		errs = append(errs, c.azure.CheckVault(v.Key.Vault), c.azure.CheckVault(v.Key.Secret))
 	}
-	return c
+	return errors.Join(errs...)
 }
 
 func (c *cloud) options() azpolicy.ClientOptions {
@@ -143,7 +154,7 @@ func (c *cloud) options() azpolicy.ClientOptions {
 // credential is that of a volume's identity in the specification; a
 // specification with one identity need not name it at each volume.
 func (c *cloud) credential(volume string) (azcore.TokenCredential, error) {
-	who := azure.Identity{PrivateCloud: c.simulated, Transport: c.transport}
+	who := azure.Identity{AuthorityHost: c.azure.Authority, PrivateCloud: c.simulated, Transport: c.transport}
 	name := c.identities[volume]
 	for _, i := range c.spec.Identities {
 		if i.Name == name || name == "" && len(c.spec.Identities) == 1 {

@@ -52,7 +52,10 @@ func (r *room) run(ctx context.Context, ledgerDir, specification string) (exit i
 	if err != nil {
 		return 0, err
 	}
-	cloud := newCloud(r.spec, r.platform)
+	cloud, err := newCloud(r.spec, r.platform)
+	if err != nil {
+		return 0, err
+	}
 	keys, err := cloud.keys(r.platform)
 	if err != nil {
 		return 0, err

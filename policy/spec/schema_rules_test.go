@@ -56,6 +56,7 @@ var fieldRules = map[string]object{
 	"Specification.APIVersion":   oneOfThese(APIVersion),
 	"Specification.Name":         name,
 	"Specification.Kind":         oneOfThese(string(ACI), string(AKS), string(Simulated)),
+	"Specification.Cloud":        oneOfThese(string(PublicCloud), string(USGovernmentCloud), string(ChinaCloud)),
 	"Specification.Model":        oneOfThese(Monolithic, Distributed),
 	"Specification.AcceptedRisk": freeText,
 	"Specification.Parties":      atLeast1,
@@ -143,7 +144,7 @@ func hasNot(field string) object {
 var typeRules = map[string]object{
 	"Specification": {"allOf": []any{
 		when("kind", string(Simulated),
-			object{"required": []string{"runtime"}, "properties": object{"runtime": has("binary", pattern("^sha256:")), "application": hasNot("image")}},
+			object{"required": []string{"runtime"}, "properties": object{"runtime": has("binary", pattern("^sha256:")), "application": hasNot("image"), "cloud": object{"enum": []any{nil, ""}}}},
 			object{"properties": object{"application": has("image", object{"type": "object"})}}),
 		when("model", Distributed, has("acceptedRisk", pattern(fmt.Sprintf(`^\s*(\S+\s+){%d,}\S`, minRiskWords-1))), hasNot("acceptedRisk")),
 	}},

@@ -36,12 +36,23 @@ const (
 	Distributed = "distributed"
 )
 
+// Cloud is which of Azure's clouds the services are in.
+type Cloud string
+
+// The clouds. A specification that names none is in the public one.
+const (
+	PublicCloud       Cloud = "public"
+	USGovernmentCloud Cloud = "usgovernment"
+	ChinaCloud        Cloud = "china"
+)
+
 // Specification is the whole document. Lists of named things are sets: their
 // order has no meaning and does not change the digest.
 type Specification struct {
 	APIVersion string `json:"apiVersion"`
 	Name       string `json:"name"`
 	Kind       Kind   `json:"kind"`
+	Cloud      Cloud  `json:"cloud,omitempty"` // public when empty
 	Model      string `json:"model"`
 	// AcceptedRisk says in the parties' own words why the distributed model's
 	// residual risk is acceptable to them; it has no other use.

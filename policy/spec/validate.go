@@ -43,6 +43,7 @@ func (s Specification) checkHead(c *checks) {
 	c.name("name", s.Name)
 	s.checkLabel(c, "name", s.Name)
 	c.oneOf("kind", string(s.Kind), string(ACI), string(AKS), string(Simulated))
+	s.checkCloud(c)
 	c.oneOf("model", s.Model, Monolithic, Distributed)
 	s.checkResidualRisk(c)
 }
@@ -67,6 +68,16 @@ func (s Specification) checkResidualRisk(c *checks) {
 		}
 		c.add(at, fmt.Sprintf("the distributed model cannot keep egress %s: application and runtime share a network and the attestation device", s.Network.Egress),
 			fmt.Sprintf("say in acceptedRisk, in %d words or more, why the parties accept that, or use model %s", minRiskWords, Monolithic))
+	}
+}
+
+func (s Specification) checkCloud(c *checks) {
+	if s.Cloud == "" {
+		return
+	}
+	c.oneOf("cloud", string(s.Cloud), string(PublicCloud), string(USGovernmentCloud), string(ChinaCloud))
+	if s.Kind == Simulated {
+		c.add("cloud", "kind simulated is in none of Azure's clouds", "take cloud out")
 	}
 }
 
