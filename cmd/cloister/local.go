@@ -26,7 +26,7 @@ func localCommand() *urfave.Command {
 		Name:  "local",
 		Usage: "a SIMULATED cloud on this machine, for development",
 		Subcommands: []*urfave.Command{
-			localUpCommand(), localGuestCommand(), localEnvCommand(), localFaultCommand(),
+			localUpCommand(), localGuestCommand(), localAdmitCommand(), localEnvCommand(), localFaultCommand(),
 		},
 	}
 }
@@ -50,8 +50,8 @@ func localUpCommand() *urfave.Command {
 				return err
 			}
 			e := cloud.Endpoints()
-			fmt.Fprintf(errWriter(c), "simulated attestation  %s\nsimulated vault        %s\nsimulated HSM          %s\nsimulated authority    %s\n",
-				e.Attestation, e.Vault, e.HSM, e.Authority)
+			fmt.Fprintf(errWriter(c), "simulated attestation  %s\nsimulated vault        %s\nsimulated HSM          %s\nsimulated authority    %s\nsimulated broker       %s\n",
+				e.Attestation, e.Vault, e.HSM, e.Authority, e.Broker)
 			fmt.Fprintf(c.App.Writer, "ready %s\n", c.String("dir"))
 			<-c.Context.Done()
 			return cloud.Close()
@@ -99,10 +99,7 @@ func launchGuest(c *urfave.Context) error {
 	if c.String("policy") == "" {
 		return fault.Errorf(fault.Usage, "see --help", "launching a simulated guest needs --policy FILE")
 	}
-	policy, err := os.ReadFile(c.String("policy"))
-	if os.IsNotExist(err) {
-		return fault.Errorf(fault.NotFound, "", "reading the container policy: %w", err)
-	}
+	policy, err := readPolicy(c.String("policy"))
 	if err != nil {
 		return err
 	}
@@ -130,6 +127,36 @@ func guestConfig(c *urfave.Context, policy []byte) platform.GuestConfig {
 		Revoked:           c.Bool("revoked"),
 		ReportVersion:     uint32(c.Uint("report-version")),
 	}
+}
+
+func localAdmitCommand() *urfave.Command {
+	return &urfave.Command{
+		Name:      "admit",
+		Usage:     "let the guests of a container policy have RESOURCEs of the SIMULATED key broker",
+		ArgsUsage: "RESOURCE...",
+		Description: "A real broker's operator says this in the broker's resource policy (Rego).\n" +
+			"RESOURCE is REPOSITORY/TYPE/TAG. Nobody is admitted to anything at first.",
+		Flags: []urfave.Flag{localDir(), &urfave.StringFlag{Name: "policy", Usage: "the container policy's text, `FILE`", Required: true}},
+		Action: func(c *urfave.Context) error {
+			resources, err := cli.Args(c, "RESOURCE...")
+			if err != nil {
+				return err
+			}
+			policy, err := readPolicy(c.String("policy"))
+			if err != nil {
+				return err
+			}
+			return localcloud.Dial(c.String("dir")).Admit(c.Context, policy, resources)
+		},
+	}
+}
+
+func readPolicy(path string) ([]byte, error) {
+	policy, err := os.ReadFile(path)
+	if os.IsNotExist(err) {
+		return nil, fault.Errorf(fault.NotFound, "", "reading the container policy: %w", err)
+	}
+	return policy, err
 }
 
 func localEnvCommand() *urfave.Command {

@@ -24,25 +24,6 @@ type platform struct {
 // Anchors says who is believed.
 func (p platform) Anchors() (snp.Anchors, error) { return p.anchors, nil }
 
-// collect has a report made, and checks what it says of this machine before
-// anybody else is shown it.
-func (r *room) collect(ctx context.Context, about snp.Statement) (*snp.Evidence, error) {
-	e, err := snp.Collect(ctx, r.platform, about)
-	if err != nil {
-		return nil, err
-	}
-	data, err := about.ReportData()
-	if err != nil {
-		return nil, err
-	}
-	host, want := e.HostData(), demands(r.spec)
-	_, err = snp.Verify(e, snp.Expectations{
-		Anchors: r.platform.anchors, HostData: host[:], ReportData: data[:],
-		SMT: want.SMT, MinTCB: want.MinTCB, MinUVMSVN: want.MinUVMSVN,
-	})
-	return e, err
-}
-
 // beginRun binds a fresh audit key to the machine's evidence and begins the
 // run of the contract that the measured specification admits.
 func (r *room) beginRun(ctx context.Context, log governance.Log, specification string) (*governance.Run, error) {
@@ -73,7 +54,8 @@ func (r *room) attestRun(ctx context.Context, b governance.Binding) (statement.E
 	if err != nil {
 		return statement.Evidence{}, nil, err
 	}
-	e, err := r.collect(ctx, snp.Identity{RunID: b.RunID, ContractDigest: b.ContractDigest, AuditKey: b.AuditKey, TLSKey: tlsKey})
+	about := snp.Identity{RunID: b.RunID, ContractDigest: b.ContractDigest, AuditKey: b.AuditKey, TLSKey: tlsKey}
+	e, _, err := snp.Prove(ctx, r.platform, demands(r.spec), about)
 	if err != nil {
 		return statement.Evidence{}, nil, err
 	}

@@ -62,8 +62,13 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 
 func TestUnknownCAIsRefused(t *testing.T) {
 	s, _ := serve(t, func(http.ResponseWriter, *http.Request) {})
-	if _, _, err := get(t, NewTransport(x509.NewCertPool()), s.URL); err == nil || !strings.Contains(err.Error(), "unknown authority") {
+	_, _, err := get(t, NewTransport(x509.NewCertPool()), s.URL)
+	if err == nil || !strings.Contains(err.Error(), "unknown authority") {
 		t.Errorf("got %v", err)
+	}
+	var final interface{ NonRetriable() }
+	if !errors.As(err, &final) {
+		t.Errorf("it would be tried again: %v", err)
 	}
 }
 

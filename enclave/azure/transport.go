@@ -41,12 +41,23 @@ func NewTransport(roots *x509.CertPool) *Transport {
 // Do sends a request. Reading the answer's body fails after MaxResponse bytes.
 func (t *Transport) Do(req *http.Request) (*http.Response, error) {
 	resp, err := t.client.Do(req)
+	var untrusted *tls.CertificateVerificationError
+	if errors.As(err, &untrusted) {
+		return nil, final{err}
+	}
 	if err != nil {
 		return nil, err
 	}
 	resp.Body = &limitedBody{ReadCloser: resp.Body, left: MaxResponse}
 	return resp, nil
 }
+
+// final is an error that the SDK's clients do not try again after: who is not
+// believed now will not be in a minute.
+type final struct{ error }
+
+func (f final) Unwrap() error { return f.error }
+func (final) NonRetriable()   {}
 
 var errTooLong = errors.New("the service's answer has no end: more than 1 MiB")
 

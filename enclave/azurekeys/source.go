@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"time"
 
 	"cloister/enclave"
 	"cloister/enclave/attest"
@@ -23,18 +22,10 @@ import (
 )
 
 // Platform makes reports and says by which anchors they are judged.
-type Platform interface {
-	snp.Platform
-	Anchors() (snp.Anchors, error)
-}
+type Platform = snp.Machine
 
-// Requirements are what this machine demands of itself. All are required; see
-// snp.Expectations.
-type Requirements struct {
-	SMT       snp.SMT
-	MinTCB    snp.Floors
-	MinUVMSVN uint64
-}
+// Requirements are what this machine demands of itself.
+type Requirements = snp.Requirements
 
 // Vaults returns the client that speaks for a volume: each may name an identity
 // of its own.
@@ -94,36 +85,12 @@ func (s *Source) prove(ctx context.Context, key *vault.ReleaseKey) (*attest.Toke
 	if err != nil {
 		return nil, nil, err
 	}
-	about := snp.KeyRelease{RuntimeData: runtimeData}
-	evidence, err := snp.Collect(ctx, s.platform, about)
-	if err != nil {
-		return nil, nil, err
-	}
-	result, err := s.judge(evidence, about)
+	evidence, result, err := snp.Prove(ctx, s.platform, s.require, snp.KeyRelease{RuntimeData: runtimeData})
 	if err != nil {
 		return nil, nil, err
 	}
 	token, err := s.attest.Attest(ctx, evidence, runtimeData)
 	return token, result, err
-}
-
-// judge demands that the report is about our key and that this container runs
-// under the policy its security context shows.
-func (s *Source) judge(evidence *snp.Evidence, about snp.Statement) (*snp.Result, error) {
-	anchors, err := s.platform.Anchors()
-	if err != nil {
-		return nil, err
-	}
-	reportData, err := about.ReportData()
-	if err != nil {
-		return nil, err
-	}
-	hostData := evidence.HostData()
-	return snp.Verify(evidence, snp.Expectations{
-		Anchors: anchors, HostData: hostData[:], ReportData: reportData[:],
-		SMT: s.require.SMT, MinTCB: s.require.MinTCB, MinUVMSVN: s.require.MinUVMSVN,
-		Now: time.Now(),
-	})
 }
 
 // WrappedDEK fetches the secret that v.WrappedDEK addresses.

@@ -9,7 +9,7 @@ import (
 	"errors"
 )
 
-// Statement is what a report vouches for: KeyRelease or Identity.
+// Statement is what a report vouches for: KeyRelease, KeyBroker or Identity.
 type Statement interface {
 	// ReportData is the 64 bytes the report carries.
 	ReportData() ([64]byte, error)
@@ -40,6 +40,33 @@ func RuntimeReportData(data []byte) (out [64]byte) {
 	sum := sha256.Sum256(data)
 	copy(out[:], sum[:])
 	return out
+}
+
+// brokerPrefix begins the runtime data of every key broker's purpose: its
+// canonical JSON (RFC 8785) sorts this member first. No JWKS begins with it and
+// no tagged message does, so it stands where the protocol has no room for a tag.
+const brokerPrefix = `{"additional-evidence":`
+
+// KeyBroker is the purpose of the Confidential Containers' Key Broker Service:
+// its runtime data, canonical JSON of the broker's nonce and of the public key
+// that resources shall be encrypted to. The protocol hashes those bytes bare, so
+// what keeps this purpose apart from the others is the hash: SHA-384 ‖ 16 zero
+// bytes is neither the attestation service's SHA-256 ‖ 32 zero bytes nor the 64
+// bytes of an Identity's SHA-512, but with a chance of 2⁻¹²⁸. So a broker that
+// asks for another hash, as the protocol lets it, gets no report.
+type KeyBroker struct{ RuntimeData []byte }
+
+func (KeyBroker) statement() {}
+
+// ReportData refuses what is not a broker's runtime data.
+func (k KeyBroker) ReportData() ([64]byte, error) {
+	var out [64]byte
+	if !bytes.HasPrefix(k.RuntimeData, []byte(brokerPrefix)) || !json.Valid(k.RuntimeData) {
+		return out, errors.New("runtime data for a key broker must be a JSON object that begins with additional-evidence")
+	}
+	sum := sha512.Sum384(k.RuntimeData)
+	copy(out[:], sum[:])
+	return out, nil
 }
 
 // identityTag begins with a letter, which no JSON object does.

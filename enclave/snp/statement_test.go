@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/sha512"
 	"errors"
 	"os"
 	"path/filepath"
@@ -28,6 +29,26 @@ func TestKeyReleaseUsesTheServicesForm(t *testing.T) {
 	}
 	for _, bad := range []string{"", "{", `"keys"`, identityTag, " {}", "[]"} {
 		if _, err := (KeyRelease{RuntimeData: []byte(bad)}).ReportData(); err == nil {
+			t.Errorf("runtime data %q is accepted", bad)
+		}
+	}
+}
+
+func TestKeyBrokerIsNoOtherPurpose(t *testing.T) {
+	data := []byte(`{"additional-evidence":"","nonce":"n"}`)
+	got, err := KeyBroker{RuntimeData: data}.ReportData()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha512.Sum384(data)
+	if !bytes.Equal(got[:48], sum[:]) || !bytes.Equal(got[48:], make([]byte, 16)) {
+		t.Errorf("report data %x", got)
+	}
+	if bare := RuntimeReportData(data); bare == got || bytes.Equal(got[32:], make([]byte, 32)) {
+		t.Error("it has the attestation service's form")
+	}
+	for _, bad := range []string{"", `{"keys":[]}`, `{"additional-evidence":`, ` {"additional-evidence":""}`, identityTag, `{"nonce":"n","additional-evidence":""}`} {
+		if _, err := (KeyBroker{RuntimeData: []byte(bad)}).ReportData(); err == nil {
 			t.Errorf("runtime data %q is accepted", bad)
 		}
 	}

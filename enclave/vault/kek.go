@@ -98,7 +98,21 @@ func newKEK(material []byte, pub releasedJWK) (*KEK, error) {
 }
 
 func newRSAKEK(material []byte, pub releasedJWK) (*KEK, error) {
-	parsed, err := x509.ParsePKCS8PrivateKey(material)
+	kek, err := ParseKEK(pub.KID, material)
+	if err != nil {
+		return nil, err
+	}
+	if string(kek.rsa.N.Bytes()) != string(pub.N) {
+		kek.Destroy()
+		return nil, errors.New("the released key is not the private half of the key the vault names")
+	}
+	return kek, nil
+}
+
+// ParseKEK reads an RSA key of 2048 to 4096 bits, PKCS #8, DER, that was released
+// under the name id. The caller still owns, and zeroes, the bytes.
+func ParseKEK(id string, pkcs8 []byte) (*KEK, error) {
+	parsed, err := x509.ParsePKCS8PrivateKey(pkcs8)
 	if err != nil {
 		return nil, errors.New("the released key is not PKCS #8")
 	}
@@ -110,11 +124,7 @@ func newRSAKEK(material []byte, pub releasedJWK) (*KEK, error) {
 		wipe(key)
 		return nil, fmt.Errorf("the released key has %d bits, expected 2048 to 4096", bits)
 	}
-	if string(key.N.Bytes()) != string(pub.N) {
-		wipe(key)
-		return nil, errors.New("the released key is not the private half of the key the vault names")
-	}
-	return &KEK{ID: pub.KID, rsa: key}, nil
+	return &KEK{ID: id, rsa: key}, nil
 }
 
 func newECKEK(material []byte, pub releasedJWK) (*KEK, error) {

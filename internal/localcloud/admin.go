@@ -25,6 +25,8 @@ type adminRequest struct {
 	Service string                `json:"service,omitempty"`
 	Fault   *wire.Fault           `json:"fault,omitempty"`
 	Name    string                `json:"name,omitempty"`
+	Policy  []byte                `json:"policy,omitempty"`
+	Names   []string              `json:"names,omitempty"`
 }
 
 // adminFailure carries an error's text, kind and hints across the socket.
@@ -53,6 +55,7 @@ func (c *Cloud) adminHandler() http.Handler {
 		},
 		"POST /identities":  func(r adminRequest) (any, error) { return c.AddIdentity(r.Name) },
 		"POST /federated":   func(r adminRequest) (any, error) { return c.FederatedToken(r.Name) },
+		"POST /admissions":  func(r adminRequest) (any, error) { return nil, c.Admit(r.Policy, r.Names) },
 		"POST /attestation": func(adminRequest) (any, error) { return nil, c.RotateAttestationKey() },
 	} {
 		mux.HandleFunc(path, c.administer(serve))
@@ -131,6 +134,11 @@ func (a *Admin) FederatedToken(ctx context.Context, name string) (string, error)
 	var token string
 	err := a.post(ctx, "/federated", adminRequest{Name: name}, &token)
 	return token, err
+}
+
+// Admit is Cloud.Admit.
+func (a *Admin) Admit(ctx context.Context, policy []byte, resources []string) error {
+	return a.post(ctx, "/admissions", adminRequest{Policy: policy, Names: resources}, nil)
 }
 
 // RotateAttestationKey is Cloud.RotateAttestationKey.

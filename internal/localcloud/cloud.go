@@ -2,6 +2,7 @@ package localcloud
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"cloister/internal/fault"
 	"cloister/internal/localcloud/attestation"
+	"cloister/internal/localcloud/broker"
 	"cloister/internal/localcloud/identity"
 	"cloister/internal/localcloud/platform"
 	"cloister/internal/localcloud/vault"
@@ -25,6 +27,7 @@ const (
 	HSM         = "hsm"
 	Authority   = "authority"
 	Managed     = "identity" // the managed-identity endpoint
+	Broker      = "broker"   // the key broker, which is no service of Azure's
 )
 
 // Files of the state directory. CAFile and EndpointsFile are the two that a
@@ -33,6 +36,7 @@ const (
 	CAFile        = "ca.pem"
 	EndpointsFile = "endpoints.json"
 	RequestsFile  = "requests.jsonl"
+	TokenFile     = "broker-admin.jwt" // with which owners place resources at the broker; a secret
 	adminSocket   = "admin.sock"
 	keysDir       = "keys"
 )
@@ -57,6 +61,7 @@ type Cloud struct {
 	platform    *platform.Platform
 	attestation *attestation.Service
 	identity    *identity.Service
+	broker      *broker.Service
 	stop        func() error
 
 	mu     sync.Mutex // guards guests
@@ -123,7 +128,7 @@ func (c *Cloud) open() error {
 		return err
 	}
 	c.servers = map[string]*wire.Server{}
-	for _, name := range []string{Attestation, Vault, HSM, Authority, Managed} {
+	for _, name := range []string{Attestation, Vault, HSM, Authority, Managed, Broker} {
 		c.servers[name] = wire.NewServer(name, c.log)
 	}
 	if err := c.listen(); err != nil {
@@ -138,13 +143,16 @@ func (c *Cloud) open() error {
 	if err := c.openVault(keys, Vault, vault.KeyVault); err != nil {
 		return err
 	}
-	return c.openVault(keys, HSM, vault.ManagedHSM)
+	if err := c.openVault(keys, HSM, vault.ManagedHSM); err != nil {
+		return err
+	}
+	return c.openBroker(keys)
 }
 
 // prepare finds the RSA keys of a new directory side by side: one after the
 // other they take most of the time of a first start.
 func prepare(keys wire.Keys) error {
-	names := []string{"ark", "ask", "uvm-leaf", "attestation-1", "identity", "workload", Vault, HSM}
+	names := []string{"ark", "ask", "uvm-leaf", "attestation-1", "identity", "workload", Vault, HSM, Broker}
 	errs := make([]error, len(names))
 	var wg sync.WaitGroup
 	for i, name := range names {
@@ -197,6 +205,46 @@ func (c *Cloud) openVault(keys wire.Keys, name string, kind vault.Kind) error {
 		return err
 	}
 	return c.serveTLS(name, service.Handler())
+}
+
+func (c *Cloud) openBroker(keys wire.Keys) error {
+	key, err := keys.RSA(Broker)
+	if err != nil {
+		return err
+	}
+	cert, err := keys.SelfSigned(Broker+"-tokens", "broker "+c.endpoints.Broker, key)
+	if err != nil {
+		return err
+	}
+	c.broker, err = broker.New(broker.Config{
+		Server:   c.servers[Broker],
+		Platform: c.platform,
+		Signer:   wire.Signer{Key: key, Chain: []*x509.Certificate{cert}},
+		URL:      c.endpoints.Broker,
+		File:     filepath.Join(c.dir, Broker+".json"),
+	})
+	if err != nil {
+		return err
+	}
+	token, err := c.broker.AdminToken()
+	if err != nil {
+		return err
+	}
+	if err := wire.WriteFile(c.endpoints.BrokerToken, []byte(token)); err != nil {
+		return err
+	}
+	return c.serveTLS(Broker, c.broker.Handler())
+}
+
+// Admit lets the guests that run under a container policy have resources of the
+// broker.
+func (c *Cloud) Admit(policy []byte, resources []string) error {
+	for _, r := range resources {
+		if err := c.broker.Admit(r, sha256.Sum256(policy)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Endpoints are the addresses of the services.
@@ -265,7 +313,7 @@ func (c *Cloud) RemoveGuest(dir string) error {
 func (c *Cloud) SetFault(service string, f wire.Fault) error {
 	s := c.servers[service]
 	if s == nil {
-		return fault.Errorf(fault.Usage, "the services are attestation, vault, hsm, authority and identity",
+		return fault.Errorf(fault.Usage, "the services are attestation, vault, hsm, authority, identity and broker",
 			"no simulated service is called %q", service)
 	}
 	if err := s.SetFault(f); err != nil {

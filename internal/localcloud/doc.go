@@ -12,6 +12,7 @@
 //
 //	attestation  the attestation service, for guests of package platform
 //	vault        Key Vault and Managed HSM, with secure key release
+//	broker       the Key Broker Service of the Confidential Containers
 //	identity     the directory: managed identity and workload federation
 //	platform     the software SEV-SNP processor
 //	wire         what they share

@@ -28,6 +28,10 @@ type Endpoints struct {
 	// the same names hold in a container group.
 	IdentityEndpoint string         `json:"identityEndpoint"`
 	IdentityHeader   IdentityHeader `json:"identityHeader"`
+	// Broker is the key broker; BrokerToken is the path of the token with which
+	// owners place resources there.
+	Broker      string `json:"broker"`
+	BrokerToken string `json:"brokerToken"`
 	// CA is the path of the certificate to trust, PEM.
 	CA string `json:"ca"`
 }
@@ -77,6 +81,7 @@ func (c *Cloud) listen() error {
 		{HSM, before.HSM, true},
 		{Authority, before.Authority, true},
 		{Managed, before.IdentityEndpoint, false},
+		{Broker, before.Broker, true},
 	} {
 		u, err := url.Parse(s.before)
 		if err != nil {
@@ -94,6 +99,8 @@ func (c *Cloud) listen() error {
 		Authority:        c.listeners.url(Authority),
 		Tenant:           identity.Tenant,
 		IdentityEndpoint: c.listeners.url(Managed) + identity.ManagedPath,
+		Broker:           c.listeners.url(Broker),
+		BrokerToken:      filepath.Join(c.dir, TokenFile),
 		CA:               filepath.Join(c.dir, CAFile),
 	}
 	return nil

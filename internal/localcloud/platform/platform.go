@@ -41,6 +41,13 @@ func (p *Platform) ProductLine() string { return productLine }
 // Issuer is the did:x509 of the platform's endorsements of its utility VM.
 func (p *Platform) Issuer() string { return p.endorser.issuer() }
 
+// Endorsement returns the platform's endorsement of its good utility VM: what a
+// verifier that is shown none has as its reference.
+func (p *Platform) Endorsement() ([]byte, error) {
+	measurement := Measurement()
+	return p.endorser.endorse(measurement[:], goodUVMSVN)
+}
+
 // EndorsementRoot is the root certificate behind Issuer.
 func (p *Platform) EndorsementRoot() *x509.Certificate { return p.endorser.root }
 
