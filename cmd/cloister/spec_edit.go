@@ -286,7 +286,7 @@ func setKind(d *yaml.Document, kind spec.Kind, binary string) (*yaml.Document, e
 	case binary != "":
 		return d.Set("runtime", "binary", binary, func(s *spec.Specification) { s.Runtime = &spec.Runtime{Binary: binary} })
 	case kind != spec.Simulated:
-		return d.Remove("runtime", func(s *spec.Specification) { s.Runtime = nil })
+		return d.Remove("", "runtime", func(s *spec.Specification) { s.Runtime = nil })
 	default:
 		return d, nil
 	}
