@@ -106,7 +106,7 @@ func (d *Document) edited(e editor, path string, change func(*spec.Specification
 	want := d.clone()
 	change(&want)
 	if err != nil || !sameMeaning(after.Spec, want) {
-		return nil, byHand(d.line(path), path)
+		return nil, byHand(d.Line(path), path)
 	}
 	return after, nil
 }
