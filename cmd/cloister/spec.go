@@ -26,7 +26,7 @@ func specCommand() *urfave.Command {
 		Usage: "write and check a clean room specification",
 		Subcommands: []*urfave.Command{
 			specInitCommand(), specAddCommand(), specSetCommand(),
-			specValidateCommand(), specShowCommand(), specDigestCommand(),
+			specValidateCommand(), specMergeCommand(), specShowCommand(), specDigestCommand(), specSchemaCommand(),
 		},
 	}
 }
@@ -69,7 +69,7 @@ func specValidateCommand() *urfave.Command {
 			if err != nil {
 				return err
 			}
-			s, err := loadSpec(args[0])
+			s, err := checkSpec(args[0])
 			if c.Bool("json") {
 				return errors.Join(printValidation(c, s, err), err)
 			}
@@ -180,6 +180,18 @@ func readSpec(path string) (*yaml.Document, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return doc, nil
+}
+
+// checkSpec is loadSpec with the policies that the specification pins.
+func checkSpec(path string) (spec.Specification, error) {
+	doc, err := readSpec(path)
+	if err != nil {
+		return spec.Specification{}, err
+	}
+	if err := append(doc.Problems(), policyProblems(path, doc)...).Err(); err != nil {
+		return spec.Specification{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return doc.Spec, nil
 }
 
 // loadSpec reads a specification that must be valid.

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"os"
 	"strings"
 
@@ -30,7 +29,7 @@ func specAddCommand() *urfave.Command {
 			addPartyCommand(), addIdentityCommand(), addApplicationCommand(),
 			addSourceCommand("code", "a sealed volume of code or models, mounted first", func(s *spec.Specification) *[]spec.Source { return &s.Code }),
 			addSourceCommand("datasource", "a sealed volume that the application reads", func(s *spec.Specification) *[]spec.Source { return &s.DataSources }),
-			addSinkCommand(),
+			addSinkCommand(), addEndpointCommand(), addRegistryCommand(),
 		},
 	}
 }
@@ -103,13 +102,14 @@ func addIdentityCommand() *urfave.Command {
 			text("name", "the `NAME` that sources and sinks use"),
 			text("client-id", "the identity's client `UUID`"),
 			text("tenant-id", "the tenant's `UUID`, where it is not the resource's own"),
+			text("resource-id", "the identity's Azure resource `ID`, which a template attaches to the container"),
 		},
 		Action: func(c *urfave.Context) error {
 			args, err := anyOrder(c, []string{"name", "client-id"}, "FILE")
 			if err != nil {
 				return err
 			}
-			id := spec.Identity{Name: c.String("name"), ClientID: c.String("client-id"), TenantID: c.String("tenant-id")}
+			id := spec.Identity{Name: c.String("name"), ClientID: c.String("client-id"), TenantID: c.String("tenant-id"), ResourceID: c.String("resource-id")}
 			return editSpec(args[0], func(d *yaml.Document) (*yaml.Document, error) {
 				return d.Append("identities", id, func(s *spec.Specification) { s.Identities = append(s.Identities, id) })
 			})
@@ -137,14 +137,15 @@ func sourceOf(c *urfave.Context) spec.Source {
 	return spec.Source{
 		Name: c.String("name"), Party: c.String("party"), Volume: c.String("volume"), Store: c.String("store"), Mount: c.String("mount"),
 		Key:      spec.Key{KEK: c.String("kek"), Vault: c.String("vault"), Secret: c.String("secret")},
-		Identity: c.String("identity"),
+		Identity: c.String("identity"), Fetch: c.String("fetch"),
 	}
 }
 
 func addSourceCommand(name, usage string, list func(*spec.Specification) *[]spec.Source) *urfave.Command {
 	field := map[string]string{"code": "code", "datasource": "datasources"}[name]
 	return &urfave.Command{
-		Name: name, Usage: usage, ArgsUsage: "FILE", Flags: volumeFlags(),
+		Name: name, Usage: usage, ArgsUsage: "FILE",
+		Flags: append(volumeFlags(), text("fetch", "`WHEN` it is fetched: on-demand, or whole, all of it before the application starts; on-demand when not given")),
 		Action: func(c *urfave.Context) error {
 			args, err := anyOrder(c, volumeRequired, "FILE")
 			if err != nil {
@@ -161,7 +162,8 @@ func addSourceCommand(name, usage string, list func(*spec.Specification) *[]spec
 func addSinkCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "datasink", Usage: "a sealed volume that the application writes", ArgsUsage: "FILE",
-		Flags: append(volumeFlags(), &urfave.StringSliceFlag{Name: "recipient", Usage: "a `PARTY`, beside the owner, who can open it; may be repeated"}),
+		Flags: append(volumeFlags(), &urfave.StringSliceFlag{Name: "recipient", Usage: "a `PARTY`, beside the owner, who can open it; may be repeated"},
+			text("publish", "`WHEN` it goes to the store: as-written, or \"at-end, padded\"; as-written when not given")),
 		Action: func(c *urfave.Context) error {
 			args, err := anyOrder(c, volumeRequired, "FILE")
 			if err != nil {
@@ -169,7 +171,7 @@ func addSinkCommand() *urfave.Command {
 			}
 			v := sourceOf(c)
 			sink := spec.Sink{Name: v.Name, Party: v.Party, Volume: v.Volume, Store: v.Store, Mount: v.Mount, Key: v.Key,
-				Identity: v.Identity, Recipients: c.StringSlice("recipient")}
+				Identity: v.Identity, Recipients: c.StringSlice("recipient"), Publish: c.String("publish")}
 			return editSpec(args[0], func(d *yaml.Document) (*yaml.Document, error) {
 				return d.Append("datasinks", sink, func(s *spec.Specification) { s.DataSinks = append(s.DataSinks, sink) })
 			})
@@ -180,7 +182,7 @@ func addSinkCommand() *urfave.Command {
 func addApplicationCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "application", Usage: "what runs: the program and its arguments, flags before FILE", ArgsUsage: "FILE PROGRAM [ARG...]",
-		Flags: []urfave.Flag{
+		Flags: append([]urfave.Flag{
 			text("name", "the application's `NAME`"),
 			&urfave.StringSliceFlag{Name: "env", Usage: "a variable as `NAME=VALUE`; may be repeated"},
 			text("workdir", "the `DIR` it starts in"),
@@ -188,7 +190,10 @@ func addApplicationCommand() *urfave.Command {
 			&urfave.Uint64Flag{Name: "gid", Usage: "the group it runs as, not 0"},
 			text("image", "the container image by digest, `REPOSITORY@sha256:…`"),
 			&urfave.StringSliceFlag{Name: "layer", Usage: "a layer's dm-verity root `HASH`, lowest first; repeated"},
-		},
+			&urfave.StringSliceFlag{Name: "port", Usage: "a TCP `PORT` that it listens on; may be repeated"},
+			text("start", "`WHEN` it starts: auto, or manual, on a client's first call; auto when not given"),
+			text("restart", "`WHETHER` it starts again when it has ended: never, on-failure or always; never when not given"),
+		}, resourceFlags()...),
 		Action: func(c *urfave.Context) error {
 			args, err := cli.Args(c, "FILE", "PROGRAM", "[ARG...]")
 			if err != nil {
@@ -204,9 +209,16 @@ func addApplicationCommand() *urfave.Command {
 }
 
 func applicationOf(c *urfave.Context) (spec.Application, error) {
-	app := spec.Application{Name: c.String("name"), Command: c.Args().Tail(), WorkingDir: c.String("workdir")}
+	app := spec.Application{Name: c.String("name"), Command: c.Args().Tail(), WorkingDir: c.String("workdir"), Start: c.String("start"), Restart: c.String("restart")}
 	if err := cli.Required(c, "name"); err != nil {
 		return app, err
+	}
+	for _, given := range c.StringSlice("port") {
+		port, err := portOf(given)
+		if err != nil {
+			return app, err
+		}
+		app.Ports = append(app.Ports, port)
 	}
 	for _, variable := range c.StringSlice("env") {
 		name, value, ok := strings.Cut(variable, "=")
@@ -219,27 +231,31 @@ func applicationOf(c *urfave.Context) (spec.Application, error) {
 		app.Environment[name] = value
 	}
 	if c.IsSet("uid") || c.IsSet("gid") {
-		uid, gid := c.Uint64("uid"), c.Uint64("gid")
-		if uid > math.MaxUint32 || gid > math.MaxUint32 {
-			return app, fault.Errorf(fault.Usage, "use numbers below 4294967296", "--uid or --gid is too large")
+		uid, err := number(c, "uid")
+		if err != nil {
+			return app, err
 		}
-		app.User = &spec.User{UID: uint32(uid), GID: uint32(gid)}
+		gid, err := number(c, "gid")
+		if err != nil {
+			return app, err
+		}
+		app.User = &spec.User{UID: uid, GID: gid}
 	}
 	if c.IsSet("image") || c.IsSet("layer") {
 		app.Image = &spec.Image{Reference: c.String("image"), Layers: c.StringSlice("layer")}
 	}
-	return app, nil
+	var err error
+	app.Resources, err = resourcesOf(c)
+	return app, err
 }
 
 func addApplication(d *yaml.Document, app spec.Application) (*yaml.Document, error) {
 	if d.Spec.Application.Name != "" || len(d.Spec.Application.Command) > 0 {
 		return nil, fault.Errorf(fault.Conflict, "change it in the file, or take it out first", "there is already an application, %q", d.Spec.Application.Name)
 	}
-	var err error
+	e := edits{d: d}
 	set := func(given bool, field string, value any, change func(*spec.Application)) {
-		if given && err == nil {
-			d, err = d.Set("application", field, value, func(s *spec.Specification) { change(&s.Application) })
-		}
+		e.set(given, "application", field, value, func(s *spec.Specification) { change(&s.Application) })
 	}
 	set(true, "name", app.Name, func(a *spec.Application) { a.Name = app.Name })
 	set(app.Image != nil, "image", app.Image, func(a *spec.Application) { a.Image = app.Image })
@@ -247,14 +263,18 @@ func addApplication(d *yaml.Document, app spec.Application) (*yaml.Document, err
 	set(app.Environment != nil, "environment", app.Environment, func(a *spec.Application) { a.Environment = app.Environment })
 	set(app.WorkingDir != "", "workingDir", app.WorkingDir, func(a *spec.Application) { a.WorkingDir = app.WorkingDir })
 	set(app.User != nil, "user", app.User, func(a *spec.Application) { a.User = app.User })
-	return d, err
+	set(len(app.Ports) > 0, "ports", app.Ports, func(a *spec.Application) { a.Ports = app.Ports })
+	set(app.Resources != nil, "resources", app.Resources, func(a *spec.Application) { a.Resources = app.Resources })
+	set(app.Start != "", "start", app.Start, func(a *spec.Application) { a.Start = app.Start })
+	set(app.Restart != "", "restart", app.Restart, func(a *spec.Application) { a.Restart = app.Restart })
+	return e.d, e.err
 }
 
 func specSetCommand() *urfave.Command {
 	return &urfave.Command{
 		Name:        "set",
 		Usage:       "set a part of a specification; comments and layout stay",
-		Subcommands: []*urfave.Command{setKindCommand(), setCloudCommand(), setGovernanceCommand(), setAttestationCommand()},
+		Subcommands: []*urfave.Command{setKindCommand(), setCloudCommand(), setGovernanceCommand(), setAttestationCommand(), setModelCommand(), setNetworkCommand(), setRuntimeCommand(), setDeploymentCommand()},
 	}
 }
 
@@ -267,7 +287,7 @@ func setKindCommand() *urfave.Command {
 			if err != nil {
 				return err
 			}
-			binary, err := fileDigest(c.String("runtime-binary"))
+			binary, err := binaryDigest(c.String("runtime-binary"))
 			if err != nil {
 				return err
 			}
@@ -286,20 +306,25 @@ func setKind(d *yaml.Document, kind spec.Kind, binary string) (*yaml.Document, e
 	case binary != "":
 		return d.Set("runtime", "binary", binary, func(s *spec.Specification) { s.Runtime = &spec.Runtime{Binary: binary} })
 	case kind != spec.Simulated:
-		return d.Remove("runtime", func(s *spec.Specification) { s.Runtime = nil })
+		return d.Remove("", "runtime", func(s *spec.Specification) { s.Runtime = nil })
 	default:
 		return d, nil
 	}
 }
 
-// fileDigest returns a digest as it is, and otherwise that of the named file.
-func fileDigest(arg string) (string, error) {
+// binaryDigest returns a digest as it is, and otherwise that of the named file.
+func binaryDigest(arg string) (string, error) {
 	if arg == "" || strings.HasPrefix(arg, "sha256:") {
 		return arg, nil
 	}
-	f, err := os.Open(arg)
+	return fileDigest("runtime binary", arg, "give the cloisterd file, or its sha256:…")
+}
+
+// fileDigest returns "sha256:" and the hash of a file.
+func fileDigest(what, path, hint string) (string, error) {
+	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", fault.Errorf(fault.NotFound, "give the cloisterd file, or its sha256:…", "runtime binary %s is not there", arg)
+		return "", fault.Errorf(fault.NotFound, hint, "%s %s is not there", what, path)
 	}
 	if err != nil {
 		return "", err
@@ -307,7 +332,7 @@ func fileDigest(arg string) (string, error) {
 	defer f.Close()
 	h := sha256.New()
 	if _, err := io.Copy(h, f); err != nil {
-		return "", fmt.Errorf("reading runtime binary: %w", err)
+		return "", fmt.Errorf("reading %s: %w", what, err)
 	}
 	return "sha256:" + hex.EncodeToString(h.Sum(nil)), nil
 }
@@ -319,6 +344,7 @@ func setGovernanceCommand() *urfave.Command {
 			text("ledger", "`URL` of the ledger"),
 			text("ledger-key", "public `KEY` of the ledger: a PEM file, base64, or NAME+HASH+BASE64"),
 			&urfave.StringSliceFlag{Name: "witness", Usage: "public `KEY` of a witness that must cosign; may be repeated"},
+			&urfave.Uint64Flag{Name: "threshold", Usage: "`HOW MANY` of the witnesses must; all when not given"},
 		},
 		Action: func(c *urfave.Context) error {
 			args, err := anyOrder(c, nil, "FILE")
@@ -329,23 +355,24 @@ func setGovernanceCommand() *urfave.Command {
 			if g.LedgerKey, err = publicKey(c.String("ledger-key"), signingKey); err != nil {
 				return err
 			}
+			if g.Threshold, err = number(c, "threshold"); err != nil {
+				return err
+			}
 			return editSpec(args[0], func(d *yaml.Document) (*yaml.Document, error) { return setGovernance(d, g) })
 		},
 	}
 }
 
 func setGovernance(d *yaml.Document, g spec.Governance) (*yaml.Document, error) {
-	var err error
-	if g.Ledger != "" {
-		d, err = d.Set("governance", "ledger", g.Ledger, func(s *spec.Specification) { s.Governance.Ledger = g.Ledger })
+	e := edits{d: d}
+	set := func(given bool, field string, value any, change func(*spec.Governance)) {
+		e.set(given, "governance", field, value, func(s *spec.Specification) { change(&s.Governance) })
 	}
-	if err == nil && g.LedgerKey != "" {
-		d, err = d.Set("governance", "ledgerKey", g.LedgerKey, func(s *spec.Specification) { s.Governance.LedgerKey = g.LedgerKey })
-	}
-	if err == nil && len(g.Witnesses) > 0 {
-		d, err = d.Set("governance", "witnesses", g.Witnesses, func(s *spec.Specification) { s.Governance.Witnesses = g.Witnesses })
-	}
-	return d, err
+	set(g.Ledger != "", "ledger", g.Ledger, func(to *spec.Governance) { to.Ledger = g.Ledger })
+	set(g.LedgerKey != "", "ledgerKey", g.LedgerKey, func(to *spec.Governance) { to.LedgerKey = g.LedgerKey })
+	set(len(g.Witnesses) > 0, "witnesses", g.Witnesses, func(to *spec.Governance) { to.Witnesses = g.Witnesses })
+	set(g.Threshold > 0, "threshold", g.Threshold, func(to *spec.Governance) { to.Threshold = g.Threshold })
+	return e.d, e.err
 }
 
 func setAttestationCommand() *urfave.Command {
@@ -360,12 +387,12 @@ func setAttestationCommand() *urfave.Command {
 			if err != nil {
 				return err
 			}
-			svn := c.Uint64("min-svn")
-			if svn > math.MaxUint32 {
-				return fault.Errorf(fault.Usage, "use the newest published minimum", "--min-svn %d is too large", svn)
+			svn, err := number(c, "min-svn")
+			if err != nil {
+				return err
 			}
 			return editSpec(args[0], func(d *yaml.Document) (*yaml.Document, error) {
-				return setAttestation(d, c.String("authority"), uint32(svn), c.IsSet("min-svn"))
+				return setAttestation(d, c.String("authority"), svn, c.IsSet("min-svn"))
 			})
 		},
 	}

@@ -9,6 +9,7 @@ import (
 
 // Problem is one thing wrong with a specification.
 type Problem struct {
+	File   string `json:"file,omitempty"` // where several files are looked at
 	Line   int    `json:"line,omitempty"` // in the YAML file, from 1; 0 when not known
 	Path   string `json:"path"`           // "datasources[1].mount"
 	Reason string `json:"reason"`
@@ -20,8 +21,12 @@ type Problem struct {
 // String gives place, reason and remedy on one line.
 func (p Problem) String() string {
 	var b strings.Builder
+	place := p.File
 	if p.Line > 0 {
-		fmt.Fprintf(&b, "line %d: ", p.Line)
+		place = strings.TrimPrefix(fmt.Sprintf("%s line %d", p.File, p.Line), " ")
+	}
+	if place != "" {
+		b.WriteString(place + ": ")
 	}
 	if p.Path != "" {
 		fmt.Fprintf(&b, "%s: ", p.Path)

@@ -60,14 +60,45 @@ func (d *Document) Set(section, field string, value any, change func(*spec.Speci
 	return d.edited(e, section+"."+field, change)
 }
 
-// Remove returns the document without the top field of that name; comments
-// above it stay.
-func (d *Document) Remove(field string, change func(*spec.Specification)) (*Document, error) {
+// Remove returns the document without the field of a section, or of the top
+// where section is ""; comments above it stay. A section that would be left
+// with nothing in it goes too.
+func (d *Document) Remove(section, field string, change func(*spec.Specification)) (*Document, error) {
 	e := editor{lines: splitLines(d.text)}
-	if s := e.find(d.root, 0, field); s != nil {
+	s, err := e.findIn(d.root, section, field)
+	if err != nil {
+		return nil, err
+	}
+	if s != nil {
 		e.lines = append(e.lines[:s.start:s.start], e.lines[s.end:]...)
 	}
-	return d.edited(e, field, change)
+	return d.edited(e, join(section, field), change)
+}
+
+// findIn is find for a field of a section.
+func (e *editor) findIn(root *ast.MappingNode, name, field string) (*section, error) {
+	if name == "" {
+		return e.find(root, 0, field), nil
+	}
+	outer := e.find(root, 0, name)
+	if outer == nil {
+		return nil, nil
+	}
+	m := mapping(outer.field.Value)
+	if m == nil {
+		return nil, nil // an empty section
+	}
+	s := e.find(m, outer.end, field)
+	switch {
+	case s == nil:
+		return nil, nil
+	case m.IsFlowStyle:
+		return nil, byHand(outer.start+1, name)
+	case len(m.Values) == 1:
+		return outer, nil
+	default:
+		return s, nil
+	}
 }
 
 func (d *Document) edited(e editor, path string, change func(*spec.Specification)) (*Document, error) {
@@ -75,7 +106,7 @@ func (d *Document) edited(e editor, path string, change func(*spec.Specification
 	want := d.clone()
 	change(&want)
 	if err != nil || !sameMeaning(after.Spec, want) {
-		return nil, byHand(d.line(path), path)
+		return nil, byHand(d.Line(path), path)
 	}
 	return after, nil
 }

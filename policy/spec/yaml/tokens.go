@@ -4,7 +4,7 @@ import "github.com/goccy/go-yaml/token"
 
 // Limits of nesting. The parser's time and memory grow with the square of the
 // depth: 128 Ki brackets took it minutes and all memory. The specification
-// needs four levels.
+// needs five levels.
 const (
 	maxFlowDepth   = 16
 	maxBlockColumn = 64 // of a key or hyphen: an upper bound of the depth outside brackets
@@ -24,7 +24,7 @@ func checkTokens(tokens token.Tokens) error {
 			return single(t.Position.Line, "anchors, aliases, tags, merged and explicit keys and directives are not used in a specification", "write the value itself")
 		}
 		if flow > maxFlowDepth || flow == 0 && blockColumn(t) > maxBlockColumn {
-			return single(t.Position.Line, "nested too deep", "a specification has four levels")
+			return single(t.Position.Line, "nested too deep", "a specification has five levels")
 		}
 	}
 	return nil

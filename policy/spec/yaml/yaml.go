@@ -75,7 +75,7 @@ func (d *Document) Text() []byte { return bytes.Clone(d.text) }
 func (d *Document) Problems() spec.Problems {
 	problems := d.Spec.Problems()
 	for i, p := range problems {
-		problems[i].Line = d.line(p.Path)
+		problems[i].Line = d.Line(p.Path)
 	}
 	order := func(p spec.Problem) int {
 		if p.Line == 0 {
@@ -87,9 +87,13 @@ func (d *Document) Problems() spec.Problems {
 	return problems
 }
 
-func (d *Document) line(path string) int {
+// Line returns the line of a field, or of the nearest one around it; 0 when
+// there is none.
+func (d *Document) Line(path string) int { return nearest(d.lines, path) }
+
+func nearest(lines map[string]int, path string) int {
 	for path != "" {
-		if line, ok := d.lines[path]; ok {
+		if line, ok := lines[path]; ok {
 			return line
 		}
 		path = path[:max(0, strings.LastIndexAny(path, ".["))]

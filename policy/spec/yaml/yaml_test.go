@@ -49,6 +49,21 @@ func TestExample(t *testing.T) {
 	}
 }
 
+// TestEveryFieldRoundTrips holds: what Encode writes of a specification with
+// every kind of field reads back with the same digest.
+func TestEveryFieldRoundTrips(t *testing.T) {
+	for _, name := range []string{"aks", "aci"} {
+		s, err := Load(read(t, filepath.Join("corpus", "valid", name+".yaml")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := Load(Encode(s))
+		if err != nil || !reflect.DeepEqual(back, s) {
+			t.Errorf("%s: %v\n%s", name, err, Encode(s))
+		}
+	}
+}
+
 func TestDigestIgnoresFormatting(t *testing.T) {
 	got, err := Load(read(t, "reformatted.yaml"))
 	if err != nil {
@@ -234,12 +249,31 @@ func TestSet(t *testing.T) {
 
 func TestRemove(t *testing.T) {
 	drop := func(s *spec.Specification) { s.Runtime = nil }
-	d, err := parse(t, []byte("name: a\n\n# why\nruntime:\n  binary: b\n\n# next\nkind: aci\n")).Remove("runtime", drop)
+	d, err := parse(t, []byte("name: a\n\n# why\nruntime:\n  binary: b\n\n# next\nkind: aci\n")).Remove("", "runtime", drop)
 	if want := "name: a\n\n# why\n\n# next\nkind: aci\n"; err != nil || string(d.Text()) != want {
 		t.Errorf("%v\n%s", err, d.Text())
 	}
-	if d, err = d.Remove("runtime", drop); err != nil {
+	if d, err = d.Remove("", "runtime", drop); err != nil {
 		t.Errorf("what is not there cannot be removed twice: %v", err)
+	}
+}
+
+func TestRemoveOfASection(t *testing.T) {
+	drop := func(s *spec.Specification) { s.Network.Proxy = "" }
+	for in, want := range map[string]string{
+		"network: # n\n  egress: closed\n  # why\n  proxy: open # p\nname: a\n": "network: # n\n  egress: closed\n  # why\nname: a\n",
+		"network:\n  proxy: open\nname: a\n":                                    "name: a\n",
+		"network: {egress: closed}\n":                                           "network: {egress: closed}\n",
+		"network: {}\n":                                                         "network: {}\n",
+		"name: a\n":                                                             "name: a\n",
+	} {
+		d, err := parse(t, []byte(in)).Remove("network", "proxy", drop)
+		if err != nil || string(d.Text()) != want {
+			t.Errorf("%q: %v\n%s", in, err, d.Text())
+		}
+	}
+	if _, err := parse(t, []byte("network: {egress: closed, proxy: open}\n")).Remove("network", "proxy", drop); fault.KindOf(err) != fault.Usage {
+		t.Errorf("a field on a line with others: %v", err)
 	}
 }
 
@@ -271,6 +305,9 @@ func FuzzParse(f *testing.F) {
 	f.Add(read(f, "example.yaml"))
 	f.Add(read(f, "reformatted.yaml"))
 	f.Add(Init("x", spec.ACI))
+	for _, name := range []string{"aks", "aci", "nothings"} {
+		f.Add(read(f, filepath.Join("corpus", "valid", name+".yaml")))
+	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		d, err := Parse(text)
 		if err != nil {
