@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 
 	"cloister/enclave/azure"
@@ -55,13 +56,22 @@ func runDoctor(c *urfave.Context) error {
 	try("the memory of this machine", v.memory)
 	known := try("the platform", v.choosePlatform)
 	v.cloud = newCloud(v.spec, v.platform)
-	if known {
+	if known && slices.ContainsFunc(volumesOf(v.spec), func(s spec.Source) bool { return s.Key.Broker == nil }) {
 		try("attestation by "+v.spec.Attestation.Authority, v.attest)
 	}
 	try("mounts", v.fuse)
 	try("the ledger "+c.String("ledger"), v.ledger)
 	for _, s := range volumesOf(v.spec) {
-		try("the identity of "+s.Name, v.identity(s))
+		// A broker knows no identity, and a directory neither.
+		if s.Key.Broker == nil || !strings.HasPrefix(s.Store, "/") {
+			try("the identity of "+s.Name, v.identity(s))
+		}
+		if b := s.Key.Broker; b != nil {
+			if known {
+				try("attestation by the key broker "+b.URL+" of "+s.Name, v.broker(*b))
+			}
+			continue
+		}
 		for _, address := range []string{s.Key.Vault, vaultOfSecret(s.Key.Secret)} {
 			try("the vault "+address+" of "+s.Name, func(ctx context.Context) (string, error) {
 				return vault.Probe(ctx, v.cloud.transport, address)
@@ -105,7 +115,7 @@ func (v *visit) choosePlatform(context.Context) (string, error) {
 
 // attest goes as far as the token, with a release key that is then destroyed.
 func (v *visit) attest(ctx context.Context) (string, error) {
-	keys, err := v.cloud.keys(v.platform)
+	keys, err := v.cloud.vaultKeys(v.platform)
 	if err != nil {
 		return "", err
 	}
@@ -115,6 +125,18 @@ func (v *visit) attest(ctx context.Context) (string, error) {
 	}
 	r := keys.Evidence()
 	return fmt.Sprintf("a token for a report of version %d, utility VM %d, firmware %s", r.Report.Version, r.UVMSVN, r.Report.Reported), nil
+}
+
+// broker goes as far as the session, and asks for no resource.
+func (v *visit) broker(b spec.Broker) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) {
+		client, err := v.cloud.broker(v.platform, b)
+		if err != nil {
+			return "", err
+		}
+		defer client.Close()
+		return "it takes this machine's evidence", client.Attest(ctx)
+	}
 }
 
 func (v *visit) fuse(context.Context) (string, error) {

@@ -275,9 +275,7 @@ func (s Specification) checkVolume(c *checks, v placed) {
 	} else {
 		c.url(v.at+".store", v.Store, anyPath)
 	}
-	c.keyName(v.at+".key.kek", v.Key.KEK)
-	c.url(v.at+".key.vault", v.Key.Vault, noPath)
-	c.secretURL(v.at+".key.secret", v.Key.Secret)
+	c.volumeKey(v.at+".key", v.Key)
 	known := slices.ContainsFunc(s.Identities, func(id Identity) bool { return id.Name == v.Identity })
 	if v.Identity != "" && !known {
 		c.add(v.at+".identity", fmt.Sprintf("%q is not among the identities", v.Identity), "add the identity first, or correct the name")
