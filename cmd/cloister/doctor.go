@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"cloister/enclave/attest"
 	enclaveazure "cloister/enclave/azure"
+	"cloister/enclave/kbs"
 	"cloister/enclave/vault"
 	"cloister/governance/ledger"
 	"cloister/internal/cli"
@@ -54,25 +56,49 @@ func runDoctor(c *urfave.Context, names []string) error {
 	for _, v := range volumes {
 		try("the store of "+v.Name, func(ctx context.Context) (string, error) { return tryStore(ctx, c, s, v) })
 	}
-	try("your sign-in", func(ctx context.Context) (string, error) { return trySignIn(ctx, s) })
+	atVault := slices.ContainsFunc(volumes, func(v spec.Source) bool { return v.Key.Broker == nil })
+	if atVault {
+		try("your sign-in", func(ctx context.Context) (string, error) { return trySignIn(ctx, s) })
+	}
 	transport := enclaveazure.NewTransport(nil)
 	for _, v := range volumes {
+		if b := v.Key.Broker; b != nil {
+			try("the key broker "+b.URL+" of "+v.Name, func(ctx context.Context) (string, error) { return tryBroker(ctx, *b) })
+			continue
+		}
 		secrets, _, _ := strings.Cut(v.Key.Secret, "/secrets/")
 		for _, address := range []string{secrets, v.Key.Vault} {
 			try("the vault "+address+" of "+v.Name, func(ctx context.Context) (string, error) { return vault.Probe(ctx, transport, address) })
 		}
 	}
-	try("the attestation service "+s.Attestation.Authority, func(ctx context.Context) (string, error) {
-		service, err := attest.New(attest.Options{Authority: s.Attestation.Authority, Client: azpolicy.ClientOptions{Retry: oneTry}})
-		if err != nil {
-			return "", err
-		}
-		return service.Probe(ctx)
-	})
+	if atVault {
+		try("the attestation service "+s.Attestation.Authority, func(ctx context.Context) (string, error) { return tryAttestation(ctx, s) })
+	}
 	try("the ledger "+c.String("ledger"), func(ctx context.Context) (string, error) {
 		return ledger.Probe(ctx, c.String("ledger"), s.Governance.LedgerKey)
 	})
 	return check.Err()
+}
+
+func tryAttestation(ctx context.Context, s spec.Specification) (string, error) {
+	service, err := attest.New(attest.Options{Authority: s.Attestation.Authority, Client: azpolicy.ClientOptions{Retry: oneTry}})
+	if err != nil {
+		return "", err
+	}
+	return service.Probe(ctx)
+}
+
+// tryBroker wants a challenge: only a clean room can answer it.
+func tryBroker(ctx context.Context, b spec.Broker) (string, error) {
+	roots, err := b.Roots()
+	if err != nil {
+		return "", err
+	}
+	client, err := kbs.New(kbs.Options{URL: b.URL, Roots: roots, Retry: oneTry})
+	if err != nil {
+		return "", err
+	}
+	return client.Probe(ctx)
 }
 
 // oneTry is what a doctor wants: to say what is, not to wait until it is better.

@@ -7,10 +7,13 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"cloister/enclave/envelope"
+	"cloister/enclave/kbs"
 	"cloister/fs/format"
+	"cloister/internal/cli"
 	"cloister/internal/fault"
 	"cloister/policy/release"
 	"cloister/policy/spec"
@@ -37,14 +40,18 @@ func provisionApplyCommand() *urfave.Command {
 		ArgsUsage: "VOLUME...",
 		Description: "VOLUME is the name of a code volume, data source or data sink of the\n" +
 			"specification. Applying again changes nothing; what is there and otherwise is\n" +
-			"refused with the difference. Sign in as for the Azure SDKs (azidentity).",
+			"refused with the difference. Sign in as for the Azure SDKs (azidentity).\n" +
+			"At a key broker both keys are made anew each time, as an owner can write there\n" +
+			"and not read; that the agreed container gets them, and nobody else, is what its\n" +
+			"resource policy must say, for the host data that policy generate prints.",
 		Flags: append(keyFlags(),
 			specificationFlag(),
-			&urfave.StringFlag{Name: "key-release-policy", Usage: "the policy to keep the KEK under, `FILE` of policy generate"},
+			&urfave.StringFlag{Name: "key-release-policy", Usage: "keys in a vault: the policy to keep the KEK under, `FILE` of policy generate"},
+			&urfave.StringFlag{Name: "broker-token", Usage: "keys at a key broker: its administrator's bearer token, in `FILE`"},
 			keyVersionFlag(),
 			jsonFlag(),
 		),
-		Action: action(provisionApply, "--specification", "--key-release-policy", "VOLUME..."),
+		Action: action(provisionApply, "--specification", "VOLUME..."),
 	}
 }
 
@@ -62,15 +69,11 @@ func provisionApply(c *urfave.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	policy, err := readReleasePolicy(c.String("key-release-policy"))
+	volumes, err := volumesNamed(s, names)
 	if err != nil {
 		return err
 	}
-	client, err := provisionClient(s)
-	if err != nil {
-		return err
-	}
-	version, err := keyVersion(c)
+	owner, err := newOwner(c, s, volumes)
 	if err != nil {
 		return err
 	}
@@ -80,14 +83,10 @@ func provisionApply(c *urfave.Context, names []string) error {
 	}
 	defer root.Destroy()
 	var done []provisioned
-	for _, name := range names {
-		v, ok := volumeOf(s, name)
-		if !ok {
-			return fault.Errorf(fault.NotFound, "see cloister spec show", "the specification has no volume %q", name)
-		}
-		p, err := applyVolume(c.Context, client, v, policy, root, version)
+	for _, v := range volumes {
+		p, err := owner.apply(c.Context, v, root)
 		if err != nil {
-			return fmt.Errorf("provisioning %s: %w", name, err)
+			return fmt.Errorf("provisioning %s: %w", v.Name, err)
 		}
 		done = append(done, p)
 	}
@@ -96,6 +95,49 @@ func provisionApply(c *urfave.Context, names []string) error {
 			fmt.Fprintf(stdout, "%s\n  KEK    %s %s\n  secret %s %s\n", p.Volume, p.KEK, made(p.KEKChanged), p.Secret, made(p.SecretChanged))
 		}
 	})
+}
+
+// owner is who provisions, and by what it is known where the keys go.
+type owner struct {
+	keyVersion uint32
+	vaults     *provision.Client // and the KEKs' policy, where a volume's keys are in a vault
+	policy     release.Policy
+	token      provision.BrokerToken // where a volume's keys are at a broker
+}
+
+func newOwner(c *urfave.Context, s spec.Specification, volumes []spec.Source) (o owner, err error) {
+	atBroker := func(v spec.Source) bool { return v.Key.Broker != nil }
+	atVault := func(v spec.Source) bool { return v.Key.Broker == nil }
+	if slices.ContainsFunc(volumes, atVault) {
+		if err := cli.Required(c, "key-release-policy"); err != nil {
+			return o, err
+		}
+		if o.policy, err = readReleasePolicy(c.String("key-release-policy")); err != nil {
+			return o, err
+		}
+		if o.vaults, err = provisionClient(s); err != nil {
+			return o, err
+		}
+	}
+	if slices.ContainsFunc(volumes, atBroker) {
+		if err := cli.Required(c, "broker-token"); err != nil {
+			return o, err
+		}
+		if o.token, err = readBrokerToken(c.String("broker-token")); err != nil {
+			return o, err
+		}
+	}
+	o.keyVersion, err = keyVersion(c)
+	return o, err
+}
+
+func readBrokerToken(path string) (provision.BrokerToken, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return provision.BrokerToken{}, tree.Explain("reading the broker's token", path, err)
+	}
+	defer clear(text)
+	return provision.NewBrokerToken(text)
 }
 
 func made(changed bool) string {
@@ -145,29 +187,51 @@ func volumeOf(s spec.Specification, name string) (spec.Source, bool) {
 	return spec.Source{}, false
 }
 
-func applyVolume(ctx context.Context, client *provision.Client, v spec.Source, policy release.Policy, root *format.RootSecret, keyVersion uint32) (provisioned, error) {
+func (o *owner) apply(ctx context.Context, v spec.Source, root *format.RootSecret) (provisioned, error) {
 	id, err := format.ParseVolumeID(v.Volume)
 	if err != nil {
 		return provisioned{}, err
 	}
-	vault, secret, ok := strings.Cut(v.Key.Secret, "/secrets/")
-	if !ok {
-		return provisioned{}, fault.Errorf(fault.Usage, "write it as https://VAULT/secrets/NAME", "%q is not a secret's address", v.Key.Secret)
-	}
-	kek, err := client.ApplyKEK(ctx, provision.KEK{Vault: v.Key.Vault, Name: v.Key.KEK, Policy: policy})
-	if err != nil {
-		return provisioned{}, err
-	}
-	derived := root.DeriveDEK(id, keyVersion)
+	derived := root.DeriveDEK(id, o.keyVersion)
 	defer derived.Destroy()
 	dek, err := envelope.NewDEK(derived.Expose())
 	if err != nil {
 		return provisioned{}, err
 	}
 	defer dek.Destroy()
-	stored, err := client.ApplyDEK(ctx, provision.WrappedDEK{Vault: vault, Name: secret, VolumeID: id, KeyVersion: keyVersion, DEK: dek}, kek)
+	if v.Key.Broker != nil {
+		return o.applyBroker(ctx, v, id, dek)
+	}
+	return o.applyVault(ctx, v, id, dek)
+}
+
+func (o *owner) applyVault(ctx context.Context, v spec.Source, id format.VolumeID, dek *envelope.DEK) (provisioned, error) {
+	vault, secret, ok := strings.Cut(v.Key.Secret, "/secrets/")
+	if !ok {
+		return provisioned{}, fault.Errorf(fault.Usage, "write it as https://VAULT/secrets/NAME", "%q is not a secret's address", v.Key.Secret)
+	}
+	kek, err := o.vaults.ApplyKEK(ctx, provision.KEK{Vault: v.Key.Vault, Name: v.Key.KEK, Policy: o.policy})
+	if err != nil {
+		return provisioned{}, err
+	}
+	stored, err := o.vaults.ApplyDEK(ctx, provision.WrappedDEK{Vault: vault, Name: secret, VolumeID: id, KeyVersion: o.keyVersion, DEK: dek}, kek)
 	if err != nil {
 		return provisioned{}, err
 	}
 	return provisioned{Volume: v.Name, KEK: kek.ID, KEKChanged: kek.Changed, Secret: stored.ID, SecretChanged: stored.Changed}, nil
+}
+
+// applyBroker places the keys. Who gets them is the broker's policy to say.
+func (o *owner) applyBroker(ctx context.Context, v spec.Source, id format.VolumeID, dek *envelope.DEK) (provisioned, error) {
+	b := v.Key.Broker
+	roots, err := b.Roots()
+	if err != nil {
+		return provisioned{}, err
+	}
+	err = provision.ApplyBroker(ctx, provision.BrokerKeys{URL: b.URL, Roots: roots, Token: o.token, KEK: b.KEK, Resource: b.Resource,
+		VolumeID: id, KeyVersion: o.keyVersion, DEK: dek})
+	if err != nil {
+		return provisioned{}, err
+	}
+	return provisioned{Volume: v.Name, KEK: kbs.Address(b.URL, b.KEK), KEKChanged: true, Secret: kbs.Address(b.URL, b.Resource), SecretChanged: true}, nil
 }

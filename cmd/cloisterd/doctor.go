@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 
 	"cloister/enclave/azure"
@@ -55,7 +56,7 @@ func runDoctor(c *urfave.Context) error {
 	try("the memory of this machine", v.memory)
 	known := try("the platform", v.choosePlatform)
 	located := try("the cloud", v.chooseCloud)
-	if known && located {
+	if known && located && slices.ContainsFunc(volumesOf(v.spec), func(s spec.Source) bool { return s.Key.Broker == nil }) {
 		try("attestation by "+v.spec.Attestation.Authority, v.attest)
 	}
 	try("mounts", v.fuse)
@@ -64,7 +65,16 @@ func runDoctor(c *urfave.Context) error {
 		return check.Err()
 	}
 	for _, s := range volumesOf(v.spec) {
-		try("the identity of "+s.Name, v.identity(s))
+		// A broker knows no identity, and a directory neither.
+		if s.Key.Broker == nil || !strings.HasPrefix(s.Store, "/") {
+			try("the identity of "+s.Name, v.identity(s))
+		}
+		if b := s.Key.Broker; b != nil {
+			if known {
+				try("attestation by the key broker "+b.URL+" of "+s.Name, v.broker(*b))
+			}
+			continue
+		}
 		for _, address := range []string{s.Key.Vault, vaultOfSecret(s.Key.Secret)} {
 			try("the vault "+address+" of "+s.Name, func(ctx context.Context) (string, error) {
 				return vault.Probe(ctx, v.cloud.transport, address)
@@ -118,7 +128,7 @@ func (v *visit) chooseCloud(context.Context) (_ string, err error) {
 
 // attest goes as far as the token, with a release key that is then destroyed.
 func (v *visit) attest(ctx context.Context) (string, error) {
-	keys, err := v.cloud.keys(v.platform)
+	keys, err := v.cloud.vaultKeys(v.platform)
 	if err != nil {
 		return "", err
 	}
@@ -128,6 +138,18 @@ func (v *visit) attest(ctx context.Context) (string, error) {
 	}
 	r := keys.Evidence()
 	return fmt.Sprintf("a token for a report of version %d, utility VM %d, firmware %s", r.Report.Version, r.UVMSVN, r.Report.Reported), nil
+}
+
+// broker goes as far as the session, and asks for no resource.
+func (v *visit) broker(b spec.Broker) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) {
+		client, err := v.cloud.broker(v.platform, b)
+		if err != nil {
+			return "", err
+		}
+		defer client.Close()
+		return "it takes this machine's evidence", client.Attest(ctx)
+	}
 }
 
 func (v *visit) fuse(context.Context) (string, error) {

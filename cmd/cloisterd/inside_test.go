@@ -190,10 +190,7 @@ func TestNothingSecret(t *testing.T) {
 	}
 	search := func(where string, data []byte) {
 		for name, dek := range map[string][]byte{"source": source, "report": sink} {
-			for form, bytes_ := range map[string][]byte{
-				"raw": dek, "hex": []byte(hex.EncodeToString(dek)), "HEX": []byte(strings.ToUpper(hex.EncodeToString(dek))),
-				"base64": []byte(base64.RawStdEncoding.EncodeToString(dek)), "base64url": []byte(base64.RawURLEncoding.EncodeToString(dek)),
-			} {
+			for form, bytes_ := range formsOf(dek) {
 				if bytes.Contains(data, bytes_) {
 					t.Errorf("the DEK of %s is in %s (%s)", name, where, form)
 				}
@@ -231,6 +228,14 @@ func TestNothingSecret(t *testing.T) {
 	search("its log", []byte(run.stderr.String()+run.stdout.String()))
 	if files < 20 {
 		t.Errorf("%d files were searched", files)
+	}
+}
+
+// formsOf are the ways in which a key might be written.
+func formsOf(dek []byte) map[string][]byte {
+	return map[string][]byte{
+		"raw": dek, "hex": []byte(hex.EncodeToString(dek)), "HEX": []byte(strings.ToUpper(hex.EncodeToString(dek))),
+		"base64": []byte(base64.RawStdEncoding.EncodeToString(dek)), "base64url": []byte(base64.RawURLEncoding.EncodeToString(dek)),
 	}
 }
 

@@ -91,14 +91,17 @@ func (r *room) volume(s spec.Source, kind string, p release.Policy) (enclave.Vol
 		return enclave.Volume{}, fault.Errorf(fault.Refused, "amend the contract with the reference of the specification's volume",
 			"%q is volume %s in the specification and %s in the contract", s.Name, s.Volume, ref.Volume)
 	}
+	wrapped, kek := keyAddresses(s.Key)
 	return enclave.Volume{
 		Name:          s.Name,
 		Key:           envelope.Expected{VolumeID: ref.Volume, KeyVersion: ref.KeyVersion, CheckValue: ref.Check},
-		WrappedDEK:    s.Key.Secret,
-		KEK:           strings.TrimSuffix(s.Key.Vault, "/") + "/keys/" + s.Key.KEK,
+		WrappedDEK:    wrapped,
+		KEK:           kek,
 		ReleasePolicy: p,
 	}, nil
 }
+
+func vaultKey(k spec.Key) string { return strings.TrimSuffix(k.Vault, "/") + "/keys/" + k.KEK }
 
 // pinned is what the contract pins of a volume. A sink that has no reference
 // yet has epoch 0.
@@ -181,9 +184,9 @@ func (c *cloud) vault(volume string) (*vault.Client, error) {
 	return client, nil
 }
 
-// keys is the gate's source of keys: the attestation service, and vaults that
-// release to its token.
-func (c *cloud) keys(p platform) (*azurekeys.Source, error) {
+// vaultKeys is the source of keys in vaults: the attestation service, and vaults
+// that release to its token.
+func (c *cloud) vaultKeys(p platform) (*azurekeys.Source, error) {
 	service, err := attest.New(attest.Options{Authority: c.spec.Attestation.Authority, Client: c.options(), Skew: clockSkew})
 	if err != nil {
 		return nil, err

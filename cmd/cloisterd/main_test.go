@@ -59,11 +59,17 @@ type site struct {
 
 func newRoom(t *testing.T, uid int, recipients ...string) *site {
 	t.Helper()
+	return newRoomWith(t, uid, func(r *cleanroom.Room) { r.Recipients = recipients })
+}
+
+// newRoomWith lets a room be changed before its phases.
+func newRoomWith(t *testing.T, uid int, change func(*cleanroom.Room)) *site {
+	t.Helper()
 	r, err := cleanroom.New(t.Context(), bin, uid)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Recipients = recipients
+	change(r)
 	room := &site{r, t}
 	t.Cleanup(room.close)
 	source := r.Path("data")

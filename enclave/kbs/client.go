@@ -15,7 +15,7 @@
 // before the broker is asked for anything; the KEK is asked for, and leaves its
 // owner, only after its own record and the consent after it. What differs from a
 // vault is that the machine has been attested by then, because the broker
-// demands it earlier; the gate's Attest makes sure of it again.
+// demands it earlier.
 //
 // How it meets the rule that each report has a purpose: see snp.KeyBroker.
 //
@@ -86,7 +86,7 @@ func Address(broker, resource string) string {
 	return strings.TrimSuffix(broker, "/") + resourcePath + resource
 }
 
-// Attest makes sure that there is a session.
+// Attest goes as far as a session, and asks for no resource.
 func (c *Client) Attest(ctx context.Context) error {
 	ctx, cancel := azure.Bound(ctx, c.deadline)
 	defer cancel()

@@ -182,8 +182,10 @@ func (w *world) open(t testing.TB, keys enclave.KeySource) (*ledger, map[string]
 	mounted := map[string]string{}
 	gate := &enclave.Gate{
 		Governance: l, Keys: keys,
-		Mount: func(_ context.Context, volume string, dek *envelope.DEK) error {
-			mounted[volume] = string(dek.Bytes())
+		Mount: func(_ context.Context, volumes []enclave.Opened) error {
+			for _, v := range volumes {
+				mounted[v.Name] = string(v.DEK.Bytes())
+			}
 			return nil
 		},
 		Start: func(context.Context) error { return nil },

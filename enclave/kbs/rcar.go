@@ -14,6 +14,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/streaming"
 
+	"cloister/enclave/azure"
 	"cloister/enclave/snp"
 	"cloister/internal/fault"
 )
@@ -75,20 +76,11 @@ type attestation struct {
 
 // handshake takes the protocol's steps up to a session that resources are given
 // to.
-func (c *Client) handshake(ctx context.Context) (_ *session, err error) {
-	hello := request{Version: protocolVersion, TEE: "snp"}
-	hello.Extra.Hashes = []string{hashAlgorithm}
+func (c *Client) handshake(ctx context.Context) (*session, error) {
 	s := &session{}
-	answer, err := c.post(ctx, authPath, hello, s)
+	nonce, err := c.begin(ctx, s)
 	if err != nil {
-		return nil, fmt.Errorf("asking the key broker for its challenge: %w", err)
-	}
-	nonce, err := parseChallenge(answer)
-	if err != nil {
-		return nil, c.refused("its challenge", err)
-	}
-	if s.cookie == "" {
-		return nil, c.refused("its challenge", fmt.Errorf("there is no cookie %s with it", sessionCookie))
+		return nil, err
 	}
 	if err := s.newKey(); err != nil {
 		return nil, err
@@ -98,6 +90,34 @@ func (c *Client) handshake(ctx context.Context) (_ *session, err error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// begin takes the first two steps.
+func (c *Client) begin(ctx context.Context, s *session) (nonce string, err error) {
+	hello := request{Version: protocolVersion, TEE: "snp"}
+	hello.Extra.Hashes = []string{hashAlgorithm}
+	answer, err := c.post(ctx, authPath, hello, s)
+	if err != nil {
+		return "", fmt.Errorf("asking the key broker for its challenge: %w", err)
+	}
+	if nonce, err = parseChallenge(answer); err == nil && s.cookie == "" {
+		err = fmt.Errorf("there is no cookie %s with it", sessionCookie)
+	}
+	if err != nil {
+		return "", c.refused("the request for its challenge", err)
+	}
+	return nonce, nil
+}
+
+// Probe asks the broker for a challenge, and nothing else. It returns what came
+// back, in words.
+func (c *Client) Probe(ctx context.Context) (string, error) {
+	ctx, cancel := azure.Bound(ctx, c.deadline)
+	defer cancel()
+	if _, err := c.begin(ctx, &session{}); err != nil {
+		return "", err
+	}
+	return "it answers with a challenge of protocol version " + protocolVersion, nil
 }
 
 // show has the machine vouch for nonce and key, and shows that to the broker.

@@ -32,13 +32,16 @@ type Room struct {
 	// Ran, if set, is told of each command that has ended, or is ready.
 	Ran func(cmd *exec.Cmd, took time.Duration)
 
-	Endpoints struct{ Attestation, Vault, HSM string }
+	Endpoints struct{ Attestation, Vault, HSM, Broker string }
 	Reference string   // of the input volume
 	Sink      string   // what is pinned of the output volume before it exists
 	Env       []string // with which programs find the simulated cloud
 	// Recipients are parties that Specify has the output sealed for, beside the
 	// analyst, who owns it.
 	Recipients []string
+	// AtBroker are parties whose keys Specify has at the key broker, instead of
+	// vault and HSM.
+	AtBroker []string
 
 	ctx  context.Context
 	bin  string

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -46,9 +47,8 @@ func (r *Room) Specify(script string) error {
 	}
 	spec := r.specification()
 	volume := func(kind, name, party, id, store, mount string) []string {
-		return []string{"spec", "add", kind, "--name", name, "--party", party, "--volume", id,
-			"--store", r.Path("store", store), "--mount", r.Path("mnt", mount),
-			"--kek", party + "-kek", "--vault", r.Endpoints.HSM, "--secret", r.Endpoints.Vault + "/secrets/" + party + "-dek", spec}
+		return slices.Concat([]string{"spec", "add", kind, "--name", name, "--party", party, "--volume", id,
+			"--store", r.Path("store", store), "--mount", r.Path("mnt", mount)}, r.keysOf(party), []string{spec})
 	}
 	sink := volume("datasink", "report", "analyst", strings.Split(r.Sink, ":")[0], "output", "report")
 	for _, party := range r.Recipients {
@@ -67,6 +67,14 @@ func (r *Room) Specify(script string) error {
 		sink,
 		[]string{"spec", "validate", spec},
 	)
+}
+
+// keysOf is where a party's keys are.
+func (r *Room) keysOf(party string) []string {
+	if slices.Contains(r.AtBroker, party) {
+		return []string{"--broker", r.Endpoints.Broker + ",ca=" + r.Path("cloud", "ca.pem")}
+	}
+	return []string{"--kek", party + "-kek", "--vault", r.Endpoints.HSM, "--secret", r.Endpoints.Vault + "/secrets/" + party + "-dek"}
 }
 
 func (r *Room) specification() string { return r.Path("specification.yaml") }
@@ -99,11 +107,19 @@ func (r *Room) Agree() error {
 	)
 }
 
-// Provision puts each party's keys where only the agreed container gets them.
+// Provision puts each party's keys where only the agreed container gets them. Of
+// a key broker, that is its operator's to say too.
 func (r *Room) Provision() error {
 	for _, v := range []struct{ party, volume string }{{"hospital", "source"}, {"analyst", "report"}} {
-		if err := r.all([]string{"provision", "apply", "--specification", r.specification(),
-			"--key-release-policy", r.ReleasePolicy(), "--key", r.Path(v.party + ".key"), v.volume}); err != nil {
+		apply := []string{"provision", "apply", "--specification", r.specification(), "--key", r.Path(v.party + ".key")}
+		if !slices.Contains(r.AtBroker, v.party) {
+			if err := r.all(append(apply, "--key-release-policy", r.ReleasePolicy(), v.volume)); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := r.all(append(apply, "--broker-token", r.Path("cloud", "broker-admin.jwt"), v.volume),
+			[]string{"local", "admit", "--dir", r.Path("cloud"), "--policy", r.Policy(), v.party + "/wrapped-dek/" + v.volume, v.party + "/kek/" + v.volume}); err != nil {
 			return err
 		}
 	}

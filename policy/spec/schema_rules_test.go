@@ -49,6 +49,7 @@ var (
 	port     = between(1, 65535)
 	name     = is(namePattern)
 	atLeast1 = object{"minItems": 1}
+	notEmpty = object{"minLength": 1}
 )
 
 // fieldRules say what a field holds beyond its type; of a list, its entries.
@@ -99,6 +100,10 @@ var fieldRules = map[string]object{
 	"Key.KEK":                    is(vaultName),
 	"Key.Vault":                  pattern(hostURL),
 	"Key.Secret":                 pattern(secretURL),
+	"Broker.URL":                 pattern(`^https://[^/?#@\s]+/*$`),
+	"Broker.Resource":            is(resourcePattern),
+	"Broker.KEK":                 is(resourcePattern),
+	"Broker.CA":                  pattern(base64Key),
 	"Network.Egress":             oneOfThese(EgressClosed, EgressList, EgressPolicy),
 	"Network.Proxy":              oneOfThese(ProxySecure, ProxyOpen),
 	"Network.Allow":              {"uniqueItems": true},
@@ -148,6 +153,11 @@ var typeRules = map[string]object{
 			object{"properties": object{"application": has("image", object{"type": "object"})}}),
 		when("model", Distributed, has("acceptedRisk", pattern(fmt.Sprintf(`^\s*(\S+\s+){%d,}\S`, minRiskWords-1))), hasNot("acceptedRisk")),
 	}},
+	"Key": {
+		"if":   has("broker", object{"type": "object"}),
+		"then": object{"allOf": []any{hasNot("kek"), hasNot("vault"), hasNot("secret")}},
+		"else": object{"allOf": []any{has("kek", notEmpty), has("vault", notEmpty), has("secret", notEmpty)}},
+	},
 	"Network": {"allOf": []any{
 		when("egress", EgressList, has("allow", object{"type": "array", "minItems": 1}), hasNot("allow")),
 		when("egress", EgressPolicy, has("policy", object{"type": "object"}), hasNot("policy")),

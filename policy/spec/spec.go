@@ -138,12 +138,24 @@ func (s Sink) Source() Source {
 	return Source{Name: s.Name, Party: s.Party, Volume: s.Volume, Store: s.Store, Mount: s.Mount, Key: s.Key, Identity: s.Identity}
 }
 
-// Key says where a volume's keys are. The DEK's check value is not here: it
-// comes with the volume reference in the contract.
+// Key says where a volume's keys are: in a vault, or at a broker. The DEK's
+// check value is not here: it comes with the volume reference in the contract.
 type Key struct {
-	KEK    string `json:"kek"`    // name of the key in the vault
-	Vault  string `json:"vault"`  // URL of the Managed HSM or Key Vault that holds it
-	Secret string `json:"secret"` // URL of the secret that holds the wrapped DEK
+	KEK    string  `json:"kek,omitempty"`    // name of the key in the vault
+	Vault  string  `json:"vault,omitempty"`  // URL of the Managed HSM or Key Vault that holds it
+	Secret string  `json:"secret,omitempty"` // URL of the secret that holds the wrapped DEK
+	Broker *Broker `json:"broker,omitempty"` // instead of the three
+}
+
+// Broker is a Key Broker Service of the Confidential Containers project, and
+// which of its resources, each REPOSITORY/TYPE/TAG, are a volume's.
+type Broker struct {
+	URL      string `json:"url"`      // https, scheme and host
+	Resource string `json:"resource"` // the wrapped DEK
+	KEK      string `json:"kek"`      // the key that opens it
+	// CA ends the broker's TLS chain: a certificate, DER, in base64; the system's
+	// roots when empty.
+	CA string `json:"ca,omitempty"`
 }
 
 // Governance says whose record is believed.

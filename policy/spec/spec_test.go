@@ -11,6 +11,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"math/big"
 	"reflect"
 	"slices"
 	"strings"
@@ -38,6 +39,46 @@ func recipientKey(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return public(t, key.PublicKey())
+}
+
+// certificate is that of a root, in the specification's form.
+func certificate(t testing.TB) string {
+	t.Helper()
+	key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{4}, 32))
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return base64.StdEncoding.EncodeToString(der)
+}
+
+// A specification with a broker has one canonical form, says nothing of a vault
+// in it, and gives the runtime the root that it pins.
+func TestBroker(t *testing.T) {
+	s := example(t)
+	s.Code[0].Key = Key{Broker: &Broker{URL: "https://kbs.example", Resource: "lab/dek/model", KEK: "lab/kek/model", CA: certificate(t)}}
+	canonical, err := s.Canonical()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `"key":{"broker":{"ca":"` + s.Code[0].Key.Broker.CA + `","kek":"lab/kek/model","resource":"lab/dek/model","url":"https://kbs.example"}},"mount":"/mnt/model"`
+	if !bytes.Contains(canonical, []byte(want)) {
+		t.Errorf("canonical form: %s", canonical)
+	}
+	back, err := ParseCanonical(canonical)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if roots, err := back.Code[0].Key.Broker.Roots(); err != nil || roots == nil {
+		t.Errorf("roots: %v, %v", roots, err)
+	}
+	if roots, err := (Broker{}).Roots(); err != nil || roots != nil {
+		t.Errorf("the system's roots: %v, %v", roots, err)
+	}
+	if roots, err := (Broker{CA: "AAAA"}).Roots(); err == nil || roots != nil {
+		t.Errorf("no certificate: %v, %v", roots, err)
+	}
 }
 
 func verifierKey(name string, algorithm byte) string {
@@ -195,6 +236,20 @@ func TestValidate(t *testing.T) {
 			s.DataSources[0].Key = Key{}
 			s.DataSinks[0].Key.Vault = "https://u:p@v.example"
 		}, []string{"code[0].key.kek: key's name", "code[0].key.vault: path", "code[0].key.secret: name a secret", "datasources[0].key.kek: key's name", "datasources[0].key.vault: https", "datasources[0].key.secret: https", "datasinks[0].key.vault: user"}},
+		"broker": {func(s *Specification) {
+			s.Code[0].Key = Key{Broker: &Broker{URL: "https://kbs.example", Resource: "lab/dek/model", KEK: "lab/kek/model"}}
+			s.DataSinks[0].Key = Key{Broker: &Broker{URL: "https://127.0.0.1:8447", Resource: "a/b/c.d", KEK: "_/-/0", CA: certificate(t)}}
+		}, nil},
+		"bad brokers": {func(s *Specification) {
+			s.Code[0].Key.Broker = &Broker{URL: "http://127.0.0.1:8447", Resource: "lab/model", KEK: "lab/../kek"}
+			s.DataSources[0].Key = Key{Broker: &Broker{URL: "https://kbs.example/kbs", Resource: "a/b/c", KEK: "a/b/c", CA: "AAAA"}}
+			s.DataSinks[0].Key = Key{Broker: &Broker{}}
+		}, []string{"code[0].key: a vault and a broker", "code[0].key.broker.url: not https", "code[0].key.broker.resource: broker's resource", "code[0].key.broker.kek: broker's resource",
+			"datasources[0].key.broker.url: path", "datasources[0].key.broker.kek: wrapped DEK's", "datasources[0].key.broker.ca: not a certificate",
+			"datasinks[0].key.broker.url: not an https", "datasinks[0].key.broker.resource: broker's resource", "datasinks[0].key.broker.kek: broker's resource"}},
+		"a certificate in two lines": {func(s *Specification) {
+			s.DataSources[0].Key = Key{Broker: &Broker{URL: "https://kbs.example", Resource: "a/b/c", KEK: "a/b/d", CA: certificate(t)[:40] + "\n" + certificate(t)[40:]}}
+		}, []string{"datasources[0].key.broker.ca: base64 on one line"}},
 		"mounts": {func(s *Specification) {
 			s.Code[0].Mount, s.DataSources[0].Mount, s.DataSinks[0].Mount = "mnt", "/etc/x", "/etc/x/y"
 		}, []string{"code[0].mount: absolute", "datasources[0].mount: reserved", "datasinks[0].mount: reserved", "datasinks[0].mount: overlaps"}},

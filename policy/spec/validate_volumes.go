@@ -90,9 +90,7 @@ func (s Specification) checkVolume(c *checks, v placed) {
 	} else {
 		c.url(v.at+".store", v.Store, anyPath)
 	}
-	c.keyName(v.at+".key.kek", v.Key.KEK)
-	c.url(v.at+".key.vault", v.Key.Vault, noPath)
-	c.secretURL(v.at+".key.secret", v.Key.Secret)
+	c.volumeKey(v.at+".key", v.Key)
 	switch {
 	case v.Identity != "":
 		s.checkIdentityName(c, v.at+".identity", v.Identity)
