@@ -11,6 +11,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"math/big"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,12 +19,13 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
 	"cloister/enclave/attest"
-	"cloister/enclave/azure"
 	"cloister/enclave/envelope"
 	"cloister/enclave/snp"
 	"cloister/enclave/snp/simulated"
 	"cloister/enclave/vault"
+	"cloister/internal/fault"
 	"cloister/internal/localcloud/platform"
+	"cloister/policy/release"
 )
 
 // prove has the guest attested for a new release key.
@@ -51,6 +53,30 @@ func (w *world) prove(t *testing.T) (*vault.ReleaseKey, *attest.Token) {
 		t.Fatal(err)
 	}
 	return key, token
+}
+
+// owner is a client of a vault that makes keys.
+func (w *world) owner(t *testing.T, address string) *azkeys.Client {
+	t.Helper()
+	credential, err := w.as(t, "owner").Credential()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := azkeys.NewClient(address, credential, &azkeys.ClientOptions{ClientOptions: w.clientOptions(), DisableChallengeResourceVerification: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+// runtime is the runtime's client of all vaults.
+func (w *world) runtime(t *testing.T) *vault.Client {
+	t.Helper()
+	credential, err := w.as(t, "runtime").Credential()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return vault.New(vault.Options{Credential: credential, Client: w.clientOptions(), Roots: w.roots, PrivateCloud: true})
 }
 
 // keyOf is a key to import, and how a released one is told to be it.
@@ -125,11 +151,6 @@ func octKey(t *testing.T, bits int) keyOf {
 func TestEveryKeyFromEveryVaultByEveryWrap(t *testing.T) {
 	w := newWorld(t, platform.GuestConfig{})
 	e := w.cloud.Endpoints()
-	credential := func(name string) azure.Identity { return w.as(t, name) }
-	owner, err := credential("owner").Credential()
-	if err != nil {
-		t.Fatal(err)
-	}
 	releaseKey, token := w.prove(t)
 	keys := map[string]keyOf{
 		"rsa2048": rsaKey(t, 2048), "rsa3072": rsaKey(t, 3072), "rsa4096": rsaKey(t, 4096),
@@ -139,10 +160,7 @@ func TestEveryKeyFromEveryVaultByEveryWrap(t *testing.T) {
 	policy := &azkeys.KeyReleasePolicy{EncodedPolicy: w.agreed(t).Canonical(), Immutable: to.Ptr(true)}
 	released := 0
 	for kind, address := range map[string]string{"vault": e.Vault, "hsm": e.HSM} {
-		admin, err := azkeys.NewClient(address, owner, &azkeys.ClientOptions{ClientOptions: w.clientOptions(), DisableChallengeResourceVerification: true})
-		if err != nil {
-			t.Fatal(err)
-		}
+		admin := w.owner(t, address)
 		for name, key := range keys {
 			if kind == "vault" && key.jwk.K != nil {
 				continue // Key Vault has no symmetric keys
@@ -153,11 +171,7 @@ func TestEveryKeyFromEveryVaultByEveryWrap(t *testing.T) {
 			}
 		}
 	}
-	runtime, err := credential("runtime").Credential()
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := vault.New(vault.Options{Credential: runtime, Client: w.clientOptions(), Roots: w.roots, PrivateCloud: true})
+	client := w.runtime(t)
 	for kind, address := range map[string]string{"vault": e.Vault, "hsm": e.HSM} {
 		for name, key := range keys {
 			if kind == "vault" && key.jwk.K != nil {
@@ -178,5 +192,51 @@ func TestEveryKeyFromEveryVaultByEveryWrap(t *testing.T) {
 	}
 	if want := (6 + 9) * 3; released != want {
 		t.Errorf("%d releases, want %d", released, want)
+	}
+}
+
+// TestRefusalsNameTheClaimOfEveryOperator: the HSM, which does not say why,
+// refuses; the runtime says which condition of the contract's copy the token
+// does not meet, whichever operator it has and however deep it stands. The same
+// condition with a value that holds releases.
+func TestRefusalsNameTheClaimOfEveryOperator(t *testing.T) {
+	w := newWorld(t, platform.GuestConfig{})
+	key, token := w.prove(t)
+	e := w.cloud.Endpoints()
+	owner, client := w.owner(t, e.HSM), w.runtime(t)
+	for i, tc := range []struct{ condition, good, bad, want string }{
+		{`{"claim":"x-ms-sevsnpvm-vmpl","equals":%s}`, `"0"`, `"1"`, `x-ms-sevsnpvm-vmpl equals "1": have "0"`},
+		{`{"claim":"x-ms-sevsnpvm-is-debuggable","equals":%s}`, `false`, `true`, `x-ms-sevsnpvm-is-debuggable equals "true": have "false"`},
+		{`{"claim":"x-ms-attestation-type","notEquals":%s}`, `"sgx"`, `"sevsnpvm"`, `x-ms-attestation-type notEquals "sevsnpvm": have "sevsnpvm"`},
+		{`{"claim":"x-ms-sevsnpvm-microcode-svn","less":%s}`, `"220"`, `"219"`, `x-ms-sevsnpvm-microcode-svn less "219": have "219"`},
+		{`{"claim":"x-ms-sevsnpvm-microcode-svn","lessOrEquals":%s}`, `"219"`, `"218"`, `x-ms-sevsnpvm-microcode-svn lessOrEquals "218": have "219"`},
+		{`{"claim":"x-ms-sevsnpvm-microcode-svn","greater":%s}`, `"218"`, `"219"`, `x-ms-sevsnpvm-microcode-svn greater "219": have "219"`},
+		{`{"claim":"x-ms-sevsnpvm-microcode-svn","greaterOrEquals":%s}`, `"219"`, `"220"`, `x-ms-sevsnpvm-microcode-svn greaterOrEquals "220": have "219"`},
+		{`{"claim":"x-ms-sevsnpvm-hostdata","exists":%s}`, `true`, `false`, `x-ms-sevsnpvm-hostdata exists "false": have "`},
+		{`{"claim":"x-ms-isolation-tee","exists":%s}`, `false`, `true`, `x-ms-isolation-tee exists "true": have no such claim`},
+		{`{"anyOf":[{"claim":"x-ms-sevsnpvm-vmpl","equals":"3"},{"allOf":[{"anyOf":[{"claim":"x-ms-sevsnpvm-guestsvn","greater":%s}]}]}]}`, `"1"`, `"2"`,
+			`x-ms-sevsnpvm-vmpl equals "3": have "0"; x-ms-sevsnpvm-guestsvn greater "2": have "2"`},
+	} {
+		for value, want := range map[string]string{tc.good: "", tc.bad: tc.want} {
+			text := fmt.Sprintf(`{"version":"1.0.0","anyOf":[{"authority":%q,"allOf":[{"claim":"x-ms-compliance-status","equals":"azure-compliant-uvm"},%s]}]}`,
+				e.Attestation, fmt.Sprintf(tc.condition, value))
+			policy, err := release.Parse([]byte(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			name := fmt.Sprintf("op-%d-%t", i, want == "")
+			if _, err := owner.CreateKey(t.Context(), name, azkeys.CreateKeyParameters{Kty: to.Ptr(azkeys.KeyTypeECHSM),
+				KeyAttributes: &azkeys.KeyAttributes{Exportable: to.Ptr(true)}, ReleasePolicy: &azkeys.KeyReleasePolicy{EncodedPolicy: []byte(text)}}, nil); err != nil {
+				t.Fatal(err)
+			}
+			kek, err := client.Release(t.Context(), vault.Request{KEK: vault.ID{Vault: e.HSM, Name: name}, Policy: policy}, token, key)
+			switch {
+			case want == "" && err != nil:
+				t.Errorf("%s with %s: %v", tc.condition, value, err)
+			case want != "" && (kek != nil || fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), "the vault refuses: key release policy is not met: "+want)):
+				t.Errorf("%s with %s: got %v, want %s", tc.condition, value, err, want)
+			}
+			kek.Destroy()
+		}
 	}
 }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
@@ -72,6 +74,9 @@ func releaseError(err error, doing string, r Request, token *attest.Token) error
 	if !errors.As(err, &resp) || resp.StatusCode != http.StatusForbidden {
 		return answerError(err, doing, hint)
 	}
+	if state, ok := unusable(resp); ok {
+		return fault.Errorf(fault.Refused, "have the key's owner enable or renew it, and provision the volume's key again", "%s: %s: %w", doing, state, err)
+	}
 	claims, parseErr := release.ParseClaims(token.Claims)
 	if parseErr != nil {
 		return parseErr
@@ -82,6 +87,27 @@ func releaseError(err error, doing string, r Request, token *attest.Token) error
 			"%s: the vault refuses although the contract's copy of the release policy is met: %w", doing, err)
 	}
 	return fault.Errorf(fault.Refused, "", "%s: the vault refuses: %w", doing, decision.Err())
+}
+
+// unusable says of a refusal that is about the key itself and not about who asks
+// what it is about.
+func unusable(resp *azcore.ResponseError) (state string, ok bool) {
+	body, err := runtime.Payload(resp.RawResponse)
+	if err != nil {
+		return "", false
+	}
+	var answer struct {
+		Error struct {
+			Inner struct{ Code string } `json:"innererror"`
+		}
+	}
+	if json.Unmarshal(body, &answer) != nil {
+		return "", false
+	}
+	state, ok = map[string]string{
+		"KeyExpired": "the key has expired", "KeyNotYetValid": "the key is not valid yet", "KeyDisabled": "the key is disabled",
+	}[answer.Error.Inner.Code]
+	return state, ok
 }
 
 // sameKey reports whether a key identifier is the one asked for: same vault,
