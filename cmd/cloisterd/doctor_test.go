@@ -191,7 +191,7 @@ func TestDoctorNamesWhatIsInTheWay(t *testing.T) {
 				{"the identity of report", "AADSTS700027", "set the variables of workload identity"},
 			}},
 		{name: "the vault finds the identity's token expired", code: cli.ExitDenied, fault: faulty("vault", "--clock-skew=48h"),
-			want: [][3]string{{"the wrapped DEK of source", "token expired at ", "Key Vault Secrets User"}, {"the wrapped DEK of report", "token expired at ", "Key Vault Secrets User"}}},
+			want: [][3]string{{"the wrapped DEK of source", "token expired at ", "compare this machine's clock with the vault's"}, {"the wrapped DEK of report", "token expired at ", "compare this machine's clock with the vault's"}}},
 		{name: "no ledger", code: cli.ExitNotFound, visit: visited{args: map[string]string{"--ledger": r.Path("nowhere")}},
 			want: [][3]string{{"the ledger " + r.Path("nowhere"), "there is no ledger", "cloister ledger init"}}},
 		{name: "another ledger's key", code: cli.ExitRefused, visit: visited{spec: swap(strings.TrimSpace(string(ledger)), other)},

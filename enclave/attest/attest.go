@@ -169,7 +169,7 @@ func (c *Client) call(ctx context.Context, method, path string, body []byte, ans
 }
 
 func (c *Client) statusError(resp *http.Response) error {
-	err := runtime.NewResponseError(resp)
+	err := azure.OneLine(runtime.NewResponseError(resp))
 	switch {
 	case resp.StatusCode == http.StatusBadRequest:
 		return fault.Errorf(fault.Refused, "check the processor's certificates and the utility VM's version", "%s refuses the evidence: %w", c.authority, err)

@@ -4,14 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
@@ -75,7 +73,7 @@ func releaseError(err error, doing string, r Request, token *attest.Token) error
 		return answerError(err, doing, hint)
 	}
 	if state, ok := unusable(resp); ok {
-		return fault.Errorf(fault.Refused, "have the key's owner enable or renew it, and provision the volume's key again", "%s: %s: %w", doing, state, err)
+		return fault.Errorf(fault.Refused, "have the key's owner enable or renew it, and provision the volume's key again", "%s: %s: %w", doing, state, azure.OneLine(err))
 	}
 	claims, parseErr := release.ParseClaims(token.Claims)
 	if parseErr != nil {
@@ -84,7 +82,7 @@ func releaseError(err error, doing string, r Request, token *attest.Token) error
 	decision := r.Policy.Evaluate(map[string]release.Claims{token.Authority: claims})
 	if decision.Met {
 		return fault.Errorf(fault.Refused, hint+"; or ask the key's owner under which policy the vault holds it",
-			"%s: the vault refuses although the contract's copy of the release policy is met: %w", doing, err)
+			"%s: the vault refuses although the contract's copy of the release policy is met: %w", doing, azure.OneLine(err))
 	}
 	return fault.Errorf(fault.Refused, "", "%s: the vault refuses: %w", doing, decision.Err())
 }
@@ -92,21 +90,9 @@ func releaseError(err error, doing string, r Request, token *attest.Token) error
 // unusable says of a refusal that is about the key itself and not about who asks
 // what it is about.
 func unusable(resp *azcore.ResponseError) (state string, ok bool) {
-	body, err := runtime.Payload(resp.RawResponse)
-	if err != nil {
-		return "", false
-	}
-	var answer struct {
-		Error struct {
-			Inner struct{ Code string } `json:"innererror"`
-		}
-	}
-	if json.Unmarshal(body, &answer) != nil {
-		return "", false
-	}
 	state, ok = map[string]string{
 		"KeyExpired": "the key has expired", "KeyNotYetValid": "the key is not valid yet", "KeyDisabled": "the key is disabled",
-	}[answer.Error.Inner.Code]
+	}[azure.ErrorBody(resp).Inner.Code]
 	return state, ok
 }
 

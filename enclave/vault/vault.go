@@ -164,12 +164,14 @@ func answerError(err error, doing, deniedHint string) error {
 	}
 	switch {
 	case resp.StatusCode == http.StatusNotFound:
-		return fault.Errorf(fault.NotFound, "provision the volume's key with the owner's tools", "%s: %w", doing, err)
-	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
-		return fault.Errorf(fault.Denied, deniedHint, "%s: %w", doing, err)
+		return fault.Errorf(fault.NotFound, "provision the volume's key with the owner's tools", "%s: %w", doing, azure.OneLine(err))
+	case resp.StatusCode == http.StatusUnauthorized:
+		return fault.Errorf(fault.Denied, "compare this machine's clock with the vault's, and see whether its tokens are from the vault's own directory", "%s: %w", doing, azure.OneLine(err))
+	case resp.StatusCode == http.StatusForbidden:
+		return fault.Errorf(fault.Denied, deniedHint, "%s: %w", doing, azure.OneLine(err))
 	case resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500:
-		return fault.Errorf(fault.Unavailable, "try again later", "%s: %w", doing, err)
+		return fault.Errorf(fault.Unavailable, "try again later", "%s: %w", doing, azure.OneLine(err))
 	default:
-		return fault.Errorf(fault.Refused, "", "%s: %w", doing, err)
+		return fault.Errorf(fault.Refused, "", "%s: %w", doing, azure.OneLine(err))
 	}
 }
