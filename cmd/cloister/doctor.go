@@ -57,8 +57,9 @@ func runDoctor(c *urfave.Context, names []string) error {
 		try("the store of "+v.Name, func(ctx context.Context) (string, error) { return tryStore(ctx, c, s, v) })
 	}
 	atVault := slices.ContainsFunc(volumes, func(v spec.Source) bool { return v.Key.Broker == nil })
+	signedIn := false
 	if atVault {
-		try("your sign-in", func(ctx context.Context) (string, error) { return trySignIn(ctx, s) })
+		signedIn = try("your sign-in", func(ctx context.Context) (string, error) { return trySignIn(ctx, s) })
 	}
 	transport := enclaveazure.NewTransport(nil)
 	for _, v := range volumes {
@@ -67,8 +68,13 @@ func runDoctor(c *urfave.Context, names []string) error {
 			continue
 		}
 		secrets, _, _ := strings.Cut(v.Key.Secret, "/secrets/")
-		for _, address := range []string{secrets, v.Key.Vault} {
-			try("the vault "+address+" of "+v.Name, func(ctx context.Context) (string, error) { return vault.Probe(ctx, transport, address) })
+		probe := func(address string) bool {
+			return try("the vault "+address+" of "+v.Name, func(ctx context.Context) (string, error) { return vault.Probe(ctx, transport, address) })
+		}
+		reached := probe(secrets)
+		probe(v.Key.Vault)
+		if reached && signedIn {
+			try("the wrapped DEK of "+v.Name, func(ctx context.Context) (string, error) { return tryWrappedDEK(ctx, s, v) })
 		}
 	}
 	if atVault {
@@ -172,6 +178,20 @@ func trySignIn(ctx context.Context, s spec.Specification) (string, error) {
 		return "", fault.Errorf(fault.Denied, "sign in with `az login`, or see the SDK's environment variables", "%w", err)
 	}
 	return "a token until " + token.ExpiresOn.UTC().Format("15:04:05"), nil
+}
+
+// tryWrappedDEK finds nothing wrong with a volume that is not provisioned yet.
+func tryWrappedDEK(ctx context.Context, s spec.Specification, v spec.Source) (string, error) {
+	cred, err := signIn(s)
+	if err != nil {
+		return "", err
+	}
+	client := vault.New(vault.Options{Credential: cred, Client: azpolicy.ClientOptions{Retry: oneTry}, PrivateCloud: s.Kind == spec.Simulated})
+	found, err := client.Find(ctx, v.Key.Secret)
+	if fault.KindOf(err) == fault.NotFound {
+		return "not there yet, which cloister provision apply changes", nil
+	}
+	return found, err
 }
 
 // signIn is as the Azure SDKs do it, at the specification's cloud.

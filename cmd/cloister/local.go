@@ -223,6 +223,7 @@ func localFaultCommand() *urfave.Command {
 			&urfave.IntFlag{Name: "times", Usage: "for `N` requests", Value: 1},
 			&urfave.IntFlag{Name: "retry-after", Usage: "with Retry-After: `SECONDS`"},
 			&urfave.DurationFlag{Name: "clock-skew", Usage: "move the service's clock by `TIME`"},
+			&urfave.BoolFlag{Name: "expired-keys", Usage: "vault and hsm: every key is past its expiry"},
 		},
 		Action: func(c *urfave.Context) error {
 			args, err := cli.Args(c, "SERVICE")
@@ -232,6 +233,7 @@ func localFaultCommand() *urfave.Command {
 			f := wire.Fault{
 				Latency: c.Duration("latency"), Status: c.Int("status"), Times: c.Int("times"),
 				RetryAfter: c.Int("retry-after"), ClockSkew: c.Duration("clock-skew"),
+				ExpiredKeys: c.Bool("expired-keys"),
 			}
 			if f.Status == 0 {
 				f.Times = 0

@@ -99,6 +99,8 @@ func TestLocalCommands(t *testing.T) {
 		"second cloud":     {cli.ExitConflict, []string{"up", "--dir", dir}},
 		"no guest":         {cli.ExitUsage, []string{"guest", "--dir", dir, "--policy", policy}},
 		"fault":            {cli.ExitOK, []string{"fault", "--dir", dir, "--status", "500", "vault"}},
+		"expired keys":     {cli.ExitOK, []string{"fault", "--dir", dir, "--expired-keys", "hsm"}},
+		"no keys":          {cli.ExitUsage, []string{"fault", "--dir", dir, "--expired-keys", "authority"}},
 		"unknown service":  {cli.ExitUsage, []string{"fault", "--dir", dir, "blob"}},
 		"unknown status":   {cli.ExitUsage, []string{"fault", "--dir", dir, "--status", "404", "vault"}},
 		"superfluous word": {cli.ExitUsage, []string{"env", "--dir", dir, "x"}},

@@ -66,8 +66,9 @@ func runDoctor(c *urfave.Context) error {
 	}
 	for _, s := range volumesOf(v.spec) {
 		// A broker knows no identity, and a directory neither.
+		identified := true
 		if s.Key.Broker == nil || !strings.HasPrefix(s.Store, "/") {
-			try("the identity of "+s.Name, v.identity(s))
+			identified = try("the identity of "+s.Name, v.identity(s))
 		}
 		if b := s.Key.Broker; b != nil {
 			if known {
@@ -75,10 +76,10 @@ func runDoctor(c *urfave.Context) error {
 			}
 			continue
 		}
-		for _, address := range []string{s.Key.Vault, vaultOfSecret(s.Key.Secret)} {
-			try("the vault "+address+" of "+s.Name, func(ctx context.Context) (string, error) {
-				return vault.Probe(ctx, v.cloud.transport, address)
-			})
+		try("the vault "+s.Key.Vault+" of "+s.Name, v.vault(s.Key.Vault))
+		secrets := vaultOfSecret(s.Key.Secret)
+		if try("the vault "+secrets+" of "+s.Name, v.vault(secrets)) && identified {
+			try("the wrapped DEK of "+s.Name, v.wrappedDEK(s))
 		}
 	}
 	return check.Err()
@@ -117,9 +118,10 @@ func (v *visit) choosePlatform(context.Context) (string, error) {
 }
 
 func (v *visit) chooseCloud(context.Context) (_ string, err error) {
-	if v.cloud, err = newCloud(v.spec, v.platform); err != nil {
+	if v.cloud, err = newCloud(v.spec); err != nil {
 		return "", err
 	}
+	v.cloud.retry.MaxRetries = -1 // a doctor says what is, and does not wait until it is better
 	if v.cloud.azure.Name == "" {
 		return "SIMULATED, on this machine", nil
 	}
@@ -174,9 +176,23 @@ func (v *visit) identity(s spec.Source) func(context.Context) (string, error) {
 		}
 		token, err := cred.GetToken(ctx, azpolicy.TokenRequestOptions{Scopes: []string{v.cloud.azure.VaultScope()}})
 		if err != nil {
-			return "", fault.Errorf(fault.Denied, "assign the identity to the container group, or set the variables of workload identity", "%w", err)
+			return "", fault.Errorf(fault.Denied, azure.ReachHint(err), "%w", err)
 		}
 		return "a token until " + token.ExpiresOn.UTC().Format("15:04:05"), nil
+	}
+}
+
+func (v *visit) vault(address string) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) { return vault.Probe(ctx, v.cloud.transport, address) }
+}
+
+func (v *visit) wrappedDEK(s spec.Source) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) {
+		client, err := v.cloud.vault(s.Name)
+		if err != nil {
+			return "", err
+		}
+		return client.Find(ctx, s.Key.Secret)
 	}
 }
 

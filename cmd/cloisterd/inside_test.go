@@ -181,15 +181,15 @@ func TestNothingSecret(t *testing.T) {
 	run.do("cat $IN/private/secret.txt > $OUT/copy && sync $OUT/copy")
 
 	proc := fmt.Sprintf("/proc/%d/", run.cmd.Process.Pid)
-	source, sink := r.dek("hospital.key", strings.Split(r.Reference, ".")[1]), r.dek("analyst.key", strings.Split(r.Sink, ":")[0])
+	deks := r.deks()
 	// Without this the search could look for the wrong bytes. Only root may look.
-	for name, dek := range map[string][]byte{"source": source, "report": sink} {
+	for name, dek := range deks {
 		if os.Getuid() == 0 && !inMemory(t, proc, dek) {
 			t.Errorf("the DEK of %s is not in the runtime's memory: what is looked for below is not what it holds", name)
 		}
 	}
 	search := func(where string, data []byte) {
-		for name, dek := range map[string][]byte{"source": source, "report": sink} {
+		for name, dek := range deks {
 			for form, bytes_ := range formsOf(dek) {
 				if bytes.Contains(data, bytes_) {
 					t.Errorf("the DEK of %s is in %s (%s)", name, where, form)
@@ -236,6 +236,14 @@ func formsOf(dek []byte) map[string][]byte {
 	return map[string][]byte{
 		"raw": dek, "hex": []byte(hex.EncodeToString(dek)), "HEX": []byte(strings.ToUpper(hex.EncodeToString(dek))),
 		"base64": []byte(base64.RawStdEncoding.EncodeToString(dek)), "base64url": []byte(base64.RawURLEncoding.EncodeToString(dek)),
+	}
+}
+
+// deks are the keys of the room's volumes.
+func (r *site) deks() map[string][]byte {
+	return map[string][]byte{
+		"source": r.dek("hospital.key", strings.Split(r.Reference, ".")[1]),
+		"report": r.dek("analyst.key", strings.Split(r.Sink, ":")[0]),
 	}
 }
 

@@ -124,18 +124,19 @@ type cloud struct {
 	simulated  bool
 	identities map[string]string // by volume
 	transport  *azure.Transport
+	retry      azpolicy.RetryOptions // of each service; the zero value is package azure's
 
 	mu     sync.Mutex               // guards vaults
 	vaults map[string]*vault.Client // by identity, so that each signs in once
 }
 
 // newCloud refuses services that are not in the specification's cloud.
-func newCloud(s spec.Specification, p platform) (*cloud, error) {
+func newCloud(s spec.Specification) (*cloud, error) {
 	where, err := azure.CloudOf(s)
 	if err != nil {
 		return nil, err
 	}
-	c := &cloud{spec: s, azure: where, simulated: p.simulated, identities: map[string]string{}, transport: azure.NewTransport(nil), vaults: map[string]*vault.Client{}}
+	c := &cloud{spec: s, azure: where, simulated: s.Kind == spec.Simulated, identities: map[string]string{}, transport: azure.NewTransport(nil), vaults: map[string]*vault.Client{}}
 	for _, v := range volumesOf(s) {
 		c.identities[v.Name] = v.Identity
 	}
@@ -151,13 +152,13 @@ func (c *cloud) check() error {
 }
 
 func (c *cloud) options() azpolicy.ClientOptions {
-	return azpolicy.ClientOptions{Transport: c.transport}
+	return azpolicy.ClientOptions{Transport: c.transport, Retry: c.retry}
 }
 
 // credential is that of a volume's identity in the specification; a
 // specification with one identity need not name it at each volume.
 func (c *cloud) credential(volume string) (azcore.TokenCredential, error) {
-	who := azure.Identity{AuthorityHost: c.azure.Authority, PrivateCloud: c.simulated, Transport: c.transport}
+	who := azure.Identity{AuthorityHost: c.azure.Authority, PrivateCloud: c.simulated, Transport: c.transport, Retry: c.retry}
 	name := c.identities[volume]
 	for _, i := range c.spec.Identities {
 		if i.Name == name || name == "" && len(c.spec.Identities) == 1 {

@@ -52,7 +52,7 @@ func (r *room) run(ctx context.Context, ledgerDir, specification string) (exit i
 	if err != nil {
 		return 0, err
 	}
-	cloud, err := newCloud(r.spec, r.platform)
+	cloud, err := newCloud(r.spec)
 	if err != nil {
 		return 0, err
 	}

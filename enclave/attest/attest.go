@@ -157,7 +157,7 @@ func (c *Client) call(ctx context.Context, method, path string, body []byte, ans
 	}
 	resp, err := c.pipeline.Do(req)
 	if err != nil {
-		return fault.Errorf(fault.Unavailable, "check that the container may reach it", "%s: %w", c.authority, err)
+		return fault.Errorf(fault.Unavailable, azure.ReachHint(err), "%s: %w", c.authority, err)
 	}
 	if !runtime.HasStatusCode(resp, http.StatusOK) {
 		return c.statusError(resp)
@@ -169,14 +169,14 @@ func (c *Client) call(ctx context.Context, method, path string, body []byte, ans
 }
 
 func (c *Client) statusError(resp *http.Response) error {
-	err := runtime.NewResponseError(resp)
+	err := azure.OneLine(runtime.NewResponseError(resp))
 	switch {
 	case resp.StatusCode == http.StatusBadRequest:
 		return fault.Errorf(fault.Refused, "check the processor's certificates and the utility VM's version", "%s refuses the evidence: %w", c.authority, err)
 	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
-		return fault.Errorf(fault.Denied, "", "%s denies access: %w", c.authority, err)
+		return fault.Errorf(fault.Denied, "ask its operator to admit this machine, or name another authority in the specification", "%s denies access: %w", c.authority, err)
 	case resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500:
-		return fault.Errorf(fault.Unavailable, "", "%s does not serve: %w", c.authority, err)
+		return fault.Errorf(fault.Unavailable, "try again later", "%s does not serve: %w", c.authority, err)
 	default:
 		return fault.Errorf(fault.Refused, "check the authority's address", "%s answers HTTP %d: %w", c.authority, resp.StatusCode, err)
 	}

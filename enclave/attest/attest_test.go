@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -366,6 +367,38 @@ func FuzzToken(f *testing.F) {
 			if strings.TrimSpace(raw) != good {
 				t.Fatalf("a forged token is accepted: %q", raw)
 			}
+		}
+	})
+}
+
+// both answers the request for a token and the one for keys.
+type both struct{ token, keys []byte }
+
+func (b both) Do(r *http.Request) (*http.Response, error) {
+	body := b.keys
+	if r.Method == http.MethodPost {
+		body = b.token
+	}
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(body)), Request: r}, nil
+}
+
+// FuzzAnswer: a service that is not the authority's makes no token, whatever it
+// answers.
+func FuzzAnswer(f *testing.F) {
+	f.Add([]byte(`{"token":"a.b.c"}`), []byte(`{"keys":[{"kid":"k","kty":"RSA","n":"AQAB","e":"AQAB"}]}`))
+	f.Add([]byte(`{"token":5}`), []byte(`[]`))
+	f.Add([]byte(`{"token":"eyJhbGciOiJub25lIn0.e30."}`), []byte(`{"keys":[{"kid":"k","kty":"RSA","x5c":["`+certificate(f)+`"]}]}`))
+	f.Fuzz(func(t *testing.T, token, keys []byte) {
+		c, err := New(Options{Authority: "https://maa.example", Client: policy.ClientOptions{Transport: both{token, keys}, Retry: policy.RetryOptions{MaxRetries: -1}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := c.Attest(t.Context(), testEvidence(), testRuntimeData)
+		if err == nil {
+			t.Fatalf("a token came out of %q: %s", token, got.Claims)
+		}
+		if fault.KindOf(err) != fault.Refused {
+			t.Fatalf("kind %v: %v", fault.KindOf(err), err)
 		}
 	})
 }

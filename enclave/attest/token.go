@@ -87,7 +87,7 @@ func (c *Client) verify(raw string, keys keySet, e *snp.Evidence, runtimeData []
 	checkRuntime(&checks, got.Runtime, runtimeData)
 	checkReport(&checks, &got, report)
 	if err := checks.Err("the attestation token"); err != nil {
-		return nil, err
+		return nil, c.hinted(err, &got)
 	}
 	return &Token{Authority: c.authority, Claims: payload, Expires: time.Unix(*got.Expires, 0), Checks: checks, raw: raw}, nil
 }
@@ -121,6 +121,16 @@ func (c *Client) verifySignature(raw string, keys keySet) ([]byte, error) {
 
 func badToken(format string, args ...any) error {
 	return fault.Errorf(fault.Refused, "", "the attestation token is refused: "+format, args...)
+}
+
+// hinted adds what to do where the token's time was bad, as a clock that is off
+// is the machine's and not the token's.
+func (c *Client) hinted(err error, got *claims) error {
+	var times snp.Checks
+	if c.checkTimes(&times, got); times.Err("its time") == nil {
+		return err
+	}
+	return fault.Errorf(fault.Refused, "compare this machine's clock with the attestation service's", "%w", err)
 }
 
 func (c *Client) checkTimes(checks *snp.Checks, got *claims) {

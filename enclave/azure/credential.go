@@ -22,14 +22,15 @@ type Identity struct {
 	// PrivateCloud says that the authority is not one of Azure's, so that
 	// asking Azure about it would be in vain.
 	PrivateCloud bool
-	Transport    policy.Transporter // nil is the SDK's
+	Transport    policy.Transporter  // nil is the SDK's
+	Retry        policy.RetryOptions // the zero value is the SDK's
 }
 
 // Credential returns workload identity federation where the platform set
 // AZURE_FEDERATED_TOKEN_FILE, and managed identity elsewhere. Tokens are cached
 // and renewed ahead of expiry by the SDK. Nothing is asked yet.
 func (i Identity) Credential() (azcore.TokenCredential, error) {
-	opts := azcore.ClientOptions{Transport: i.Transport}
+	opts := azcore.ClientOptions{Transport: i.Transport, Retry: i.Retry}
 	if i.AuthorityHost != "" {
 		opts.Cloud = cloud.Configuration{ActiveDirectoryAuthorityHost: i.AuthorityHost}
 	}

@@ -13,7 +13,9 @@ import (
 	"cloister/enclave/azurekeys"
 	"cloister/enclave/envelope"
 	"cloister/internal/fault"
+	"cloister/internal/localcloud"
 	"cloister/internal/localcloud/platform"
+	"cloister/internal/localcloud/wire"
 	"cloister/policy/release"
 	"cloister/prep/provision"
 )
@@ -122,6 +124,26 @@ func TestAnotherContainerPolicy(t *testing.T) {
 	if fault.KindOf(err) != fault.Refused || len(mounted) > 0 ||
 		!strings.Contains(err.Error(), "the vault refuses: key release policy is not met: x-ms-sevsnpvm-hostdata equals") {
 		t.Errorf("got %v (%v)", err, fault.KindOf(err))
+	}
+}
+
+// A key that has expired is not a token that is refused: the message says which,
+// and once the vault is in good order again the start succeeds.
+func TestExpiredKEK(t *testing.T) {
+	w := newWorld(t, platform.GuestConfig{})
+	if err := w.cloud.SetFault(localcloud.HSM, wire.Fault{ExpiredKeys: true}); err != nil {
+		t.Fatal(err)
+	}
+	defer w.cloud.SetFault(localcloud.HSM, wire.Fault{})
+	_, mounted, err := w.open(t, w.source(t, w.as(t, "runtime"), requirements))
+	if fault.KindOf(err) != fault.Refused || len(mounted) > 0 || !strings.Contains(err.Error(), ": the key has expired: ") || !strings.Contains(fault.Hints(err)[0], "renew") {
+		t.Errorf("got %v (%v) %q", err, fault.KindOf(err), fault.Hints(err))
+	}
+	if err := w.cloud.SetFault(localcloud.HSM, wire.Fault{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := w.open(t, w.source(t, w.as(t, "runtime"), requirements)); err != nil {
+		t.Error(err)
 	}
 }
 

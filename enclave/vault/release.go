@@ -72,6 +72,9 @@ func releaseError(err error, doing string, r Request, token *attest.Token) error
 	if !errors.As(err, &resp) || resp.StatusCode != http.StatusForbidden {
 		return answerError(err, doing, hint)
 	}
+	if state, ok := unusable(resp); ok {
+		return fault.Errorf(fault.Refused, "have the key's owner enable or renew it, and provision the volume's key again", "%s: %s: %w", doing, state, azure.OneLine(err))
+	}
 	claims, parseErr := release.ParseClaims(token.Claims)
 	if parseErr != nil {
 		return parseErr
@@ -79,9 +82,18 @@ func releaseError(err error, doing string, r Request, token *attest.Token) error
 	decision := r.Policy.Evaluate(map[string]release.Claims{token.Authority: claims})
 	if decision.Met {
 		return fault.Errorf(fault.Refused, hint+"; or ask the key's owner under which policy the vault holds it",
-			"%s: the vault refuses although the contract's copy of the release policy is met: %w", doing, err)
+			"%s: the vault refuses although the contract's copy of the release policy is met: %w", doing, azure.OneLine(err))
 	}
 	return fault.Errorf(fault.Refused, "", "%s: the vault refuses: %w", doing, decision.Err())
+}
+
+// unusable says of a refusal that is about the key itself and not about who asks
+// what it is about.
+func unusable(resp *azcore.ResponseError) (state string, ok bool) {
+	state, ok = map[string]string{
+		"KeyExpired": "the key has expired", "KeyNotYetValid": "the key is not valid yet", "KeyDisabled": "the key is disabled",
+	}[azure.ErrorBody(resp).Inner.Code]
+	return state, ok
 }
 
 // sameKey reports whether a key identifier is the one asked for: same vault,

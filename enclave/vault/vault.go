@@ -160,16 +160,18 @@ func (c *Client) keyClient(vault string) (*azkeys.Client, error) {
 func answerError(err error, doing, deniedHint string) error {
 	var resp *azcore.ResponseError
 	if !errors.As(err, &resp) {
-		return fault.Errorf(fault.Unavailable, "check that the container may reach the vault and has an identity", "%s: %w", doing, err)
+		return fault.Errorf(fault.Unavailable, azure.ReachHint(err), "%s: %w", doing, err)
 	}
 	switch {
 	case resp.StatusCode == http.StatusNotFound:
-		return fault.Errorf(fault.NotFound, "provision the volume's key with the owner's tools", "%s: %w", doing, err)
-	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
-		return fault.Errorf(fault.Denied, deniedHint, "%s: %w", doing, err)
+		return fault.Errorf(fault.NotFound, "provision the volume's key with the owner's tools", "%s: %w", doing, azure.OneLine(err))
+	case resp.StatusCode == http.StatusUnauthorized:
+		return fault.Errorf(fault.Denied, "compare this machine's clock with the vault's, and see whether its tokens are from the vault's own directory", "%s: %w", doing, azure.OneLine(err))
+	case resp.StatusCode == http.StatusForbidden:
+		return fault.Errorf(fault.Denied, deniedHint, "%s: %w", doing, azure.OneLine(err))
 	case resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500:
-		return fault.Errorf(fault.Unavailable, "", "%s: %w", doing, err)
+		return fault.Errorf(fault.Unavailable, "try again later", "%s: %w", doing, azure.OneLine(err))
 	default:
-		return fault.Errorf(fault.Refused, "", "%s: %w", doing, err)
+		return fault.Errorf(fault.Refused, "", "%s: %w", doing, azure.OneLine(err))
 	}
 }

@@ -316,6 +316,9 @@ func (c *Cloud) SetFault(service string, f wire.Fault) error {
 		return fault.Errorf(fault.Usage, "the services are attestation, vault, hsm, authority, identity and broker",
 			"no simulated service is called %q", service)
 	}
+	if f.ExpiredKeys && service != Vault && service != HSM {
+		return fault.Errorf(fault.Usage, "name vault or hsm", "the simulated service %q has no keys that could expire", service)
+	}
 	if err := s.SetFault(f); err != nil {
 		return fault.Errorf(fault.Usage, "", "%w", err)
 	}

@@ -14,11 +14,13 @@ import (
 	"hash"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"cloister/internal/fault"
 	"cloister/internal/localcloud/identity"
 	"cloister/internal/localcloud/platform"
 	"cloister/internal/localcloud/wire"
@@ -333,6 +335,90 @@ func TestReleaseOfKeysThatMayNotBe(t *testing.T) {
 		wantStatus(t, tc.name, err, http.StatusForbidden, "Forbidden")
 		if err == nil || !strings.Contains(err.Error(), tc.code) {
 			t.Errorf("%s: %v", tc.name, err)
+		}
+	}
+}
+
+// The fault switch: with every key expired, nothing is released or unwrapped,
+// and good order comes back.
+func TestExpiredKeysFault(t *testing.T) {
+	c := startIn(t, newDir(t))
+	ctx := context.Background()
+	token, _, _ := attest(t, c, gather(t, guest(t, c, platform.GuestConfig{}), newEphemeral(t).jwks))
+	for service, url := range map[string]string{Vault: c.Endpoints().Vault, HSM: c.Endpoints().HSM} {
+		client := keysClient(t, c, url)
+		if _, err := client.CreateKey(ctx, "k", exportable(azkeys.KeyTypeRSAHSM, 2048, releasePolicy(c, containerPolicy)), nil); err != nil {
+			t.Fatal(err)
+		}
+		use := func() (release, unwrap error) {
+			_, release = releaseKey(client, "k", token, azkeys.KeyEncryptionAlgorithmCKMRSAAESKEYWRAP)
+			_, unwrap = client.WrapKey(ctx, "k", "", azkeys.KeyOperationParameters{Algorithm: to.Ptr(azkeys.EncryptionAlgorithmRSAOAEP256), Value: make([]byte, 32)}, nil)
+			return release, unwrap
+		}
+		if err := c.SetFault(service, wire.Fault{ExpiredKeys: true}); err != nil {
+			t.Fatal(err)
+		}
+		release, unwrap := use()
+		for what, err := range map[string]error{"release": release, "wrapkey": unwrap} {
+			wantStatus(t, service+" "+what, err, http.StatusForbidden, "Forbidden")
+			if err == nil || !strings.Contains(err.Error(), "KeyExpired") {
+				t.Errorf("%s %s: %v", service, what, err)
+			}
+		}
+		if err := c.SetFault(service, wire.Fault{}); err != nil {
+			t.Fatal(err)
+		}
+		if release, unwrap = use(); release != nil || unwrap != nil {
+			t.Errorf("%s in good order again: %v, %v", service, release, unwrap)
+		}
+	}
+	if err := c.SetFault(Attestation, wire.Fault{ExpiredKeys: true}); fault.KindOf(err) != fault.Usage {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Every answer, refusals too, has the headers that the services' recordings
+// have: all of theirs but those of roles, which are not there, and of HTTP.
+func TestHeadersAreThoseOfTheRecordings(t *testing.T) {
+	c := theCloud(t)
+	const module = "github.com/Azure/azure-sdk-for-go/sdk/keyvault/azkeys@v0.6.0"
+	download := exec.Command("go", "mod", "download", "-json", module)
+	download.Dir = t.TempDir() // outside any module: go.mod must not change
+	out, err := download.Output()
+	if err != nil {
+		t.Fatalf("the recordings are not here: run `go mod download %s`: %v", module, err)
+	}
+	var info struct{ Dir string }
+	if err := json.Unmarshal(out, &info); err != nil {
+		t.Fatal(err)
+	}
+	for file, url := range map[string]string{"KV": c.Endpoints().Vault, "MHSM": c.Endpoints().HSM} {
+		data, err := os.ReadFile(filepath.Join(info.Dir, "testdata/recordings/TestReleaseKey", file+".json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var recording struct {
+			Entries []struct {
+				StatusCode      int
+				ResponseHeaders map[string]any
+			}
+		}
+		if err := json.Unmarshal(data, &recording); err != nil {
+			t.Fatal(err)
+		}
+		refused := recording.Entries[0]
+		if refused.StatusCode != http.StatusUnauthorized {
+			t.Fatalf("%s: the first answer is a %d", file, refused.StatusCode)
+		}
+		resp, err := transport(c).Get(url + "/keys/k?api-version=7.4")
+		if err != nil {
+			t.Fatal(err)
+		}
+		readAll(t, resp)
+		for name := range refused.ResponseHeaders {
+			if name != "Date" && resp.Header.Get(name) == "" {
+				t.Errorf("%s: no %s", file, name)
+			}
 		}
 	}
 }

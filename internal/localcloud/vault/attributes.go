@@ -47,15 +47,19 @@ func (a *attributes) apply(c attributeChange, now time.Time) {
 	a.Updated = now.Unix()
 }
 
-// usable refuses an operation on what is disabled or out of its time.
-func (a attributes) usable(operation, kind string, now time.Time) error {
+// usable refuses an operation on a key that is disabled or out of its time.
+func (s *Service) usable(operation string, a attributes) error {
+	now := s.Server.Now()
+	if s.Server.ExpiredKeys() {
+		a.Expires = new(int64)
+	}
 	switch {
 	case !a.Enabled:
-		return forbidden(title(kind)+"Disabled", "Operation %s is not allowed on a disabled %s.", operation, kind)
+		return forbidden("KeyDisabled", "Operation %s is not allowed on a disabled key.", operation)
 	case a.Expires != nil && now.Unix() >= *a.Expires:
-		return forbidden(title(kind)+"Expired", "Operation %s is not allowed on an expired %s.", operation, kind)
+		return forbidden("KeyExpired", "Operation %s is not allowed on an expired key.", operation)
 	case a.NotBefore != nil && now.Unix() < *a.NotBefore:
-		return forbidden(title(kind)+"NotYetValid", "Operation %s is not allowed on a %s that is not yet valid.", operation, kind)
+		return forbidden("KeyNotYetValid", "Operation %s is not allowed on a key that is not yet valid.", operation)
 	}
 	return nil
 }

@@ -69,7 +69,7 @@ func (s *Service) operate(c call, f func(*rsa.PrivateKey, hash.Hash, []byte) ([]
 // request's last path segment.
 func (s *Service) forOperation(c call, k *keyVersion) (*rsa.PrivateKey, error) {
 	operation := c.URL.Path[strings.LastIndexByte(c.URL.Path, '/')+1:]
-	if err := k.Attributes.usable(operation, "key", s.Server.Now()); err != nil {
+	if err := s.usable(operation, k.Attributes); err != nil {
 		return nil, err
 	}
 	if !slices.ContainsFunc(k.Ops, func(op string) bool { return strings.EqualFold(op, operation) }) {

@@ -78,7 +78,7 @@ func (s *Service) releasable(c call) (keyVersion, error) {
 	if err != nil {
 		return k, err
 	}
-	if err := k.Attributes.usable("release", "key", s.Server.Now()); err != nil {
+	if err := s.usable("release", k.Attributes); err != nil {
 		return k, err
 	}
 	if !k.Attributes.Exportable {

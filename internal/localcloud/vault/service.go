@@ -145,6 +145,7 @@ var (
 // redirect the doubled slash that the clients send for an empty version.
 func (s *Service) Handler() http.Handler {
 	return s.Server.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.Kind.headers(w.Header())
 		caller, err := s.authenticate(r)
 		if err != nil {
 			s.challenge(w, err)

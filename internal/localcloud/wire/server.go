@@ -26,6 +26,8 @@ type Fault struct {
 	RetryAfter int `json:"retryAfter,omitempty"`
 	// ClockSkew is added to the service's clock.
 	ClockSkew time.Duration `json:"clockSkew,omitempty"`
+	// ExpiredKeys has a vault treat every key as past its expiry.
+	ExpiredKeys bool `json:"expiredKeys,omitempty"`
 }
 
 func (f Fault) check() error {
@@ -67,6 +69,13 @@ func (s *Server) Now() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return time.Now().Add(s.fault.ClockSkew)
+}
+
+// ExpiredKeys says whether every key is to be past its expiry.
+func (s *Server) ExpiredKeys() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fault.ExpiredKeys
 }
 
 // next returns the fault for one request and counts it.
