@@ -78,12 +78,12 @@ func (o *Output) truncate(n *node, size uint64) error {
 	case size > maxFile:
 		return syscall.EFBIG
 	}
-	if int64(size) < n.size() {
+	if int64(size) <= n.size() { // what is allocated behind the end goes too
+		o.yield(n, int64(size), maxFile)
 		n.erase(&o.pool, int64(size), n.size())
 		o.proceed()
 	}
 	n.attr.Size = size
-	o.account(n)
 	n.attr.Mtime = o.now()
 	return nil
 }
