@@ -168,6 +168,13 @@ func (o *Output) room(ctx context.Context, more int) error {
 	}
 }
 
+// KillSetID is Change.KillSetID, for who writes.
+func (f *OutputFile) KillSetID() {
+	f.o.mu.Lock()
+	defer f.o.mu.Unlock()
+	f.n.killSetID()
+}
+
 // Truncate sets the file's size.
 func (f *OutputFile) Truncate(size uint64) error {
 	_, err := f.o.SetAttr(f.n.inode, Change{Size: &size})

@@ -206,10 +206,22 @@ var posixCases = []posix{
 		if st := lstat(t, d+"/f"); st.Mtim.Sec != -5 || st.Mtim.Nsec != 7 || st.Atim.Sec < 0 {
 			t.Errorf("times are %+v, %+v", st.Atim, st.Mtim)
 		}
-		unix.Chmod(d+"/f", 0o4777)
-		as(t, nobody, "echo more >>"+d+"/f")
-		if st := lstat(t, d+"/f"); st.Mode&0o4000 != 0 {
-			t.Error("a write by somebody else leaves setuid")
+		for what, script := range map[string]string{"write": "echo more >>f", "truncate": "truncate -s 1 f", "open to truncate": ": >f", "allocate": "fallocate -l 9 f"} {
+			unix.Chmod(d+"/f", 0o6777)
+			as(t, nobody, "cd "+d+" && "+script)
+			if st := lstat(t, d+"/f"); st.Mode&0o6777 != 0o777 {
+				t.Errorf("a %s by somebody else leaves mode %o", what, st.Mode)
+			}
+			unix.Chmod(d+"/f", 0o2767)
+			as(t, nobody, "cd "+d+" && "+script)
+			if st := lstat(t, d+"/f"); st.Mode&0o6777 != 0o2767 {
+				t.Errorf("a %s by somebody else leaves mode %o, where the group may not run it", what, st.Mode)
+			}
+		}
+		unix.Chmod(d+"/f", 0o6777)
+		write(t, d+"/f", "privileged")
+		if st := lstat(t, d+"/f"); st.Mode&0o6777 != 0o6777 {
+			t.Errorf("a write by root leaves mode %o", st.Mode)
 		}
 	}},
 	{"sticky and setgid directories", true, func(t *testing.T, d string) {
