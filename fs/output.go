@@ -41,7 +41,7 @@ type OutputOptions struct {
 	KeyVersion uint32              // of a new volume; 0: 1
 	Recipients []*format.Recipient // who else can open what is written; nil: those of the volume, if any
 	Root       format.Attr         // permissions and owner of a new volume's root; mode 0: 0755
-	MaxSize    int64               // bytes that the files may have, holes not counted; 0: no limit
+	MaxSize    int64               // bytes that the files may have, in whole pages of 4 KiB, holes not counted; 0: no limit
 	Memory     int64               // bytes for dirty data, its sealed copies and what is read back; 0: DefaultMemory
 	SyncClose  bool                // close returns when the file is durable
 	Clock      func() time.Time    // for times of files; nil: time.Now

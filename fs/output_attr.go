@@ -19,6 +19,9 @@ type Change struct {
 	Atime *format.Time
 	Mtime *format.Time
 	Ctime *format.Time // nil: now
+	// KillSetID takes set-user-ID away, and set-group-ID from who may run it, as
+	// a change by somebody who is not privileged does.
+	KillSetID bool
 }
 
 // Now returns the time the Output would give a file that changes now.
@@ -53,12 +56,27 @@ func (o *Output) SetAttr(inode uint32, c Change) (Info, error) {
 	}
 	assign(&n.attr.UID, c.UID)
 	assign(&n.attr.GID, c.GID)
+	if c.KillSetID {
+		n.killSetID()
+	}
 	assign(&n.atime, c.Atime)
 	assign(&n.attr.Mtime, c.Mtime)
 	n.attr.Ctime = o.now()
 	assign(&n.attr.Ctime, c.Ctime)
 	o.touch(n, closeDelay)
 	return o.info(n), nil
+}
+
+// killSetID leaves set-group-ID where the group may not run the file: there it
+// marks mandatory locking.
+func (n *node) killSetID() {
+	if n.isDir() {
+		return
+	}
+	n.attr.Mode &^= 0o4000
+	if n.attr.Mode&0o010 != 0 {
+		n.attr.Mode &^= 0o2000
+	}
 }
 
 func assign[T any](dst *T, value *T) {
@@ -78,12 +96,12 @@ func (o *Output) truncate(n *node, size uint64) error {
 	case size > maxFile:
 		return syscall.EFBIG
 	}
-	if int64(size) < n.size() {
+	if int64(size) <= n.size() { // what is allocated behind the end goes too
+		o.yield(n, int64(size), maxFile)
 		n.erase(&o.pool, int64(size), n.size())
 		o.proceed()
 	}
 	n.attr.Size = size
-	o.account(n)
 	n.attr.Mtime = o.now()
 	return nil
 }

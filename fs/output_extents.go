@@ -127,11 +127,3 @@ func (l extents) join(e extent) extents {
 	}
 	return append(l, e)
 }
-
-// bytes returns how many bytes the extents hold.
-func (l extents) bytes() (total int64) {
-	for _, e := range l {
-		total += int64(e.length)
-	}
-	return total
-}

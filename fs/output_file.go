@@ -103,7 +103,7 @@ func (f *OutputFile) write(ctx context.Context, p []byte, where func() int64) (i
 		at := off + int64(written)
 		f.n.store(&f.o.pool, at, piece)
 		f.n.attr.Size = max(f.n.attr.Size, uint64(at)+uint64(len(piece)))
-		f.o.account(f.n)
+		f.o.hold(f.n, at, at+int64(len(piece)))
 		written += len(piece)
 		if len(p) > 0 {
 			f.wrote()
@@ -168,6 +168,13 @@ func (o *Output) room(ctx context.Context, more int) error {
 	}
 }
 
+// KillSetID is Change.KillSetID, for who writes.
+func (f *OutputFile) KillSetID() {
+	f.o.mu.Lock()
+	defer f.o.mu.Unlock()
+	f.n.killSetID()
+}
+
 // Truncate sets the file's size.
 func (f *OutputFile) Truncate(size uint64) error {
 	_, err := f.o.SetAttr(f.n.inode, Change{Size: &size})
@@ -182,9 +189,10 @@ const (
 )
 
 // Allocate is fallocate(2): mode 0, keep size, punch hole, zero range. A zeroed
-// range becomes a hole. Space is not reserved: where OutputOptions.MaxSize
-// leaves too little for the range Allocate fails, and where it does not,
-// another file may be quicker.
+// range becomes a hole. Where OutputOptions.MaxSize leaves too little for the
+// range it is ENOSPC; otherwise what is allocated counts from then on, and
+// writes there are not refused for want of space, until a truncate or a punch
+// takes it back or the volume is closed: the format has no allocation.
 func (f *OutputFile) Allocate(mode uint32, off, length int64) error {
 	if off < 0 || length <= 0 {
 		return syscall.EINVAL
@@ -197,8 +205,16 @@ func (f *OutputFile) Allocate(mode uint32, off, length int64) error {
 	if f.o.closing {
 		return syscall.EIO
 	}
-	end := off + length
-	if mode&allocPunchHole == 0 && !f.o.affords(f.n, off, length) {
+	if err := f.allocate(mode, off, off+length); err != nil {
+		return err
+	}
+	f.wrote()
+	return nil
+}
+
+func (f *OutputFile) allocate(mode uint32, off, end int64) error {
+	punch := mode&allocPunchHole != 0
+	if !punch && !f.o.affords(f.n, off, end-off) {
 		return syscall.ENOSPC
 	}
 	switch mode {
@@ -208,12 +224,15 @@ func (f *OutputFile) Allocate(mode uint32, off, length int64) error {
 	default:
 		return syscall.EOPNOTSUPP
 	}
-	if mode&(allocPunchHole|allocZeroRange) != 0 {
+	if punch || mode&allocZeroRange != 0 {
 		f.n.erase(&f.o.pool, off, end)
 		f.o.proceed()
 	}
-	f.o.account(f.n)
-	f.wrote()
+	if punch {
+		f.o.yield(f.n, off, end)
+	} else {
+		f.o.hold(f.n, off, end)
+	}
 	return nil
 }
 

@@ -384,8 +384,8 @@ func (o *Output) newJob() *job {
 func (j *job) add(file *frozenFile, pg frozenPage) {
 	part := jobPart{file: file, frozenPage: pg}
 	for _, s := range pg.spans {
-		part.to = append(part.to, extent{pg.index*pageSize + int64(s.lo), uint32(s.hi - s.lo), uint32(j.length), j.obj})
-		j.length += s.hi - s.lo
+		part.to = append(part.to, extent{pg.index*pageSize + s.lo, uint32(s.hi - s.lo), uint32(j.length), j.obj})
+		j.length += int(s.hi - s.lo)
 	}
 	for _, e := range part.to {
 		file.sealed = file.sealed.join(e)
@@ -395,13 +395,13 @@ func (j *job) add(file *frozenFile, pg frozenPage) {
 
 // reader returns a function that gives the bytes of the parts in order.
 func (j *job) reader() func(p []byte) {
-	part, span, read := 0, 0, 0
+	part, span, read := 0, 0, int64(0)
 	return func(p []byte) {
 		for len(p) > 0 {
 			from := j.parts[part]
 			s := from.spans[span]
 			n := copy(p, from.data[s.lo+read:s.hi])
-			if p, read = p[n:], read+n; read < s.hi-s.lo {
+			if p, read = p[n:], read+int64(n); read < s.hi-s.lo {
 				continue
 			}
 			if span, read = span+1, 0; span == len(from.spans) {
@@ -442,8 +442,7 @@ func (o *Output) install(j *job) {
 			}
 			o.pool.put(part.page)
 		}
-		n.setExtents(n.extents.overlay(add))
-		o.account(n)
+		n.extents = n.extents.overlay(add)
 	}
 	o.proceed()
 }

@@ -22,6 +22,8 @@ type modelNode struct {
 	target  string
 	xattrs  map[string]string
 	entries map[string]*modelNode // of a directory
+	// reserved are the pages that were allocated: writes there are not refused.
+	reserved map[int]bool
 	// states are those since the last fsync of the node that succeeded, the
 	// current one last: after a crash the node is as one of them.
 	states []string
@@ -308,7 +310,7 @@ func (m *model) write(t *rapid.T) {
 	p := randomBytes(rapid.Uint64().Draw(t, "seed"), length)
 	before := m.o.StatFS().Bytes
 	got, err := f.WriteAt(ctx, p, int64(off))
-	if !m.afforded(t, n, off+length, before, err) {
+	if !m.afforded(t, n, off, off+length, before, err) {
 		return
 	}
 	if got != len(p) {
@@ -319,10 +321,11 @@ func (m *model) write(t *rapid.T) {
 	m.changed()
 }
 
-// afforded judges the answer of something that has a file reach as far as end,
-// with so many bytes in use before: it is refused only where the limit could be
-// in the way, if all were data, and done only within the limit.
-func (m *model) afforded(t *rapid.T, n *modelNode, end int, before uint64, err error) bool {
+// afforded judges the answer of something that wants room from off to end of a
+// file, with so many bytes in use before: it is refused only where the limit
+// could be in the way, if all were data, and not all of it was allocated; and
+// done only within the limit.
+func (m *model) afforded(t *rapid.T, n *modelNode, off, end int, before uint64, err error) bool {
 	t.Helper()
 	limit := m.opts.MaxSize
 	if err == nil {
@@ -337,12 +340,56 @@ func (m *model) afforded(t *rapid.T, n *modelNode, end int, before uint64, err e
 		if other == n {
 			size = max(size, end)
 		}
-		most += (int64(size) + pageSize - 1) / pageSize * pageSize
+		pages := (size + pageSize - 1) / pageSize
+		for page := range other.reserved {
+			pages += min(1, max(0, page+1-pages)) // behind the end
+		}
+		most += int64(pages) * pageSize
 	}
-	if err != syscall.ENOSPC || limit == 0 || most <= limit {
+	if err != syscall.ENOSPC || limit == 0 || most <= limit || n.hasReserved(off, end) {
 		t.Fatalf("%v, where all files are at most %d bytes of %d", err, most, limit)
 	}
 	return false
+}
+
+func (n *modelNode) hasReserved(off, end int) bool {
+	for page := off / pageSize; page*pageSize < end; page++ {
+		if !n.reserved[page] {
+			return false
+		}
+	}
+	return true
+}
+
+// reserve notes what fallocate did; a hole that reaches the end takes the last
+// page too.
+func (n *modelNode) reserve(mode uint32, off, end int) {
+	if n.reserved == nil {
+		n.reserved = map[int]bool{}
+	}
+	for page := off / pageSize; page*pageSize < end; page++ {
+		if mode&allocPunchHole == 0 {
+			n.reserved[page] = true
+		} else {
+			delete(n.reserved, page)
+		}
+	}
+}
+
+// accounts checks that what is in use is what the files count for.
+func (m *model) accounts(t *rapid.T) {
+	m.o.mu.Lock()
+	defer m.o.mu.Unlock()
+	total := int64(0)
+	for _, n := range m.o.tree.nodes {
+		if n.charged != n.held.bytes(0, maxFile) {
+			t.Fatalf("inode %d counts for %d bytes, its pages for %d", n.inode, n.charged, n.held.bytes(0, maxFile))
+		}
+		total += n.charged
+	}
+	if total != m.o.used {
+		t.Fatalf("%d bytes are in use, the files count for %d", m.o.used, total)
+	}
 }
 
 // nodes returns those that have a name or are open.
@@ -370,6 +417,9 @@ func (m *model) truncate(t *rapid.T) {
 	if err := f.Truncate(uint64(size)); err != nil {
 		t.Fatal(err)
 	}
+	if size <= len(n.data) {
+		maps.DeleteFunc(n.reserved, func(page int, _ bool) bool { return page*pageSize >= size })
+	}
 	n.data = grown(n.data[:min(size, len(n.data))], size)
 	m.changed()
 }
@@ -380,9 +430,10 @@ func (m *model) punch(t *rapid.T) {
 	mode := rapid.SampledFrom([]uint32{0, allocKeepSize, allocKeepSize | allocPunchHole, allocZeroRange, allocKeepSize | allocZeroRange}).Draw(t, "mode")
 	before := m.o.StatFS().Bytes
 	err := f.Allocate(mode, int64(off), int64(length))
-	if !m.afforded(t, n, off+length, before, err) {
+	if !m.afforded(t, n, off, off+length, before, err) {
 		return
 	}
+	n.reserve(mode, off, off+length)
 	n.data = grown(n.data, 0)
 	if mode&allocKeepSize == 0 {
 		n.data = grown(n.data, off+length)
@@ -534,7 +585,7 @@ func (m *model) reopen(t *rapid.T) {
 	m.compare(t)
 	m.synced(nil)
 	for _, n := range m.shape() {
-		n.states = []string{n.state()}
+		n.states, n.reserved = []string{n.state()}, nil
 	}
 }
 
@@ -735,7 +786,7 @@ func runModel(t *testing.T, noBackground bool) {
 			"open": m.open, "open2": m.open, "write": m.write, "write2": m.write, "write3": m.write, "truncate": m.truncate, "punch": m.punch, "refuse": m.refuse, "tmpfile": m.tmpfile, "tmpfile2": m.tmpfile, "linkopen": m.linkOpen,
 			"read": m.read, "seek": m.seek, "fsync": m.fsync, "fsync2": m.fsync, "fsyncdir": m.fsyncDir, "release": m.release,
 			"break": m.breakStore, "mend": m.mendStore, "mend2": m.mendStore, "reopen": m.reopen, "crash": m.crash,
-			"stage": func(*rapid.T) { m.o.stageAll() },
+			"stage": func(*rapid.T) { m.o.stageAll() }, "": m.accounts,
 		}
 		t.Repeat(steps)
 		m.compare(t)

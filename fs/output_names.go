@@ -12,7 +12,7 @@ type Info struct {
 	Generation uint64 // of this use of the inode number
 	Attr       format.Attr
 	Atime      format.Time // kept in memory only, and not updated by reads
-	Blocks     uint64      // of 512 bytes, as far as not holes
+	Blocks     uint64      // of 512 bytes: whole pages with data, or allocated
 }
 
 // New is what an inode is made as.
@@ -44,7 +44,7 @@ const maxLinks = 1 << 24
 
 func (o *Output) info(n *node) Info {
 	i := Info{Inode: n.inode, Generation: n.generation, Attr: n.attr, Atime: n.atime}
-	i.Blocks = uint64(n.charge(n.size(), 0)+511) / 512
+	i.Blocks = uint64(n.charged) / 512
 	return i
 }
 
@@ -143,7 +143,7 @@ func (o *Output) reap(n *node) {
 		return
 	}
 	n.drop(&o.pool)
-	o.account(n)
+	o.yield(n, 0, maxFile)
 	delete(o.tree.nodes, n.inode)
 	o.tree.free = append(o.tree.free, n.inode)
 	if !n.journaled {

@@ -261,7 +261,9 @@ func (o *Output) claim(ctx context.Context, epoch uint64) error {
 	o.head = first.head
 	o.used = 0
 	for _, n := range o.tree.nodes {
-		o.account(n)
+		for _, e := range n.extents {
+			o.hold(n, e.off, e.end())
+		}
 	}
 	o.limit = int(o.opts.Memory / 2 / pageCost)
 	o.streamed = int64(o.objectPlain())

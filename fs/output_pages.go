@@ -1,8 +1,10 @@
 package fs
 
 import (
+	"cmp"
 	"maps"
 	"slices"
+	"sort"
 )
 
 const (
@@ -21,12 +23,16 @@ const (
 // between them is the extents' to say, so a small write never reads.
 type page struct {
 	data   *[pageSize]byte
-	spans  []span // ascending, apart
+	spans  spans
 	one    [1]span
 	frozen bool // a flush reads it without a lock: it is replaced, not changed
 }
 
-type span struct{ lo, hi int }
+// span is a stretch of bytes, from lo to before hi; spans ascend, apart.
+type (
+	span  struct{ lo, hi int64 }
+	spans []span
+)
 
 // pages is a pool of page memory, so that what was flushed is used again at
 // once instead of growing the heap until the collector comes by. Output.mu
@@ -77,28 +83,29 @@ func (p *pages) thaw(pg *page) *page {
 	return copied
 }
 
-// add makes [lo, hi) part of the spans.
-func (pg *page) add(lo, hi int) {
-	if len(pg.spans) == 0 {
-		pg.spans = append(pg.spans, span{lo, hi})
-		return
-	}
-	first := 0
-	for first < len(pg.spans) && pg.spans[first].hi < lo {
-		first++
-	}
-	last := first
-	for last < len(pg.spans) && pg.spans[last].lo <= hi {
-		lo, hi = min(lo, pg.spans[last].lo), max(hi, pg.spans[last].hi)
+// within returns which spans touch or overlap [lo, hi).
+func (l spans) within(lo, hi int64) (first, last int) {
+	first = sort.Search(len(l), func(i int) bool { return l[i].hi >= lo })
+	for last = first; last < len(l) && l[last].lo <= hi; {
 		last++
 	}
-	pg.spans = slices.Replace(pg.spans, first, last, span{lo, hi})
+	return first, last
+}
+
+// add makes [lo, hi) part of the spans.
+func (l *spans) add(lo, hi int64) {
+	first, last := l.within(lo, hi)
+	for _, s := range (*l)[first:last] {
+		lo, hi = min(lo, s.lo), max(hi, s.hi)
+	}
+	*l = slices.Replace(*l, first, last, span{lo, hi})
 }
 
 // remove takes [lo, hi) out of the spans.
-func (pg *page) remove(lo, hi int) {
-	var kept []span
-	for _, s := range pg.spans {
+func (l *spans) remove(lo, hi int64) {
+	first, last := l.within(lo, hi)
+	var kept spans
+	for _, s := range (*l)[first:last] {
 		if s.lo < lo {
 			kept = append(kept, span{s.lo, min(s.hi, lo)})
 		}
@@ -106,7 +113,16 @@ func (pg *page) remove(lo, hi int) {
 			kept = append(kept, span{max(s.lo, hi), s.hi})
 		}
 	}
-	pg.spans = kept
+	*l = slices.Replace(*l, first, last, kept...)
+}
+
+// bytes returns how many bytes of [lo, hi) are in the spans.
+func (l spans) bytes(lo, hi int64) (total int64) {
+	first, last := l.within(lo, hi)
+	for _, s := range l[first:last] {
+		total += max(0, min(hi, s.hi)-max(lo, s.lo))
+	}
+	return total
 }
 
 // store puts bytes of a file into its dirty pages.
@@ -125,14 +141,14 @@ func (n *node) store(pool *pages, off int64, p []byte) {
 			n.pages[index] = pg
 		}
 		m := copy(pg.data[lo:], p)
-		pg.add(lo, lo+m)
+		pg.spans.add(int64(lo), int64(lo+m))
 		p, off = p[m:], off+int64(m)
 	}
 }
 
 // erase removes the bytes from lo to hi, dirty and sealed: they are a hole.
 func (n *node) erase(pool *pages, lo, hi int64) {
-	n.setExtents(n.extents.cut(lo, hi))
+	n.extents = n.extents.cut(lo, hi)
 	for index, pg := range n.pages {
 		start := index * pageSize
 		if start >= hi || start+pageSize <= lo {
@@ -140,7 +156,7 @@ func (n *node) erase(pool *pages, lo, hi int64) {
 		}
 		was := pg
 		pg = pool.thaw(pg)
-		pg.remove(int(max(lo-start, 0)), int(min(hi-start, pageSize)))
+		pg.spans.remove(max(lo-start, 0), min(hi-start, pageSize))
 		if len(pg.spans) > 0 {
 			n.pages[index] = pg
 			continue
@@ -160,7 +176,7 @@ func (n *node) drop(pool *pages) {
 		}
 	}
 	n.pages = nil
-	n.setExtents(nil)
+	n.extents = nil
 }
 
 // sealedRead is a part of a read that an object answers.
@@ -189,7 +205,7 @@ func (n *node) load(dst []byte, off int64) []sealedRead {
 				continue
 			}
 			for _, s := range pg.spans {
-				lo, hi := max(index*pageSize+int64(s.lo), off), min(index*pageSize+int64(s.hi), end)
+				lo, hi := max(index*pageSize+s.lo, off), min(index*pageSize+s.hi, end)
 				if lo >= hi {
 					continue
 				}
@@ -222,18 +238,18 @@ func (n *node) dirtyIndexes() []int64 { return slices.Sorted(maps.Keys(n.pages))
 // data returns the next byte at or behind off that is data, not hole, and the
 // next that is hole (the end of the file at the latest).
 func (n *node) data(off int64) (data, hole int64) {
-	var runs []span64
+	var runs spans
 	for _, e := range n.extents[n.extents.at(off):] {
-		runs = append(runs, span64{e.off, e.end()})
+		runs = append(runs, span{e.off, e.end()})
 	}
 	for _, index := range n.dirtyIndexes() {
 		for _, s := range n.pages[index].spans {
-			if hi := index*pageSize + int64(s.hi); hi > off {
-				runs = append(runs, span64{index*pageSize + int64(s.lo), hi})
+			if hi := index*pageSize + s.hi; hi > off {
+				runs = append(runs, span{index*pageSize + s.lo, hi})
 			}
 		}
 	}
-	slices.SortFunc(runs, func(x, y span64) int { return int(min(1, max(-1, x.lo-y.lo))) })
+	slices.SortFunc(runs, func(x, y span) int { return cmp.Compare(x.lo, y.lo) })
 	data, hole = n.size(), off
 	for _, r := range runs {
 		if r.hi > off && r.lo < data {
@@ -245,5 +261,3 @@ func (n *node) data(off int64) (data, hole int64) {
 	}
 	return data, min(hole, n.size())
 }
-
-type span64 struct{ lo, hi int64 }

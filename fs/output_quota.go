@@ -26,19 +26,9 @@ func (o *Output) StatFS() Usage {
 	return u
 }
 
-// charge returns how many bytes a file would count for with so many more dirty
-// pages and that size: in whole pages, without holes. A dirty page over sealed
-// bytes of a file with holes counts twice until it is sealed.
-func (n *node) charge(size int64, morePages int) int64 {
-	whole := (size + pageSize - 1) / pageSize * pageSize
-	return min(n.sealed+int64(len(n.pages)+morePages)*pageSize, whole)
-}
-
-// account has Output.used follow a file that changed.
-func (o *Output) account(n *node) {
-	now := n.charge(n.size(), 0)
-	o.used += now - n.charged
-	n.charged = now
+// wholePages returns the pages that hold any byte from lo to hi.
+func wholePages(lo, hi int64) (int64, int64) {
+	return lo / pageSize * pageSize, (hi + pageSize - 1) / pageSize * pageSize
 }
 
 // affords reports whether the file may have length bytes from off written. It
@@ -48,20 +38,31 @@ func (o *Output) affords(n *node, off, length int64) bool {
 	if o.opts.MaxSize <= 0 || length == 0 {
 		return true
 	}
-	first, last := off/pageSize, (off+length-1)/pageSize
-	more := int(last - first + 1)
-	if more <= len(n.pages) { // else it costs more to count than it may save
-		for index := first; index <= last; index++ {
-			if n.pages[index] != nil {
-				more--
-			}
-		}
-	}
-	then := n.charge(max(n.size(), off+length), more)
-	return then <= n.charged || o.used-n.charged+then <= o.opts.MaxSize
+	lo, hi := wholePages(off, off+length)
+	more := hi - lo - n.held.bytes(lo, hi)
+	return more == 0 || o.used+more <= o.opts.MaxSize
 }
 
-// setExtents replaces the list.
-func (n *node) setExtents(list extents) {
-	n.extents, n.sealed = list, list.bytes()
+// hold has the pages of [lo, hi) count as the file's, with bytes in them or to
+// come.
+func (o *Output) hold(n *node, lo, hi int64) {
+	lo, hi = wholePages(lo, hi)
+	if more := hi - lo - n.held.bytes(lo, hi); more > 0 {
+		o.used, n.charged = o.used+more, n.charged+more
+		n.held.add(lo, hi)
+	}
+}
+
+// yield takes back the pages that lie in [lo, hi) whole, or to the file's end.
+func (o *Output) yield(n *node, lo, hi int64) {
+	_, lo = wholePages(0, lo)
+	if hi < n.size() {
+		hi = hi / pageSize * pageSize
+	} else {
+		_, hi = wholePages(0, hi)
+	}
+	if less := n.held.bytes(lo, hi); less > 0 {
+		o.used, n.charged = o.used-less, n.charged-less
+		n.held.remove(lo, hi)
+	}
 }

@@ -49,7 +49,6 @@ func (r *replay) Inode(inode uint32, f format.Node) error {
 		}
 		n.extents = append(n.extents, extent{int64(e.FileOff), e.Length, e.ObjectOff, r.objects[e.Object]})
 	}
-	n.setExtents(n.extents)
 	n.setXattrs(f.Xattrs)
 	old := r.nodes[inode]
 	switch {

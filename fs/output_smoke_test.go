@@ -228,6 +228,45 @@ func TestOutputFailed(t *testing.T) {
 	check(t, o.Failed())
 }
 
+// TestOutputShortOfMemory: dirty bytes beyond the budget are staged, unnamed by
+// the journal; where the store takes nothing a write is refused whole, and goes
+// on when it does again.
+func TestOutputShortOfMemory(t *testing.T) {
+	memory := &storetest.Memory{}
+	store := &storetest.Faulty{Store: memory}
+	o := mustOpen(t, store, OutputOptions{noBackground: true, Memory: minMemory})
+	f := create(t, o, "f")
+	piece := randomBytes(5, 1<<20)
+	for i := range 16 {
+		writeAt(t, f, piece, int64(i)<<20)
+	}
+	if staged, head := store.Count(storetest.Put), o.Head(); staged < 8 || head.Sequence != 1 {
+		t.Errorf("%d objects are put, and the journal is at %d", staged, head.Sequence)
+	}
+	store.Reset(storetest.Fault{Op: storetest.Put, Err: storetest.Away})
+	var n int
+	var err error
+	size := int64(16 << 20)
+	for ; err == nil && size < 64<<20; size += int64(n) {
+		n, err = f.WriteAt(ctx, piece, size)
+	}
+	if !errors.Is(err, syscall.EIO) || n != 0 || f.n.size() != size {
+		t.Fatalf("with the store away: %d, %v, and the file has %d bytes of %d", n, err, f.n.size(), size)
+	}
+	store.Reset()
+	if err := f.Sync(ctx); !errors.Is(err, syscall.EIO) {
+		t.Errorf("staging failed, and fsync says %v", err)
+	}
+	writeAt(t, f, piece, size)
+	check(t, f.Sync(ctx))
+	o.kill()
+	o = mustOpen(t, memory, OutputOptions{})
+	if got := content(t, o, "f"); !bytes.Equal(got, bytes.Repeat(piece, int(size>>20)+1)) {
+		t.Errorf("after a crash the file has %d bytes, or others", len(got))
+	}
+	mustClose(t, o)
+}
+
 // TestOutputSyncCloseFindsACommitUnderWay: with SyncClose, close waits for a
 // commit that somebody else began and that has taken its file's changes.
 func TestOutputSyncCloseFindsACommitUnderWay(t *testing.T) {

@@ -34,9 +34,9 @@ type node struct {
 	dir        *directory
 	parent     uint32 // of a directory
 	extents    extents
-	sealed     int64 // bytes of the extents
-	charged    int64 // what the file counts for in Output.used
 	pages      map[int64]*page
+	held       spans // whole pages that count: with data, or allocated
+	charged    int64 // their bytes, which are part of Output.used
 
 	pins      uint64    // lookups not forgotten, and open files
 	journaled bool      // the manifest or the journal has it
@@ -157,7 +157,6 @@ func (t *tree) loadNode(m *format.Manifest, inode uint32, attr format.Attr) *nod
 		for e := range m.Extents(inode, 0) {
 			n.extents = append(n.extents, extent{int64(e.FileOff), e.Length, e.ObjectOff, t.objects[e.Object]})
 		}
-		n.setExtents(n.extents)
 	case format.ModeSymlink:
 		n.target = slices.Clone(m.Target(inode))
 	}

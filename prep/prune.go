@@ -23,7 +23,11 @@ type PruneOptions struct {
 	// NoWriters is the caller's word that nothing writes to the volume now: then
 	// what interrupted runs and uploads have left goes too.
 	NoWriters bool
-	DryRun    bool // remove nothing, and say what would go
+	// Above are the places above the volume. What a volume there was merged from
+	// is not removed unless BreakMerged is set.
+	Above       []Above
+	BreakMerged bool
+	DryRun      bool // remove nothing, and say what would go
 }
 
 // Pruned is what Prune removed, or would. The JSON names are part of the
@@ -44,7 +48,8 @@ type Pruned struct {
 // at work has put or counts on: an object goes only if a removed epoch knew it,
 // or the pending record of an epoch that somebody else has made since; a writer
 // builds on the newest epoch, which is always kept, and on pending records of
-// the next. Manifests go first, so that nobody opens an epoch whose objects are
+// the next. An object that an epoch of a volume above this one was merged from
+// is a Conflict, and nothing goes. Manifests go first, so that nobody opens an epoch whose objects are
 // going.
 func Prune(ctx context.Context, s Store, o PruneOptions) (*Pruned, error) {
 	if o.KeepLast < 1 && len(o.Keep) == 0 {
@@ -93,7 +98,10 @@ func (p *pruning) plan(ctx context.Context) error {
 	if err := p.planRecords(ctx, newest.number); err != nil {
 		return err
 	}
-	return p.planObjects(ctx)
+	if err := p.planObjects(ctx); err != nil {
+		return err
+	}
+	return p.refuseMerged(ctx)
 }
 
 // planEpochs opens every manifest. One that does not open keeps anything from

@@ -118,6 +118,11 @@ func fuseOptions(p profile) *fuse.MountOptions {
 		// them. An input mount decides that itself, and better: see statGuess.
 		o.ExtraCapabilities |= fuse.CAP_READDIRPLUS_AUTO
 	}
+	if !p.readOnly {
+		// With it the kernel asks once a file, not at each write, whether there
+		// are capabilities to take away.
+		o.ExtraCapabilities |= fuse.CAP_HANDLE_KILLPRIV_V2
+	}
 	if p.readOnly {
 		o.DirectMountFlags |= syscall.MS_RDONLY
 	}

@@ -113,6 +113,7 @@ func (o *output) SetAttr(_ stop, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Sta
 
 func (o *output) change(in *fuse.SetAttrIn) (c fs.Change) {
 	set := func(flag uint32) bool { return in.Valid&flag != 0 }
+	c.KillSetID = set(fuse.FATTR_KILL_SUIDGID)
 	if set(fuse.FATTR_MODE) {
 		c.Mode = &in.Mode
 	}

@@ -11,23 +11,27 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// keepFile answers an open. The kernel's pages stay from one open to the next.
-func (o *output) keepFile(out *fuse.OpenOut, f *fs.OutputFile) {
+// keepFile answers an open. The kernel's pages stay from one open to the next;
+// closing what cannot be written to needs no word.
+func (o *output) keepFile(out *fuse.OpenOut, f *fs.OutputFile, flags uint32) {
 	out.Fh = o.files.keep(f)
 	out.OpenFlags = fuse.FOPEN_KEEP_CACHE
+	if flags&syscall.O_ACCMODE == syscall.O_RDONLY {
+		out.OpenFlags |= fuse.FOPEN_NOFLUSH
+	}
 }
 
 func (o *output) Create(_ stop, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
 	i, err := o.v.Make(inode(in.NodeId), name, newInode(&in.InHeader, format.ModeFile|in.Mode&0o7777))
-	return o.created("create", out, i, err)
+	return o.created("create", in, out, i, err)
 }
 
 func (o *output) Tmpfile(_ stop, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
 	i, err := o.v.MakeUnnamed(inode(in.NodeId), newInode(&in.InHeader, format.ModeFile|in.Mode&0o7777))
-	return o.created("tmpfile", out, i, err)
+	return o.created("tmpfile", in, out, i, err)
 }
 
-func (o *output) created(op string, out *fuse.CreateOut, i fs.Info, err error) fuse.Status {
+func (o *output) created(op string, in *fuse.CreateIn, out *fuse.CreateOut, i fs.Info, err error) fuse.Status {
 	if err != nil {
 		return o.failures.status(op, err)
 	}
@@ -36,7 +40,7 @@ func (o *output) created(op string, out *fuse.CreateOut, i fs.Info, err error) f
 		o.v.Forget(i.Inode, 1)
 		return o.failures.status(op, err)
 	}
-	o.keepFile(&out.OpenOut, f)
+	o.keepFile(&out.OpenOut, f, in.Flags)
 	o.fillEntry(&out.EntryOut, i)
 	return fuse.OK
 }
@@ -48,7 +52,7 @@ func (o *output) Open(_ stop, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	if err != nil {
 		return o.failures.status("open", err)
 	}
-	o.keepFile(out, f)
+	o.keepFile(out, f, in.Flags)
 	return fuse.OK
 }
 
@@ -82,6 +86,9 @@ func (o *output) Writev(_ stop, in *fuse.WriteIn, data [][]byte) (written uint32
 	f := o.files.get(in.Fh)
 	if f == nil {
 		return 0, fuse.EBADF
+	}
+	if in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 {
+		f.KillSetID()
 	}
 	for _, p := range data {
 		n, err := f.WriteAt(ctx(), p, int64(in.Offset)+int64(written))
@@ -117,6 +124,9 @@ func (o *output) Fallocate(_ stop, in *fuse.FallocateIn) fuse.Status {
 	f := o.files.get(in.Fh)
 	if f == nil {
 		return fuse.EBADF
+	}
+	if in.Uid != 0 {
+		f.KillSetID()
 	}
 	return o.failures.status("fallocate", f.Allocate(in.Mode, int64(in.Offset), int64(in.Length)))
 }

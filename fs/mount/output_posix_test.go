@@ -206,10 +206,22 @@ var posixCases = []posix{
 		if st := lstat(t, d+"/f"); st.Mtim.Sec != -5 || st.Mtim.Nsec != 7 || st.Atim.Sec < 0 {
 			t.Errorf("times are %+v, %+v", st.Atim, st.Mtim)
 		}
-		unix.Chmod(d+"/f", 0o4777)
-		as(t, nobody, "echo more >>"+d+"/f")
-		if st := lstat(t, d+"/f"); st.Mode&0o4000 != 0 {
-			t.Error("a write by somebody else leaves setuid")
+		for what, script := range map[string]string{"write": "echo more >>f", "truncate": "truncate -s 1 f", "open to truncate": ": >f", "allocate": "fallocate -l 9 f"} {
+			unix.Chmod(d+"/f", 0o6777)
+			as(t, nobody, "cd "+d+" && "+script)
+			if st := lstat(t, d+"/f"); st.Mode&0o6777 != 0o777 {
+				t.Errorf("a %s by somebody else leaves mode %o", what, st.Mode)
+			}
+			unix.Chmod(d+"/f", 0o2767)
+			as(t, nobody, "cd "+d+" && "+script)
+			if st := lstat(t, d+"/f"); st.Mode&0o6777 != 0o2767 {
+				t.Errorf("a %s by somebody else leaves mode %o, where the group may not run it", what, st.Mode)
+			}
+		}
+		unix.Chmod(d+"/f", 0o6777)
+		write(t, d+"/f", "privileged")
+		if st := lstat(t, d+"/f"); st.Mode&0o6777 != 0o6777 {
+			t.Errorf("a write by root leaves mode %o", st.Mode)
 		}
 	}},
 	{"sticky and setgid directories", true, func(t *testing.T, d string) {
@@ -345,6 +357,19 @@ func TestOutputQuota(t *testing.T) {
 	want(t, "writing over what is there", err, 0)
 	want(t, "allocating", unix.Fallocate(int(f.Fd()), 0, 0, 5<<20), unix.ENOSPC)
 	want(t, "shortening", errors.Join(f.Truncate(1<<20), f.Sync()), 0)
+	want(t, "allocating half", unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, 2<<20), 0)
+	want(t, "statfs", unix.Statfs(s.dir, &st), 0)
+	if free := int64(st.Bavail) * st.Bsize; free != 2<<20 {
+		t.Errorf("statfs: %d bytes are free beside what is allocated", free)
+	}
+	other := openFile(t, s.dir+"/other", os.O_CREATE|os.O_RDWR)
+	_, err = other.WriteAt(content(2<<20, 2), 0)
+	want(t, "writing what is left", err, 0)
+	_, err = other.WriteAt(piece, 2<<20)
+	want(t, "writing more", err, unix.ENOSPC)
+	_, err = f.WriteAt(content(1<<20, 3), 1<<20)
+	want(t, "writing where it is allocated", errors.Join(err, f.Sync()), 0)
+	want(t, "removing", errors.Join(other.Close(), os.Remove(s.dir+"/other"), f.Truncate(1<<20)), 0)
 	write(t, s.dir+"/g", string(piece))
 	f.Close()
 	d.stop(s)

@@ -14,9 +14,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"cloister/internal/azurite"
+	"cloister/internal/cli"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,8 +32,11 @@ type twin struct {
 	r     *rand.Rand
 	roots [2]string // the mount, the reference
 	files [][2]*os.File
-	trace []string
-	done  map[string]int // by the first word of what was done, where it was not refused
+	// refuses has the store take nothing; nil where it cannot.
+	refuses *atomic.Bool
+	failed  bool // it has, in this daemon's life
+	trace   []string
+	done    map[string]int // by the first word of what was done, where it was not refused
 }
 
 // same does an operation on both sides, and compares what it returns.
@@ -253,11 +260,115 @@ func (p *twin) utimes() {
 	})
 }
 
+func (p *twin) setXattr() {
+	name, value := p.xattrName(), content(p.r.IntN(2000), p.r.Uint64())
+	flags := []int{0, 0, unix.XATTR_CREATE, unix.XATTR_REPLACE}[p.r.IntN(4)]
+	p.name(fmt.Sprintf("setxattr %s %d %d", name, len(value), flags), func(path string) error { return unix.Lsetxattr(path, name, value, flags) })
+}
+
+func (p *twin) removeXattr() {
+	name := p.xattrName()
+	p.name("removexattr "+name, func(path string) error { return unix.Lremovexattr(path, name) })
+}
+
+func (p *twin) getXattr() {
+	name, path, size := p.xattrName(), p.path(), p.r.IntN(3000)
+	p.same(fmt.Sprintf("getxattr %s %s %d", name, path, size), func(side int) (string, error) {
+		buf := make([]byte, size)
+		n, err := unix.Lgetxattr(p.at(side, path), name, buf)
+		return fmt.Sprintf("%d %x", n, sha256.Sum256(buf[:max(0, min(n, size))])), err
+	})
+}
+
+func (p *twin) xattrName() string {
+	return []string{"user.a", "user.b", "user." + longName[:100]}[p.r.IntN(3)]
+}
+
+// fault draws an open file, has the store fail, and writes, so that the file is
+// dirty until the store takes something. A file without a name never is: a crash
+// would leave nothing that leads to it.
+func (p *twin) fault() (pair [2]*os.File, ok bool) {
+	if len(p.files) == 0 || p.refuses == nil {
+		return pair, false
+	}
+	pair = p.files[p.r.IntN(len(p.files))]
+	var st unix.Stat_t
+	if err := unix.Fstat(int(pair[0].Fd()), &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink == 0 {
+		return pair, false
+	}
+	p.refuses.Store(true)
+	p.failed = true
+	off, data := p.offset(), content(1+p.r.IntN(9000), p.r.Uint64())
+	return pair, p.same(fmt.Sprintf("pwrite %d+%d of %s in a fault", off, len(data), pair[0].Name()), func(side int) (string, error) {
+		_, err := pair[side].WriteAt(data, off)
+		return "", err
+	})
+}
+
+// faultAtSync has the store fail under an fsync, which must say so.
+func (p *twin) faultAtSync() {
+	pair, ok := p.fault()
+	if !ok {
+		return
+	}
+	if err := pair[0].Sync(); !errors.Is(err, syscall.EIO) {
+		p.t.Fatalf("fsync of %s while the store fails: %v", pair[0].Name(), err)
+	}
+	p.heal(pair[0], pair[0])
+}
+
+// faultAtClose has the store fail under a close, with another descriptor of the
+// file to have it durable by.
+func (p *twin) faultAtClose() {
+	pair, ok := p.fault()
+	if !ok {
+		return
+	}
+	closes, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", pair[0].Fd()), os.O_RDWR, 0)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := closes.Close(); !errors.Is(err, syscall.EIO) {
+		p.t.Fatalf("close of %s while the store fails: %v", pair[0].Name(), err)
+	}
+	p.heal(pair[0], nil)
+}
+
+// heal has the store take everything again: each descriptor of the file that
+// failed is told, but for the one that was, others at most once, and what was
+// dirty is durable then.
+func (p *twin) heal(failed, told *os.File) {
+	p.refuses.Store(false)
+	p.done["fault"]++
+	of, err := failed.Stat()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for _, pair := range p.files {
+		f := pair[0]
+		info, err := f.Stat()
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		if !info.Mode().IsRegular() {
+			continue
+		}
+		err = f.Sync()
+		if untold := os.SameFile(info, of) && f != told; err == nil && untold || err != nil && !errors.Is(err, syscall.EIO) {
+			p.t.Fatalf("fsync of %s after a fault in %s: %v", f.Name(), failed.Name(), err)
+		}
+		if err := f.Sync(); err != nil {
+			p.t.Fatalf("fsync of %s again after a fault: %v", f.Name(), err)
+		}
+	}
+}
+
 // operations, each as often as it is named.
 var operations = []func(*twin){
 	(*twin).open, (*twin).open, (*twin).open, (*twin).write, (*twin).write, (*twin).write, (*twin).append, (*twin).read, (*twin).read,
 	(*twin).truncate, (*twin).allocate, (*twin).zero, (*twin).copy, (*twin).linkOpen, (*twin).fsync, (*twin).close, (*twin).close,
 	(*twin).rename, (*twin).rename, (*twin).chmod, (*twin).utimes,
+	(*twin).setXattr, (*twin).setXattr, (*twin).removeXattr, (*twin).getXattr, (*twin).faultAtSync, (*twin).faultAtClose,
 	func(p *twin) { p.name("mkdir", func(path string) error { return unix.Mkdir(path, 0o750) }) },
 	func(p *twin) { p.name("mkdir", func(path string) error { return unix.Mkdir(path, 0o750) }) },
 	func(p *twin) { p.name("rmdir", unix.Rmdir) },
@@ -295,10 +406,37 @@ func listing(root string) (string, error) {
 			}
 			fmt.Fprintf(&b, " %s", target)
 		}
+		if err := listXattrs(&b, path); err != nil {
+			return err
+		}
 		b.WriteByte('\n')
 		return nil
 	})
 	return b.String(), err
+}
+
+// listXattrs writes what attributes of the user's a file has: the kernel gives
+// a tmpfs some of its own.
+func listXattrs(b *bytes.Buffer, path string) error {
+	list := make([]byte, 64<<10)
+	n, err := unix.Llistxattr(path, list)
+	if err != nil {
+		return err
+	}
+	names := strings.Split(string(list[:n]), "\x00")
+	slices.Sort(names)
+	for _, name := range names {
+		if !strings.HasPrefix(name, "user.") {
+			continue
+		}
+		value := make([]byte, 64<<10)
+		n, err := unix.Lgetxattr(path, name, value)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(b, " %s=%x", name, sha256.Sum256(value[:n]))
+	}
+	return nil
 }
 
 func (p *twin) compare(what string) {
@@ -321,6 +459,15 @@ func (p *twin) promise() {
 	}
 }
 
+// end ends the daemon, whose exit code says whether the store had failed.
+func (p *twin) end(d *daemon) {
+	code := 0
+	if p.failed {
+		code = cli.ExitUnavailable
+	}
+	d.ends(code)
+}
+
 // seedOf returns the seed to begin with: CLOISTER_SEED repeats a run.
 func seedOf(t *testing.T) uint64 {
 	t.Helper()
@@ -337,25 +484,34 @@ func seedOf(t *testing.T) uint64 {
 
 // TestOutputRandom does random operations on a mount and on a reference, a
 // tmpfs where there is one, and compares every answer; each round ends with the
-// mount ended and made again, or its daemon killed, and a look at the whole.
+// mount ended and made again, or its daemon killed, and a look at the whole. One
+// of the mounts is over a blob service that fails between operations.
 // `make test-all` sets CLOISTER_SOAK to minutes.
 func TestOutputRandom(t *testing.T) {
+	t.Run("directory", func(t *testing.T) { randomly(t, newOutputSite(t, uint32(os.Geteuid())), nil) })
+	t.Run("failing blob service", func(t *testing.T) {
+		s, refuses := newFailingSite(t, azurite.Start(t))
+		randomly(t, s, refuses)
+	})
+}
+
+// randomly is half of it, for half of the time.
+func randomly(t *testing.T, s *site, refuses *atomic.Bool) {
 	reference, err := os.MkdirTemp("/dev/shm", "cloister-reference-")
 	if err != nil {
 		reference = t.TempDir()
 	}
 	defer os.RemoveAll(reference)
-	s := newOutputSite(t, uint32(os.Geteuid()))
 	if err := os.Chmod(reference, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	seed := seedOf(t)
 	t.Logf("CLOISTER_SEED=%d repeats this run", seed)
-	p := &twin{t: t, r: rand.New(rand.NewPCG(seed, 4)), done: map[string]int{}, roots: [2]string{s.dir, reference}}
+	p := &twin{t: t, r: rand.New(rand.NewPCG(seed, 4)), refuses: refuses, done: map[string]int{}, roots: [2]string{s.dir, reference}}
 	args := []string{"--output", "--sync", "close", "--memory", "16MiB"}
 	d := s.mount(t, args...)
 	tried := 0
-	for round, began := 0, time.Now(); round < 4 || time.Since(began) < soakFor(t); round++ {
+	for round, began := 0, time.Now(); round < 4 || time.Since(began) < soakFor(t)/2; round++ {
 		for range 300 {
 			operations[p.r.IntN(len(operations))](p)
 			tried++
@@ -363,15 +519,18 @@ func TestOutputRandom(t *testing.T) {
 		p.compare("before")
 		p.promise()
 		if p.r.IntN(2) == 0 {
-			d.stop(s)
+			p.end(d)
 		} else {
 			d.signal(syscall.SIGKILL)
 			d.wait()
 			_ = syscall.Unmount(s.dir, syscall.MNT_DETACH)
 		}
-		d = s.mount(t, args...)
+		d, p.failed = s.mount(t, args...), false
 		p.compare("after")
 	}
 	t.Logf("%d operations, of which succeeded: %v", tried, p.done)
-	d.stop(s)
+	if refuses != nil && p.done["fault"] == 0 {
+		t.Error("nothing was made to fail")
+	}
+	p.end(d)
 }

@@ -188,13 +188,17 @@ func TestOutputMapping(t *testing.T) {
 	}
 	copy(m[9000:], "mapped")
 	copy(want[9000:], "mapped")
+	got := make([]byte, 6)
+	if _, err := f.ReadAt(got, 9000); err != nil || string(got) != "mapped" {
+		t.Errorf("what is written to the mapping reads as %q, %v", got, err)
+	}
 	if err := errors.Join(unix.Msync(m, unix.MS_SYNC), unix.Munmap(m), f.Sync(), f.Close()); err != nil {
 		t.Fatal(err)
 	}
 	d.signal(syscall.SIGKILL)
 	d.wait()
 	d = s.mount(t, "--output")
-	got, err := os.ReadFile(s.dir + "/f")
+	got, err = os.ReadFile(s.dir + "/f")
 	if err != nil || !bytes.Equal(got, want) {
 		t.Errorf("what was mapped and synced differs after a crash (%v)", err)
 	}
