@@ -50,6 +50,14 @@ type Evidence struct {
 	SecurityContext
 }
 
+// HostData returns what HOST_DATA must be: of a confidential VM, zero.
+func (e *Evidence) HostData() [32]byte {
+	if e.Quote != nil {
+		return [32]byte{}
+	}
+	return e.SecurityContext.HostData()
+}
+
 // Quoter is a Platform whose report was made at boot and cannot be made anew:
 // it returns that report with a quote over reportData. Its GuestReport fails.
 type Quoter interface {

@@ -26,7 +26,7 @@ const VMID = "2DEDC52A-6832-46CE-9910-E8C9980BF5A7"
 // over the claims that name it, and stores both. It returns the HCL report.
 func (t *TPM) Provision(tb testing.TB, report func(reportData [64]byte) []byte) []byte {
 	tb.Helper()
-	claims := claimsAbout(tb, t.MakeAK(tb))
+	claims := claimsAbout(tb, t.MakeAK(tb, "of the report"))
 	var about [64]byte
 	sum := sha256.Sum256(claims)
 	copy(about[:], sum[:])
@@ -35,12 +35,12 @@ func (t *TPM) Provision(tb testing.TB, report func(reportData [64]byte) []byte) 
 	return hcl
 }
 
-// MakeAK puts a new attestation key at its handle, in place of one that is there,
-// and returns its modulus.
-func (t *TPM) MakeAK(tb testing.TB) []byte {
+// MakeAK puts an attestation key at its handle, in place of one that is there,
+// and returns its modulus. Each name is a key of its own.
+func (t *TPM) MakeAK(tb testing.TB, name string) []byte {
 	tb.Helper()
 	unique := make([]byte, 256)
-	copy(unique, tb.Name())
+	copy(unique, name)
 	made, err := tpm2.CreatePrimary{PrimaryHandle: owner(), InPublic: tpm2.New2B(tpm2.TPMTPublic{
 		Type: tpm2.TPMAlgRSA, NameAlg: tpm2.TPMAlgSHA256,
 		ObjectAttributes: tpm2.TPMAObject{FixedTPM: true, FixedParent: true, SensitiveDataOrigin: true, UserWithAuth: true, Restricted: true, SignEncrypt: true},

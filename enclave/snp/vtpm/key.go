@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 
 	"github.com/google/go-tpm/tpm2"
@@ -46,6 +47,7 @@ type Guest struct {
 	Public    []byte // TPM2B_PUBLIC of the key
 	Certify   []byte // TPMS_ATTEST: the attestation key certifies the key
 	Signature []byte // of Certify, RSASSA with SHA-256
+	EventLog  []byte // of the measured boot, as the kernel has it; may be empty
 }
 
 // NewKey has the TPM make a key and certify it. The caller closes it.
@@ -152,8 +154,13 @@ func (k *Key) certify() error {
 	if cert, err := readNV(k.tpm, akCert); err == nil {
 		k.guest.AKCert = trimDER(cert)
 	}
+	// Likewise without the log: the PCRs are quoted, the log only explains them.
+	k.guest.EventLog, _ = os.ReadFile(eventLog)
 	return nil
 }
+
+// eventLog is where Linux has the firmware's log of what it measured.
+const eventLog = "/sys/kernel/security/tpm0/binary_bios_measurements"
 
 // trimDER cuts off what pads a certificate's index.
 func trimDER(padded []byte) []byte {
