@@ -8,26 +8,37 @@ import (
 	"crypto/x509"
 	"fmt"
 
+	"cloister/enclave/azurekeys"
 	"cloister/enclave/snp"
 	"cloister/governance"
 	"cloister/governance/statement"
+	"cloister/internal/fault"
+	"cloister/policy/spec"
 )
 
 // platform is where the runtime runs, and who is believed about it.
 type platform struct {
-	snp.Platform
+	azurekeys.Platform
 	anchors   snp.Anchors
 	name      string // in the record
 	simulated bool
+	vm        *snp.VMExpectations // of a confidential VM
 }
 
-// Anchors says who is believed.
-func (p platform) Anchors() (snp.Anchors, error) { return p.anchors, nil }
+// fits refuses a specification for another kind of place than this.
+func (p platform) fits(kind spec.Kind, chosen string) error {
+	vm := kind == spec.CVM || kind == spec.Simulated && p.vm != nil
+	if (kind == spec.Simulated) == p.simulated && vm == (p.vm != nil) {
+		return nil
+	}
+	return fault.Errorf(fault.Refused, "run it on the platform that the parties agreed on",
+		"the specification is of kind %s, this platform is %s", kind, chosen)
+}
 
 // collect has a report made, and checks what it says of this machine before
 // anybody else is shown it.
 func (r *room) collect(ctx context.Context, about snp.Statement) (*snp.Evidence, error) {
-	e, err := snp.Collect(ctx, r.platform, about)
+	e, err := snp.Collect(ctx, r.platform.Platform, about)
 	if err != nil {
 		return nil, err
 	}
@@ -35,10 +46,10 @@ func (r *room) collect(ctx context.Context, about snp.Statement) (*snp.Evidence,
 	if err != nil {
 		return nil, err
 	}
-	host, want := e.HostData(), demands(r.spec)
+	host, want := e.HostData(), demands(r.spec, r.platform)
 	_, err = snp.Verify(e, snp.Expectations{
 		Anchors: r.platform.anchors, HostData: host[:], ReportData: data[:],
-		SMT: want.SMT, MinTCB: want.MinTCB, MinUVMSVN: want.MinUVMSVN,
+		SMT: want.SMT, MinTCB: want.MinTCB, MinUVMSVN: want.MinUVMSVN, VM: want.VM,
 	})
 	return e, err
 }
@@ -76,6 +87,10 @@ func (r *room) attestRun(ctx context.Context, b governance.Binding) (statement.E
 	e, err := r.collect(ctx, snp.Identity{RunID: b.RunID, ContractDigest: b.ContractDigest, AuditKey: b.AuditKey, TLSKey: tlsKey})
 	if err != nil {
 		return statement.Evidence{}, nil, err
+	}
+	if e.Quote != nil {
+		return statement.Evidence{}, nil, fault.Errorf(fault.Refused, "run it in a confidential container",
+			"a run's record has no place for a TPM quote, so the parties could not judge this confidential VM")
 	}
 	return statement.Evidence{Platform: r.platform.name, Report: e.Report, Certificates: e.HostCerts.PEM(), Endorsement: e.UVM}, tlsKey, nil
 }

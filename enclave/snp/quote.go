@@ -78,7 +78,7 @@ func ParseQuote(data []byte) (*Quote, error) {
 	q := &Quote{Message: f.Message, Signature: f.Signature, PCRs: PCRs{}}
 	for index, value := range f.PCRs {
 		if err := q.PCRs.Set(index, value); err != nil {
-			return nil, err
+			return nil, fault.Errorf(fault.Refused, "", "the quote is malformed: %w", err)
 		}
 	}
 	return q, nil
@@ -89,7 +89,7 @@ func (p PCRs) Set(index, value string) error {
 	i, err := strconv.ParseUint(index, 10, 8)
 	raw, hexErr := hex.DecodeString(value)
 	if err != nil || i > maxPCR || hexErr != nil || len(raw) != sha256.Size {
-		return fault.Errorf(fault.Refused, fmt.Sprintf("give an index of 0 to %d and 64 hex digits", maxPCR), "PCR %.20q is not %.80q", index, value)
+		return fault.Errorf(fault.Usage, fmt.Sprintf("give an index of 0 to %d and 64 hex digits", maxPCR), "PCR %.20q is not %.80q", index, value)
 	}
 	p[uint(i)] = [sha256.Size]byte(raw)
 	return nil
@@ -101,6 +101,55 @@ func (p PCRs) Set(index, value string) error {
 type VMExpectations struct {
 	Measurements [][48]byte // of the paravisors that are good enough
 	PCRs         PCRs       // at least those that measure what is relied on
+}
+
+// maxVMPolicy bounds a machine policy in bytes.
+const maxVMPolicy = 64 << 10
+
+// ParseVMPolicy reads a machine policy, JSON: {"measurements": [96 hex digits,
+// …], "pcrs": {"11": 64 hex digits, …}}. Its digest stands in a contract where a
+// container's has that of its container policy.
+func ParseVMPolicy(text []byte) (*VMExpectations, error) {
+	bad := func(format string, args ...any) error {
+		return fault.Errorf(fault.Usage, "name measurements of paravisors and the PCRs of your system's build", "the machine policy: "+format, args...)
+	}
+	if len(text) > maxVMPolicy {
+		return nil, bad("it has %d bytes, more than the %d allowed", len(text), maxVMPolicy)
+	}
+	var file struct {
+		Measurements []string          `json:"measurements"`
+		PCRs         map[string]string `json:"pcrs"`
+	}
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&file); err != nil || dec.More() {
+		return nil, bad("it is not such JSON: %v", err)
+	}
+	want := &VMExpectations{PCRs: PCRs{}}
+	for _, m := range file.Measurements {
+		if err := want.AddMeasurement(m); err != nil {
+			return nil, err
+		}
+	}
+	for index, value := range file.PCRs {
+		if err := want.PCRs.Set(index, value); err != nil {
+			return nil, err
+		}
+	}
+	if len(want.Measurements) == 0 || len(want.PCRs) == 0 {
+		return nil, bad("it names %d measurements and %d PCRs", len(want.Measurements), len(want.PCRs))
+	}
+	return want, nil
+}
+
+// AddMeasurement adds a paravisor's, given as 96 hex digits.
+func (v *VMExpectations) AddMeasurement(text string) error {
+	raw, err := hex.DecodeString(text)
+	if err != nil || len(raw) != 48 {
+		return fault.Errorf(fault.Usage, "give 96 hex digits", "%.100q is not a launch measurement", text)
+	}
+	v.Measurements = append(v.Measurements, [48]byte(raw))
+	return nil
 }
 
 // checkVM: which paravisor and system, and that they speak now and of this.

@@ -23,6 +23,9 @@ type Kind string
 const (
 	ACI Kind = "aci" // a confidential container group of Azure Container Instances
 	AKS Kind = "aks" // a pod on confidential virtual nodes of AKS
+	// CVM is a confidential VM of Azure, whose measured system has the runtime in
+	// it: no image is started, and no container policy is enforced.
+	CVM Kind = "cvm"
 	// Simulated is the software platform for development. It protects nothing.
 	Simulated Kind = "simulated"
 )

@@ -47,7 +47,7 @@ func (s Specification) Problems() Problems {
 func (s Specification) checkHead(c *checks) {
 	c.oneOf("apiVersion", s.APIVersion, APIVersion)
 	c.name("name", s.Name)
-	c.oneOf("kind", string(s.Kind), string(ACI), string(AKS), string(Simulated))
+	c.oneOf("kind", string(s.Kind), string(ACI), string(AKS), string(CVM), string(Simulated))
 	c.oneOf("model", s.Model, Monolithic)
 }
 
@@ -91,7 +91,7 @@ func (s Specification) checkRuntime(c *checks) {
 	case s.Kind == Simulated && s.Runtime == nil:
 		c.missing("runtime", "kind simulated has no image, so the runtime's binary must be named", "set it with cloister spec set kind --runtime-binary")
 	case s.Kind != Simulated && s.Runtime != nil:
-		c.add("runtime", "a binary stands in for an image only in kind simulated", "take runtime out; the image's layers are measured")
+		c.add("runtime", "a binary stands in for an image only in kind simulated", "take runtime out; the image, or the VM's system, is measured")
 	case s.Runtime != nil:
 		c.digest("runtime.binary", s.Runtime.Binary)
 	}
@@ -127,9 +127,9 @@ func (s Specification) checkApplication(c *checks) {
 
 func (s Specification) checkImage(c *checks) {
 	image := s.Application.Image
-	if s.Kind == Simulated {
+	if s.Kind == Simulated || s.Kind == CVM {
 		if image != nil {
-			c.add("application.image", "kind simulated starts no image", "take it out, or set another kind")
+			c.add("application.image", fmt.Sprintf("kind %s starts no image", s.Kind), "take it out, or set another kind")
 		}
 		return
 	}

@@ -12,7 +12,8 @@
 // Key decrypts, inside the TPM, while the PCRs are still what they were.
 //
 // What there is not: a container policy. HOST_DATA is zero on these VMs, so
-// nothing that expects one is ever satisfied here; see snp.VMExpectations.
+// nothing that expects one is ever satisfied here; a machine policy, which names
+// PCRs, stands in its place (snp.VMExpectations), and no vault can enforce it.
 package vtpm
 
 import (
@@ -51,13 +52,18 @@ type Platform struct {
 	// TPM is the path of a device, or of a socket that a TPM answers on; "" is
 	// Device. It is not trusted: the evidence it gives is judged.
 	TPM string
+	// Policy is the machine policy that the parties agreed on, see
+	// snp.ParseVMPolicy: the host's word until its digest is found in the contract.
+	Policy []byte
 }
 
 // Anchors returns the anchors that evidence of this platform is judged by.
 func (Platform) Anchors() (snp.Anchors, error) { return snp.AMD() }
 
-// SecurityContext is empty: there is no container platform.
-func (Platform) SecurityContext() (snp.SecurityContext, error) { return snp.SecurityContext{}, nil }
+// SecurityContext has the machine policy only: there is no container platform.
+func (p Platform) SecurityContext() (snp.SecurityContext, error) {
+	return snp.SecurityContext{Policy: p.Policy}, nil
+}
 
 // certCache keeps what AMD's service gave.
 const certCache = "/var/cache/cloister/certificates"
