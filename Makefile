@@ -20,9 +20,9 @@ demo: build
 
 # What the tests need beyond Go: fuse3 for mounts without root; git, sqlite3,
 # ripgrep, python3, tar, rsync and DuckDB as programs to run on a mount; Azurite as the
-# blob store.
+# blob store; swtpm as the TPM of a confidential VM.
 test-setup:
-	@./internal/setup/install fuse3 git sqlite3 ripgrep:rg python3 tar rsync nodejs:node npm
+	@./internal/setup/install fuse3 git sqlite3 ripgrep:rg python3 tar rsync nodejs:node npm swtpm
 	@./internal/setup/fuse
 	@./internal/setup/npm azurite azurite
 	@./internal/setup/npm duckdb @duckdb/node-api

@@ -42,6 +42,9 @@ func evidenceVerifyCommand() *urfave.Command {
 			"JSON: platform, accepted, checks (each: name, expected, actual, ok).",
 		Flags: []urfave.Flag{
 			file("report", "the attestation report, `FILE` of 1184 bytes"),
+			file("hcl", "of a confidential VM, in place of --report: the HCL report, `FILE` as it is in NV index 0x01400001"),
+			file("quote", "with --hcl: the TPM's quote, `FILE` (JSON: message, signature, pcrs); the runtime data is what it is about"),
+			file("machine-policy", "with --hcl: the measurements and PCRs that are good enough, `FILE` (JSON: measurements, pcrs)"),
 			file("host-certs", "the processor's certificates, `FILE`: THIM's JSON, plain or in base64, or a PEM chain"),
 			file("uvm", "the utility VM's endorsement, `FILE` (COSE)"),
 			file("policy", "the container policy's text, `FILE`: HOST_DATA must be its SHA-256"),
@@ -98,9 +101,12 @@ func readEvidence(c *urfave.Context) (e snp.Evidence, want snp.Expectations, err
 	want = snp.Expectations{SMT: snp.SMTAllowed, MinTCB: snp.BaseFloors(), MinUVMSVN: c.Uint64("min-svn")}
 	e.Report, _ = read("report")
 	e.UVM, _ = read("uvm")
+	if hcl, given := read("hcl"); given {
+		err = readVM(hcl, read, &e, &want)
+	}
 	if policy, given := read("policy"); given {
 		e.Policy = policy
-		host := e.HostData()
+		host := e.SecurityContext.HostData()
 		want.HostData = host[:]
 	}
 	if data, given := read("runtime-data"); given {
@@ -119,6 +125,26 @@ func readEvidence(c *urfave.Context) (e snp.Evidence, want snp.Expectations, err
 		want.Anchors.UVMLedgers, err = ledgerKeys(key)
 	}
 	return e, want, err
+}
+
+// readVM adds what a confidential VM shows. Its HOST_DATA must be zero; a quote
+// or a machine policy that is not given leaves checks that fail.
+func readVM(raw []byte, read func(flag string) ([]byte, bool), e *snp.Evidence, want *snp.Expectations) error {
+	hcl, err := snp.ParseHCL(raw)
+	if err != nil {
+		return err
+	}
+	e.Report, e.Quote, want.VM, want.HostData = hcl.Report, &snp.Quote{}, &snp.VMExpectations{}, make([]byte, 32)
+	if quote, given := read("quote"); given {
+		if e.Quote, err = snp.ParseQuote(quote); err != nil {
+			return err
+		}
+	}
+	e.Quote.Claims = hcl.Claims
+	if policy, given := read("machine-policy"); given {
+		want.VM, err = snp.ParseVMPolicy(policy)
+	}
+	return err
 }
 
 func ledgerKeys(text []byte) ([]*ecdsa.PublicKey, error) {

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,15 +12,17 @@ import (
 
 	"cloister/enclave/snp"
 	"cloister/enclave/snp/simulated"
+	"cloister/enclave/snp/vtpm"
 	"cloister/internal/localcloud/platform"
 	"cloister/internal/localcloud/wire"
+	"cloister/internal/swtpm"
 
 	sample "github.com/google/go-sev-guest/verify/testdata"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
 // TestEvidenceScripts runs the scripts of testdata/evidence. They find evidence
-// in $SAMPLE (go-sev-guest's own, genuine), $SIMULATED (a guest made here) and,
+// in $SAMPLE (go-sev-guest's own, genuine), $SIMULATED and $VM (guests made here) and,
 // where the real bundles lie beside the project, $ENCRYPTION, $MAA, $SVN22.
 func TestEvidenceScripts(t *testing.T) {
 	const dir = "testdata/evidence"
@@ -27,7 +30,7 @@ func TestEvidenceScripts(t *testing.T) {
 	if err != nil || len(scripts) == 0 {
 		t.Fatalf("no scripts in %s (%v): the test looked at nothing", dir, err)
 	}
-	folders := map[string]string{"SAMPLE": sampleEvidence(t), "SIMULATED": simulatedEvidence(t)}
+	folders := map[string]string{"SAMPLE": sampleEvidence(t), "SIMULATED": simulatedEvidence(t), "VM": vmEvidence(t)}
 	shared, there := sharedEvidence(t)
 	if there {
 		folders["ENCRYPTION"], folders["MAA"], folders["SVN22"] = encryptionBundle(t, shared), maaBundle(t, shared), svn22Bundle(t, shared)
@@ -66,6 +69,61 @@ func sampleEvidence(t *testing.T) string {
 
 // simulatedEvidence is whole: of a good guest, about runtime data.
 func simulatedEvidence(t *testing.T) string {
+	dir := simulatedGuest(t, platform.GuestConfig{Policy: []byte("package policy\n")})
+	about := snp.KeyRelease{RuntimeData: []byte(`{"keys":[]}`)}
+	e, err := snp.Collect(t.Context(), simulated.New(dir), about)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeEvidence(t, dir, map[string][]byte{"report": e.Report, "uvm": e.UVM, "policy": e.Policy, "host-certs": e.HostCerts.PEM(), "runtime-data": about.RuntimeData})
+	return dir
+}
+
+// vmEvidence is of a good confidential VM: a software TPM around the simulated
+// processor's report.
+func vmEvidence(t *testing.T) string {
+	dir := simulatedGuest(t, platform.GuestConfig{Policy: []byte("none\n"), VM: true})
+	host, tpm := simulated.New(dir), swtpm.Start(t)
+	hcl := tpm.Provision(t, func(about [64]byte) []byte {
+		raw, err := host.GuestReport(t.Context(), about)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	})
+	about := snp.KeyRelease{RuntimeData: []byte(`{"keys":[]}`)}
+	data, err := about.ReportData()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, q, err := vtpm.Platform{TPM: tpm.Socket}.Quote(t.Context(), data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	quote, err := q.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	secctx, err := host.SecurityContext()
+	if err != nil {
+		t.Fatal(err)
+	}
+	machine := fmt.Sprintf(`{"measurements":["%x"],"pcrs":{"11":"%s"}}`, platform.Measurement(), strings.Repeat("00", 32))
+	writeEvidence(t, dir, map[string][]byte{"hcl": hcl, "quote": quote, "host-certs": secctx.HostCerts.PEM(), "runtime-data": about.RuntimeData,
+		"machine-policy": []byte(machine), "other-system": []byte(strings.Replace(machine, `"00`, `"01`, 1)), "other-data": []byte(`{"keys":[1]}`)})
+	return dir
+}
+
+func writeEvidence(t *testing.T, dir string, files map[string][]byte) {
+	t.Helper()
+	for name, data := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func simulatedGuest(t *testing.T, config platform.GuestConfig) string {
 	dir, err := os.MkdirTemp("", "guest") // short: it holds a socket
 	if err != nil {
 		t.Fatal(err)
@@ -75,21 +133,11 @@ func simulatedEvidence(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	guest, err := p.Launch(dir, platform.GuestConfig{Policy: []byte("package policy\n")})
+	guest, err := p.Launch(dir, config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { guest.Close() })
-	about := snp.KeyRelease{RuntimeData: []byte(`{"keys":[]}`)}
-	e, err := snp.Collect(t.Context(), simulated.New(dir), about)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, data := range map[string][]byte{"report": e.Report, "uvm": e.UVM, "policy": e.Policy, "host-certs": e.HostCerts.PEM(), "runtime-data": about.RuntimeData} {
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
 	return dir
 }
 

@@ -81,6 +81,7 @@ func localGuestCommand() *urfave.Command {
 			bad("low-svn", "bad guest: a utility VM endorsed long ago"),
 			bad("replay", "bad guest: every report is the same"),
 			bad("revoked", "bad guest: the processor's chain is revoked"),
+			&urfave.BoolFlag{Name: "vm", Usage: "a confidential VM's processor: host data is zero; the TPM beside it is yours to run"},
 			&urfave.UintFlag{Name: "report-version", Usage: "the report's layout `VERSION`, 2 to 5", Value: 3},
 		},
 		Action: launchGuest,
@@ -125,6 +126,7 @@ func guestConfig(c *urfave.Context, policy []byte) platform.GuestConfig {
 		LowSVN:            c.Bool("low-svn"),
 		Replay:            c.Bool("replay"),
 		Revoked:           c.Bool("revoked"),
+		VM:                c.Bool("vm"),
 		ReportVersion:     uint32(c.Uint("report-version")),
 	}
 }

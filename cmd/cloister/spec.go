@@ -38,7 +38,7 @@ func specInitCommand() *urfave.Command {
 		ArgsUsage: "FILE",
 		Flags: []urfave.Flag{
 			&urfave.StringFlag{Name: "name", Usage: "the clean room's `NAME`"},
-			&urfave.StringFlag{Name: "kind", Usage: "where it runs: aci, aks or simulated", Value: string(spec.ACI)},
+			&urfave.StringFlag{Name: "kind", Usage: "where it runs: aci, aks, cvm or simulated", Value: string(spec.ACI)},
 		},
 		Action: func(c *urfave.Context) error {
 			args, err := anyOrder(c, []string{"name"}, "FILE")

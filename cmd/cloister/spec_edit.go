@@ -294,7 +294,7 @@ func specSetCommand() *urfave.Command {
 
 func setKindCommand() *urfave.Command {
 	return &urfave.Command{
-		Name: "kind", Usage: "where the clean room runs: aci, aks or simulated", ArgsUsage: "FILE KIND",
+		Name: "kind", Usage: "where the clean room runs: aci, aks, cvm or simulated", ArgsUsage: "FILE KIND",
 		Flags: []urfave.Flag{text("runtime-binary", "kind simulated: the cloisterd `FILE` that may hold the keys, or its sha256:…")},
 		Action: func(c *urfave.Context) error {
 			args, err := anyOrder(c, nil, "FILE", "KIND")

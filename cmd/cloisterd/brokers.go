@@ -7,6 +7,7 @@ import (
 	"cloister/enclave/azurekeys"
 	"cloister/enclave/kbs"
 	"cloister/enclave/snp"
+	"cloister/internal/fault"
 	"cloister/policy/spec"
 )
 
@@ -66,7 +67,11 @@ func (c *cloud) broker(p platform, b spec.Broker) (*kbs.Client, error) {
 		return nil, err
 	}
 	return kbs.New(kbs.Options{URL: b.URL, Roots: roots, Prove: func(ctx context.Context, about snp.Statement) (*snp.Evidence, error) {
-		e, _, err := snp.Prove(ctx, p, demands(c.spec), about)
+		e, _, err := snp.Prove(ctx, p.Platform, demands(c.spec, p), about)
+		if err == nil && e.Quote != nil {
+			return nil, fault.Errorf(fault.Refused, "keep its keys in a vault, or run it in a confidential container",
+				"the key broker %s has no place for a TPM quote, so it could not judge this confidential VM", b.URL)
+		}
 		return e, err
 	}})
 }

@@ -29,7 +29,7 @@ func doctorCommand() *urfave.Command {
 		Flags: []urfave.Flag{
 			&urfave.StringFlag{Name: "specification", Usage: "the specification in its canonical form, `FILE` (default: the runtime's variable)"},
 			&urfave.StringFlag{Name: "ledger", Usage: "the ledger's `DIR`", EnvVars: []string{"CLOISTER_LEDGER"}, Required: true},
-			&urfave.StringFlag{Name: "platform", Usage: "`hardware`" + platformUsage, Value: "hardware"},
+			platformFlag(), machinePolicyFlag(),
 			memory.AllowSwapFlag(),
 		},
 		Action: runDoctor,
@@ -101,13 +101,12 @@ func (v *visit) memory(context.Context) (string, error) {
 }
 
 func (v *visit) choosePlatform(context.Context) (string, error) {
-	p, err := choosePlatform(v.c.String("platform"))
+	p, err := choosePlatform(v.c.String("platform"), v.c.String("machine-policy"))
 	if err != nil {
 		return "", err
 	}
-	if (v.spec.Kind == spec.Simulated) != p.simulated {
-		return "", fault.Errorf(fault.Refused, "run it on the platform that the parties agreed on",
-			"the specification is of kind %s, this platform is %s", v.spec.Kind, v.c.String("platform"))
+	if err := p.fits(v.spec.Kind, v.c.String("platform")); err != nil {
+		return "", err
 	}
 	v.platform = p
 	secctx, err := p.SecurityContext()

@@ -8,21 +8,32 @@ import (
 	"crypto/x509"
 	"fmt"
 
+	"cloister/enclave/azurekeys"
 	"cloister/enclave/snp"
 	"cloister/governance"
 	"cloister/governance/statement"
+	"cloister/internal/fault"
+	"cloister/policy/spec"
 )
 
 // platform is where the runtime runs, and who is believed about it.
 type platform struct {
-	snp.Platform
+	azurekeys.Platform
 	anchors   snp.Anchors
 	name      string // in the record
 	simulated bool
+	vm        *snp.VMExpectations // of a confidential VM
 }
 
-// Anchors says who is believed.
-func (p platform) Anchors() (snp.Anchors, error) { return p.anchors, nil }
+// fits refuses a specification for another kind of place than this.
+func (p platform) fits(kind spec.Kind, chosen string) error {
+	vm := kind == spec.CVM || kind == spec.Simulated && p.vm != nil
+	if (kind == spec.Simulated) == p.simulated && vm == (p.vm != nil) {
+		return nil
+	}
+	return fault.Errorf(fault.Refused, "run it on the platform that the parties agreed on",
+		"the specification is of kind %s, this platform is %s", kind, chosen)
+}
 
 // beginRun binds a fresh audit key to the machine's evidence and begins the
 // run of the contract that the measured specification admits.
@@ -55,9 +66,13 @@ func (r *room) attestRun(ctx context.Context, b governance.Binding) (statement.E
 		return statement.Evidence{}, nil, err
 	}
 	about := snp.Identity{RunID: b.RunID, ContractDigest: b.ContractDigest, AuditKey: b.AuditKey, TLSKey: tlsKey}
-	e, _, err := snp.Prove(ctx, r.platform, demands(r.spec), about)
+	e, _, err := snp.Prove(ctx, r.platform.Platform, demands(r.spec, r.platform), about)
 	if err != nil {
 		return statement.Evidence{}, nil, err
+	}
+	if e.Quote != nil {
+		return statement.Evidence{}, nil, fault.Errorf(fault.Refused, "run it in a confidential container",
+			"a run's record has no place for a TPM quote, so the parties could not judge this confidential VM")
 	}
 	return statement.Evidence{Platform: r.platform.name, Report: e.Report, Certificates: e.HostCerts.PEM(), Endorsement: e.UVM}, tlsKey, nil
 }

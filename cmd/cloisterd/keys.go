@@ -192,11 +192,11 @@ func (c *cloud) vaultKeys(p platform) (*azurekeys.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return azurekeys.New(p, demands(c.spec), service, c.vault), nil
+	return azurekeys.New(p.Platform, demands(c.spec, p), service, c.vault), nil
 }
 
 // demands is what this machine must show of itself before it is shown to
 // anybody else.
-func demands(s spec.Specification) azurekeys.Requirements {
-	return azurekeys.Requirements{SMT: snp.SMTAllowed, MinTCB: snp.BaseFloors(), MinUVMSVN: uint64(s.Attestation.MinSVN)}
+func demands(s spec.Specification, p platform) azurekeys.Requirements {
+	return azurekeys.Requirements{SMT: snp.SMTAllowed, MinTCB: snp.BaseFloors(), MinUVMSVN: uint64(s.Attestation.MinSVN), VM: p.vm}
 }

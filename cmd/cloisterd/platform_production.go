@@ -10,3 +10,5 @@ const platformUsage = ""
 func simulatedPlatform(string) (platform, error) {
 	return platform{}, fault.Errorf(fault.Refused, "use a build for development", "a production build of cloisterd has no simulated platform")
 }
+
+func simulatedVM(string, string) (platform, error) { return simulatedPlatform("") }

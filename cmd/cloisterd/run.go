@@ -34,7 +34,7 @@ func runCommand() *urfave.Command {
 			&urfave.StringFlag{Name: "ledger-key", Usage: "the ledger's verifier `KEY`; it must be the specification's", Required: true},
 			&urfave.StringFlag{Name: "specification", Usage: "the specification in its canonical form, `FILE` (default: the variable " + cce.SpecificationVariable + ", in base64)"},
 			&urfave.StringFlag{Name: "ledger", Usage: "the ledger's `DIR`", EnvVars: []string{"CLOISTER_LEDGER"}, Required: true},
-			&urfave.StringFlag{Name: "platform", Usage: "`hardware`" + platformUsage, Value: "hardware"},
+			platformFlag(), machinePolicyFlag(),
 			&urfave.DurationFlag{Name: "grace", Usage: "how long the application has to end after SIGTERM, before it is killed", Value: 10 * time.Second},
 			&urfave.DurationFlag{Name: "consent-interval", Usage: "how often consent is asked again while the application runs; withdrawn, it is ended within this, 10s for the answer, and --grace", Value: 30 * time.Second},
 			memory.AllowSwapFlag(),
@@ -51,7 +51,7 @@ func run(c *urfave.Context) error {
 	if c.Duration("consent-interval") <= 0 {
 		return fault.Errorf(fault.Usage, "give a duration such as 30s", "--consent-interval is %s", c.Duration("consent-interval"))
 	}
-	p, err := choosePlatform(c.String("platform"))
+	p, err := choosePlatform(c.String("platform"), c.String("machine-policy"))
 	if err != nil {
 		return err
 	}
@@ -62,9 +62,8 @@ func run(c *urfave.Context) error {
 	if err != nil {
 		return err
 	}
-	if (s.Kind == spec.Simulated) != p.simulated {
-		return fault.Errorf(fault.Refused, "run it on the platform that the parties agreed on",
-			"the specification is of kind %s, this platform is %s", s.Kind, c.String("platform"))
+	if err := p.fits(s.Kind, c.String("platform")); err != nil {
+		return err
 	}
 	r := &room{
 		log: log, out: c.App.Writer, spec: s, platform: p,

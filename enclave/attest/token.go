@@ -63,6 +63,11 @@ type claims struct {
 	SMT         *bool           `json:"x-ms-sevsnpvm-smt-allowed"`
 	VMPL        *uint32         `json:"x-ms-sevsnpvm-vmpl"`
 	GuestSVN    *uint32         `json:"x-ms-sevsnpvm-guestsvn"`
+
+	// Of a confidential VM, see checkGuest.
+	SecureBoot *bool           `json:"secureboot"`
+	PCRs       json.RawMessage `json:"x-ms-azurevm-attested-pcrs"`
+	TEE        *claims         `json:"x-ms-isolation-tee"`
 }
 
 // verify checks a token's signature and then every claim, and returns it only
@@ -83,9 +88,14 @@ func (c *Client) verify(raw string, keys keySet, e *snp.Evidence, runtimeData []
 	var checks snp.Checks
 	checks.Add("issuer", c.authority, orAbsent(strings.TrimSuffix(got.Issuer, "/")))
 	c.checkTimes(&checks, &got)
-	checkNonce(&checks, got.Nonce, nonce)
-	checkRuntime(&checks, got.Runtime, runtimeData)
-	checkReport(&checks, &got, report)
+	if e.Quote != nil {
+		checkRuntime(&checks, guestRuntime(got.Runtime), runtimeData)
+		checkGuest(&checks, &got, e, report)
+	} else {
+		checkNonce(&checks, got.Nonce, nonce)
+		checkRuntime(&checks, got.Runtime, runtimeData)
+		checkReport(&checks, &got, report, "azure-compliant-uvm")
+	}
 	if err := checks.Err("the attestation token"); err != nil {
 		return nil, c.hinted(err, &got)
 	}
@@ -183,9 +193,9 @@ func sameJSON(a, b []byte) bool {
 }
 
 // checkReport compares what the service says of the report with the report.
-func checkReport(checks *snp.Checks, got *claims, r *snp.Report) {
+func checkReport(checks *snp.Checks, got *claims, r *snp.Report, compliance string) {
 	checks.Add("x-ms-attestation-type", "sevsnpvm", orAbsent(got.Type))
-	checks.Add("x-ms-compliance-status", "azure-compliant-uvm", orAbsent(got.Compliance))
+	checks.Add("x-ms-compliance-status", compliance, orAbsent(got.Compliance))
 	for _, c := range []struct {
 		name   string
 		report []byte

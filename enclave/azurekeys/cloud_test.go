@@ -55,6 +55,7 @@ type world struct {
 	cloud *localcloud.Cloud
 	roots *x509.CertPool
 	guest string // its directory
+	vm    bool   // it is a confidential VM
 	dek   *envelope.DEK
 	plan  enclave.Plan
 }
@@ -65,7 +66,7 @@ func newWorld(t testing.TB, guest platform.GuestConfig) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{cloud: cloud, roots: x509.NewCertPool()}
+	w := &world{cloud: cloud, roots: x509.NewCertPool(), vm: guest.VM}
 	w.roots.AddCert(cloud.Certificate())
 	if guest.Policy == nil {
 		guest.Policy = containerPolicy
@@ -88,10 +89,14 @@ func (w *world) clientOptions() policy.ClientOptions {
 
 // agreed is the release policy for the container the parties agreed on.
 func (w *world) agreed(t testing.TB) release.Policy {
-	p, err := release.New(release.Requirements{
+	r := release.Requirements{
 		Authority: w.cloud.Endpoints().Attestation, Platform: release.SimulatedSNP,
 		HostData: (&snp.SecurityContext{Policy: containerPolicy}).HostData(), MinGuestSVN: 2,
-	})
+	}
+	if w.vm {
+		r.Platform, r.HostData = release.AnySimulatedCVM, [32]byte{}
+	}
+	p, err := release.New(r)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"cloister/enclave/attest"
 	"cloister/enclave/envelope"
 	"cloister/enclave/snp"
+	"cloister/enclave/snp/vtpm"
 	"cloister/enclave/vault"
 	"cloister/internal/fault"
 )
@@ -31,6 +32,11 @@ type Requirements = snp.Requirements
 // of its own.
 type Vaults func(volume string) (*vault.Client, error)
 
+// TPM makes release keys in a confidential VM's TPM.
+type TPM interface {
+	NewKey(ctx context.Context) (*vtpm.Key, error)
+}
+
 // Source is a key source for one start.
 type Source struct {
 	platform Platform
@@ -44,6 +50,7 @@ type Source struct {
 	token  *attest.Token
 	key    *vault.ReleaseKey
 	result *snp.Result
+	held   *vtpm.Key // of a confidential VM: what key stands for
 }
 
 // New returns a source; nothing is asked yet.
@@ -60,27 +67,50 @@ func (s *Source) Evidence() *snp.Result {
 
 // Attest proves this machine, to itself first.
 func (s *Source) Attest(ctx context.Context) error {
-	key, err := vault.NewReleaseKey(s.bits)
+	key, held, err := s.newKey(ctx)
 	if err != nil {
 		return err
 	}
-	token, result, err := s.prove(ctx, key)
+	token, result, err := s.prove(ctx, key, held)
 	if err != nil {
-		key.Destroy()
+		destroy(key, held)
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		key.Destroy()
+		destroy(key, held)
 		return fmt.Errorf("the key source is closed")
 	}
-	s.key.Destroy()
-	s.key, s.token, s.result = key, token, result
+	destroy(s.key, s.held)
+	s.key, s.held, s.token, s.result = key, held, token, result
 	return nil
 }
 
-func (s *Source) prove(ctx context.Context, key *vault.ReleaseKey) (*attest.Token, *snp.Result, error) {
+// newKey makes the release key: in this process, or, as the attestation service
+// demands of a confidential VM, in its TPM.
+func (s *Source) newKey(ctx context.Context) (*vault.ReleaseKey, *vtpm.Key, error) {
+	tpm, ok := s.platform.(TPM)
+	if !ok {
+		key, err := vault.NewReleaseKey(s.bits)
+		return key, nil, err
+	}
+	held, err := tpm.NewKey(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := vault.HeldReleaseKey(held, attest.GuestKeyID)
+	return key, held, err
+}
+
+func destroy(key *vault.ReleaseKey, held *vtpm.Key) {
+	key.Destroy()
+	if held != nil {
+		held.Close() //nolint:errcheck // the TPM forgets it with the connection
+	}
+}
+
+func (s *Source) prove(ctx context.Context, key *vault.ReleaseKey, held *vtpm.Key) (*attest.Token, *snp.Result, error) {
 	runtimeData, err := key.RuntimeData()
 	if err != nil {
 		return nil, nil, err
@@ -88,6 +118,10 @@ func (s *Source) prove(ctx context.Context, key *vault.ReleaseKey) (*attest.Toke
 	evidence, result, err := snp.Prove(ctx, s.platform, s.require, snp.KeyRelease{RuntimeData: runtimeData})
 	if err != nil {
 		return nil, nil, err
+	}
+	if held != nil {
+		token, err := s.attest.AttestGuest(ctx, evidence, runtimeData, held)
+		return token, result, err
 	}
 	token, err := s.attest.Attest(ctx, evidence, runtimeData)
 	return token, result, err
@@ -150,6 +184,6 @@ func kekOf(v enclave.Volume, wrapped []byte) (vault.ID, error) {
 func (s *Source) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.key.Destroy()
-	s.closed, s.token, s.key = true, nil, nil
+	destroy(s.key, s.held)
+	s.closed, s.token, s.key, s.held = true, nil, nil, nil
 }

@@ -17,6 +17,7 @@ type Requirements struct {
 	SMT       SMT
 	MinTCB    Floors
 	MinUVMSVN uint64
+	VM        *VMExpectations // of a confidential VM, in place of MinUVMSVN
 }
 
 // Prove has a report made and judges it before anybody else is shown it: it
@@ -38,7 +39,7 @@ func Prove(ctx context.Context, m Machine, want Requirements, about Statement) (
 	host := e.HostData()
 	result, err := Verify(e, Expectations{
 		Anchors: anchors, HostData: host[:], ReportData: data[:],
-		SMT: want.SMT, MinTCB: want.MinTCB, MinUVMSVN: want.MinUVMSVN,
+		SMT: want.SMT, MinTCB: want.MinTCB, MinUVMSVN: want.MinUVMSVN, VM: want.VM,
 		Now: time.Now(),
 	})
 	if err != nil {

@@ -46,7 +46,23 @@ type SecurityContext struct {
 // Evidence is a report with everything needed to judge it offline.
 type Evidence struct {
 	Report []byte // ReportSize bytes
+	Quote  *Quote // of a confidential VM; nil for a container
 	SecurityContext
+}
+
+// HostData returns what HOST_DATA must be: of a confidential VM, zero.
+func (e *Evidence) HostData() [32]byte {
+	if e.Quote != nil {
+		return [32]byte{}
+	}
+	return e.SecurityContext.HostData()
+}
+
+// Quoter is a Platform whose report was made at boot and cannot be made anew:
+// it returns that report with a quote over reportData. Its GuestReport fails.
+type Quoter interface {
+	Platform
+	Quote(ctx context.Context, reportData [64]byte) (report []byte, q *Quote, err error)
 }
 
 // HostData returns the digest that HOST_DATA must have under this policy.
@@ -54,6 +70,8 @@ func (s *SecurityContext) HostData() [32]byte { return sha256.Sum256(s.Policy) }
 
 // Collect is the only function that has reports made: a report always vouches
 // for a statement of a known purpose, never for bytes of a stranger's choosing.
+// In a confidential VM it is the only one that has quotes made, over the same 64
+// bytes: the purpose's tag and its nonce or key are within them as in a report.
 func Collect(ctx context.Context, p Platform, about Statement) (*Evidence, error) {
 	return collect(ctx, p, about, collectPause)
 }
@@ -91,9 +109,9 @@ func collectOnce(ctx context.Context, p Platform, reportData [64]byte) (*Evidenc
 	if err != nil {
 		return nil, fmt.Errorf("reading the security context: %w", err)
 	}
-	raw, err := p.GuestReport(ctx, reportData)
+	raw, quote, err := ask(ctx, p, reportData)
 	if err != nil {
-		return nil, fmt.Errorf("asking the processor for a report: %w", err)
+		return nil, err
 	}
 	r, err := ParseReport(raw)
 	if err != nil {
@@ -102,5 +120,18 @@ func collectOnce(ctx context.Context, p Platform, reportData [64]byte) (*Evidenc
 	if secctx.HostCerts, err = p.Certificates(ctx, r, secctx.HostCerts); err != nil {
 		return nil, fmt.Errorf("%w: %w", errNoCertificates, err)
 	}
-	return &Evidence{Report: raw, SecurityContext: secctx}, nil
+	return &Evidence{Report: raw, Quote: quote, SecurityContext: secctx}, nil
+}
+
+func ask(ctx context.Context, p Platform, reportData [64]byte) (report []byte, q *Quote, err error) {
+	if vm, ok := p.(Quoter); ok {
+		if report, q, err = vm.Quote(ctx, reportData); err != nil {
+			return nil, nil, fmt.Errorf("asking the TPM for a quote: %w", err)
+		}
+		return report, q, nil
+	}
+	if report, err = p.GuestReport(ctx, reportData); err != nil {
+		return nil, nil, fmt.Errorf("asking the processor for a report: %w", err)
+	}
+	return report, nil, nil
 }

@@ -33,12 +33,16 @@ func (s SMT) String() string {
 // for choosing.
 type Expectations struct {
 	Anchors    Anchors
-	HostData   []byte // 32 bytes: the digest of the policy this container must run under
+	HostData   []byte // 32 bytes: the digest of the policy this container must run under; zeros on a VM
 	ReportData []byte // 64 bytes: from a Statement
 	SMT        SMT
 	MinTCB     Floors // of the reported TCB; see BaseFloors
 	MinUVMSVN  uint64 // floor of the utility VM's version; 0 refuses. Production is 100 and up
-	Now        time.Time
+	// VM is what a confidential VM must be, in place of MinUVMSVN; nil refuses a
+	// VM, and set refuses what shows no quote. A container is never taken for a VM
+	// nor a VM for a container: HOST_DATA pins the one, PCRs the other.
+	VM  *VMExpectations
+	Now time.Time
 }
 
 // Result is what was found out; it means nothing when Verify returned an error.
@@ -67,8 +71,20 @@ func Verify(e *Evidence, want Expectations) (*Result, error) {
 		now = time.Now()
 	}
 	res.checkProcessor(r, e.HostCerts, want, now)
-	res.checkFields(r, want)
-	res.checkUVM(r, e.UVM, want)
+	switch {
+	case want.VM == nil && e.Quote == nil:
+		res.checkFields(r, want)
+		res.checkUVM(r, e.UVM, want)
+	case want.VM != nil && e.Quote != nil:
+		// The report is about the paravisor's claims; the quote is about us.
+		claims, fields := RuntimeReportData(e.Quote.Claims), want
+		fields.ReportData = claims[:]
+		res.checkFields(r, fields)
+		res.checkVM(r, e.Quote, want)
+	default:
+		res.checkFields(r, want)
+		res.Checks.Add("kind of guest", guestKind(want.VM != nil), guestKind(e.Quote != nil))
+	}
 	return res, res.Checks.Err(subject)
 }
 
@@ -118,6 +134,13 @@ func (res *Result) checkFields(r *Report, want Expectations) {
 	c.Add("SMT", want.SMT.String(), smt.String())
 	c.Add("host data", orUnstated(hex.EncodeToString(want.HostData)), hex.EncodeToString(r.HostData[:]))
 	c.Add("report data", orUnstated(hex.EncodeToString(want.ReportData)), hex.EncodeToString(r.ReportData[:]))
+}
+
+func guestKind(vm bool) string {
+	if vm {
+		return "a confidential VM, with a quote"
+	}
+	return "a container, with no quote"
 }
 
 // checkUVM: which utility VM was measured at launch, and who says it is good.

@@ -161,7 +161,7 @@ func (v *fakeVault) wrap(how Wrap) []byte {
 	aes := make([]byte, 32)
 	rand.Read(aes)
 	hash := must(how.hash())
-	outer := must(rsa.EncryptOAEP(hash.New(), rand.Reader, &v.release.key.PublicKey, aes, nil))
+	outer := must(rsa.EncryptOAEP(hash.New(), rand.Reader, v.release.public, aes, nil))
 	return append(outer, must(must(subtle.NewKWP(aes)).Wrap(v.material))...)
 }
 

@@ -48,11 +48,11 @@ func (k *ReleaseKey) unwrap(ciphertext []byte, how Wrap) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	size := k.key.Size()
+	size := k.public.Size()
 	if len(ciphertext) <= size {
 		return nil, fmt.Errorf("the wrapped key has %d bytes, no more than the %d of its envelope", len(ciphertext), size)
 	}
-	aes, err := rsa.DecryptOAEP(hash.New(), nil, k.key, ciphertext[:size], nil)
+	aes, err := k.decrypter.Decrypt(nil, ciphertext[:size], &rsa.OAEPOptions{Hash: hash})
 	if err != nil {
 		return nil, errors.New("the released key is not wrapped to this start's release key")
 	}

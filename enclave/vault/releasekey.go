@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
@@ -19,10 +20,20 @@ import (
 const ReleaseKeyBits = 3072
 
 // ReleaseKey is the key pair of one start. Its private half never leaves this
-// process's memory.
+// process's memory, or the TPM that holds it.
 type ReleaseKey struct {
-	key *rsa.PrivateKey
-	kid string
+	decrypter crypto.Decrypter // of an RSA key
+	public    *rsa.PublicKey
+	kid       string
+}
+
+// HeldReleaseKey is one whose private half something else holds and destroys.
+func HeldReleaseKey(d crypto.Decrypter, kid string) (*ReleaseKey, error) {
+	public, ok := d.Public().(*rsa.PublicKey)
+	if !ok {
+		return nil, fmt.Errorf("a release key is RSA, not %T", d.Public())
+	}
+	return &ReleaseKey{decrypter: d, public: public, kid: kid}, nil
 }
 
 // NewReleaseKey makes a pair of 2048 to 4096 bits.
@@ -35,7 +46,7 @@ func NewReleaseKey(bits int) (*ReleaseKey, error) {
 		return nil, fmt.Errorf("making the release key: %w", err)
 	}
 	sum := sha256.Sum256(key.N.Bytes())
-	return &ReleaseKey{key: key, kid: hex.EncodeToString(sum[:16])}, nil
+	return &ReleaseKey{decrypter: key, public: &key.PublicKey, kid: hex.EncodeToString(sum[:16])}, nil
 }
 
 // RuntimeData is the JWKS that the report covers and the vault reads the public
@@ -51,14 +62,17 @@ func (k *ReleaseKey) RuntimeData() ([]byte, error) {
 	enc := base64.RawURLEncoding.EncodeToString
 	return json.Marshal(map[string][]jwk{"keys": {{
 		KTY: "RSA", KID: k.kid, Ops: []string{"encrypt"},
-		N: enc(k.key.N.Bytes()), E: enc(big.NewInt(int64(k.key.E)).Bytes()),
+		N: enc(k.public.N.Bytes()), E: enc(big.NewInt(int64(k.public.E)).Bytes()),
 	}}})
 }
 
 // Destroy zeroes the private half. It may be called more than once and on nil.
 func (k *ReleaseKey) Destroy() {
-	if k != nil {
-		wipe(k.key)
+	if k == nil {
+		return
+	}
+	if key, ok := k.decrypter.(*rsa.PrivateKey); ok {
+		wipe(key)
 	}
 }
 

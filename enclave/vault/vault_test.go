@@ -283,11 +283,11 @@ func TestReleaseKey(t *testing.T) {
 	}
 	jwk := set.Keys[0]
 	if jwk.KTY != "RSA" || jwk.KID == "" || len(jwk.Ops) != 1 || jwk.Ops[0] != "encrypt" || jwk.E != "AQAB" ||
-		jwk.N != base64.RawURLEncoding.EncodeToString(k.key.N.Bytes()) {
+		jwk.N != base64.RawURLEncoding.EncodeToString(k.public.N.Bytes()) {
 		t.Errorf("%+v", jwk)
 	}
 	k.Destroy()
-	if k.key.D.Sign() != 0 {
+	if k.decrypter.(*rsa.PrivateKey).D.Sign() != 0 {
 		t.Error("Destroy left the private key")
 	}
 }
@@ -297,7 +297,7 @@ func TestSecretsAreRedacted(t *testing.T) {
 	kek := &KEK{ID: "id", rsa: testKEK(), oct: []byte("OCTETS")}
 	text := fmt.Sprintf("%v %+v %#v %s %d %x|%v %+v %#v %s %d %x", k, k, k, k, k, k, kek, kek, kek, kek, kek, kek)
 	text += fmt.Sprint(*k, *kek, k.LogValue(), kek.LogValue(), struct{ K *KEK }{kek})
-	for _, secret := range []string{"OCTETS", k.key.D.String(), testKEK().D.String(), fmt.Sprintf("%x", testKEK().D.Bytes())} {
+	for _, secret := range []string{"OCTETS", k.decrypter.(*rsa.PrivateKey).D.String(), testKEK().D.String(), fmt.Sprintf("%x", testKEK().D.Bytes())} {
 		if strings.Contains(text, secret) {
 			t.Errorf("a secret shows: %.100s", text)
 		}

@@ -36,8 +36,12 @@ func Generate(s spec.Specification) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("generating container policy: %w", err)
 	}
-	if s.Kind == spec.Simulated {
+	switch s.Kind {
+	case spec.Simulated:
 		return simulated(s, command), nil
+	case spec.CVM:
+		return nil, fault.Errorf(fault.Usage, "set kind aci or aks; what a confidential VM runs is pinned by the PCRs of its system's build",
+			"no container policy is enforced in kind cvm")
 	}
 	return platform(s, command), nil
 }

@@ -403,3 +403,23 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestPolicyOfAConfidentialVM(t *testing.T) {
+	r := requirements()
+	r.Platform = AnyAzureCVM
+	if _, err := New(r); err == nil || !strings.Contains(err.Error(), "host data is required, and a confidential VM has none") {
+		t.Errorf("with host data: %v", err)
+	}
+	r.HostData = [32]byte{}
+	got := string(mustNew(t, r).Canonical())
+	for _, want := range []string{`{"claim":"x-ms-isolation-tee.x-ms-attestation-type","equals":"sevsnpvm"}`, `{"claim":"x-ms-attestation-type","equals":"azurevm"}`,
+		`{"claim":"x-ms-isolation-tee.x-ms-sevsnpvm-is-debuggable","equals":"false"}`, `{"claim":"secureboot","equals":"true"}`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%s lacks %s", got, want)
+		}
+	}
+	r.Platform = AzureSNP
+	if _, err := New(r); err == nil || !strings.Contains(err.Error(), "no host data is required") {
+		t.Errorf("a container without host data: %v", err)
+	}
+}

@@ -56,7 +56,7 @@ var (
 var fieldRules = map[string]object{
 	"Specification.APIVersion":   oneOfThese(APIVersion),
 	"Specification.Name":         name,
-	"Specification.Kind":         oneOfThese(string(ACI), string(AKS), string(Simulated)),
+	"Specification.Kind":         oneOfThese(string(ACI), string(AKS), string(CVM), string(Simulated)),
 	"Specification.Cloud":        oneOfThese(string(PublicCloud), string(USGovernmentCloud), string(ChinaCloud)),
 	"Specification.Model":        oneOfThese(Monolithic, Distributed),
 	"Specification.AcceptedRisk": freeText,
@@ -150,7 +150,9 @@ var typeRules = map[string]object{
 	"Specification": {"allOf": []any{
 		when("kind", string(Simulated),
 			object{"required": []string{"runtime"}, "properties": object{"runtime": has("binary", pattern("^sha256:")), "application": hasNot("image"), "cloud": object{"enum": []any{nil, ""}}}},
-			object{"properties": object{"application": has("image", object{"type": "object"})}}),
+			when("kind", string(CVM),
+				object{"properties": object{"application": hasNot("image")}},
+				object{"properties": object{"application": has("image", object{"type": "object"})}})),
 		when("model", Distributed, has("acceptedRisk", pattern(fmt.Sprintf(`^\s*(\S+\s+){%d,}\S`, minRiskWords-1))), hasNot("acceptedRisk")),
 	}},
 	"Key": {

@@ -23,6 +23,9 @@ type Kind string
 const (
 	ACI Kind = "aci" // a confidential container group of Azure Container Instances
 	AKS Kind = "aks" // a pod on confidential virtual nodes of AKS
+	// CVM is a confidential VM of Azure, whose measured system has the runtime in
+	// it: no image is started, and no container policy is enforced.
+	CVM Kind = "cvm"
 	// Simulated is the software platform for development. It protects nothing.
 	Simulated Kind = "simulated"
 )
@@ -35,6 +38,9 @@ const (
 	// network, so what the sidecar can guard is less: see AcceptedRisk.
 	Distributed = "distributed"
 )
+
+// startsContainers: the platform starts containers of images, and measures them.
+func (k Kind) startsContainers() bool { return k != Simulated && k != CVM }
 
 // Cloud is which of Azure's clouds the services are in.
 type Cloud string

@@ -42,7 +42,7 @@ func (s Specification) checkHead(c *checks) {
 	c.oneOf("apiVersion", s.APIVersion, APIVersion)
 	c.name("name", s.Name)
 	s.checkLabel(c, "name", s.Name)
-	c.oneOf("kind", string(s.Kind), string(ACI), string(AKS), string(Simulated))
+	c.oneOf("kind", string(s.Kind), string(ACI), string(AKS), string(CVM), string(Simulated))
 	s.checkCloud(c)
 	c.oneOf("model", s.Model, Monolithic, Distributed)
 	s.checkResidualRisk(c)

@@ -25,17 +25,17 @@ func (s Specification) checkBinary(c *checks, binary string) {
 	case s.Kind == Simulated:
 		c.digest("runtime.binary", binary)
 	case binary != "":
-		c.add("runtime.binary", "a binary stands in for an image only in kind simulated", "take it out; an image's layers are measured")
+		c.add("runtime.binary", "a binary stands in for an image only in kind simulated", "take it out; the image's layers, or the VM's system, are measured")
 	}
 }
 
 // checkSidecar: the runtime has a container of its own in the distributed model
-// of a real kind, and nowhere else.
+// where containers are started, and nowhere else.
 func (s Specification) checkSidecar(c *checks, r *Runtime) {
-	sidecar := s.Kind != Simulated && s.Model == Distributed
+	sidecar := s.Kind.startsContainers() && s.Model == Distributed
 	switch {
 	case !sidecar && (r.Image != nil || r.Resources != nil):
-		c.add("runtime", "only in the distributed model of a real kind has the runtime a container of its own", "take image and resources out; the application's hold for both")
+		c.add("runtime", "only in the distributed model of kind aci or aks has the runtime a container of its own", "take image and resources out; the application's hold for both")
 	case sidecar && r.Image == nil:
 		c.missing("runtime.image", "the sidecar needs an image", "set it with cloister spec set runtime --image")
 	case sidecar:
@@ -66,9 +66,9 @@ func (s Specification) checkApplication(c *checks) {
 	s.checkLife(c)
 }
 
-// checkLabel: on a real platform the name is also that of a container.
+// checkLabel: where containers are started the name is also that of a container.
 func (s Specification) checkLabel(c *checks, at, name string) {
-	if s.Kind != Simulated && namePattern.MatchString(name) && !labelPattern.MatchString(name) {
+	if s.Kind.startsContainers() && namePattern.MatchString(name) && !labelPattern.MatchString(name) {
 		c.add(at, fmt.Sprintf("%.80q cannot name a container", name), "use at most 63 of a-z 0-9 -, with a letter or digit first and last")
 	}
 }
@@ -90,9 +90,9 @@ func (s Specification) checkLife(c *checks) {
 func (s Specification) checkImage(c *checks) {
 	image := s.Application.Image
 	switch {
-	case s.Kind == Simulated && image != nil:
-		c.add("application.image", "kind simulated starts no image", "take it out, or set another kind")
-	case s.Kind == Simulated:
+	case !s.Kind.startsContainers() && image != nil:
+		c.add("application.image", fmt.Sprintf("kind %s starts no image", s.Kind), "take it out, or set another kind")
+	case !s.Kind.startsContainers():
 	case image == nil:
 		c.missing("application.image", "a container needs an image", "give it by digest")
 	default:

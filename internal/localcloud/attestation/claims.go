@@ -4,10 +4,12 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"maps"
 
 	"cloister/internal/localcloud/wire"
 
 	"github.com/google/go-sev-guest/kds"
+	spb "github.com/google/go-sev-guest/proto/sevsnp"
 )
 
 // policy stands for the attestation policy whose hash the token carries: the
@@ -18,16 +20,34 @@ const policy = "version=1.0; authorizationrules {=> permit();}; issuancerules {}
 // with the names and JSON types that the service gives them for a container
 // group. guestsvn is the report's own field, not the endorsement's.
 func reportClaims(e *evidence) map[string]any {
-	r := e.report
-	tcb := kds.DecomposeTCBVersion(kds.TCBVersion(r.ReportedTcb))
-	policyHash := sha256.Sum256([]byte(policy))
-	claims := map[string]any{
-		wire.SimulatedClaim: "true",
+	claims := hardwareClaims(e.report, "azure-compliant-uvm")
+	maps.Copy(claims, commonClaims())
+	if e.runtime != nil {
+		claims["x-ms-runtime"] = e.runtime
+	}
+	if len(e.nonce) > 0 {
+		claims["nonce"] = e.nonce
+	}
+	return claims
+}
 
+// commonClaims are in every token.
+func commonClaims() map[string]any {
+	policyHash := sha256.Sum256([]byte(policy))
+	return map[string]any{
+		wire.SimulatedClaim: "true",
+		"x-ms-policy-hash":  base64.RawURLEncoding.EncodeToString(policyHash[:]),
+		"x-ms-ver":          "1.0",
+	}
+}
+
+// hardwareClaims are about the processor's report: flat for a container, nested
+// for a confidential VM.
+func hardwareClaims(r *spb.Report, compliance string) map[string]any {
+	tcb := kds.DecomposeTCBVersion(kds.TCBVersion(r.ReportedTcb))
+	return map[string]any{
 		"x-ms-attestation-type":  "sevsnpvm",
-		"x-ms-compliance-status": "azure-compliant-uvm",
-		"x-ms-policy-hash":       base64.RawURLEncoding.EncodeToString(policyHash[:]),
-		"x-ms-ver":               "1.0",
+		"x-ms-compliance-status": compliance,
 
 		"x-ms-sevsnpvm-hostdata":          hex.EncodeToString(r.HostData),
 		"x-ms-sevsnpvm-reportdata":        hex.EncodeToString(r.ReportData),
@@ -49,11 +69,4 @@ func reportClaims(e *evidence) map[string]any {
 		"x-ms-sevsnpvm-migration-allowed": r.Policy&(1<<18) != 0,
 		"x-ms-sevsnpvm-smt-allowed":       r.Policy&(1<<16) != 0,
 	}
-	if e.runtime != nil {
-		claims["x-ms-runtime"] = e.runtime
-	}
-	if len(e.nonce) > 0 {
-		claims["nonce"] = e.nonce
-	}
-	return claims
 }

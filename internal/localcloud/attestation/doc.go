@@ -1,7 +1,8 @@
 // Package attestation emulates Microsoft Azure Attestation for SEV-SNP guests of
 // the simulated platform, and for no others.
 //
-// Life of a request: POST /attest/SevSnpVm carries a report, its certificates
+// Life of a request: POST /attest/SevSnpVm (or, of a confidential VM with a TPM,
+// /attest/AzureGuest, guest.go) carries a report, its certificates
 // and the utility VM's endorsement; evidence.go takes the layers of base64 and
 // JSON apart; verify.go checks the signature and chain against the simulated
 // root alone, the endorsement against the simulated issuer alone, and that

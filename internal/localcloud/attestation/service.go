@@ -106,6 +106,7 @@ func (s *Service) PublicKeys() map[string]*rsa.PublicKey {
 func (s *Service) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /attest/SevSnpVm", s.attest)
+	mux.HandleFunc("POST /attest/AzureGuest", s.attestGuest)
 	mux.HandleFunc("GET /certs", s.certs)
 	mux.HandleFunc("GET /.well-known/openid-configuration", s.configuration)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -114,14 +115,21 @@ func (s *Service) Handler() http.Handler {
 	return s.server.Wrap(mux)
 }
 
-func (s *Service) attest(w http.ResponseWriter, r *http.Request) {
+// checkVersion holds a request to the one version of its operation.
+func checkVersion(r *http.Request, supported string) error {
 	switch version := r.URL.Query().Get("api-version"); version {
-	case apiVersion:
+	case supported:
+		return nil
 	case "":
-		refuse(w, errors.New("the api-version query parameter is missing"))
-		return
+		return errors.New("the api-version query parameter is missing")
 	default:
-		refuse(w, fmt.Errorf("api-version %q is not supported; the supported version is %s", version, apiVersion))
+		return fmt.Errorf("api-version %q is not supported; the supported version is %s", version, supported)
+	}
+}
+
+func (s *Service) attest(w http.ResponseWriter, r *http.Request) {
+	if err := checkVersion(r, apiVersion); err != nil {
+		refuse(w, err)
 		return
 	}
 	var body request
@@ -152,12 +160,16 @@ func (s *Service) issue(body request) (string, error) {
 	if err := s.verify(evidence); err != nil {
 		return "", err
 	}
+	return s.sign(reportClaims(evidence))
+}
+
+// sign makes a token of claims.
+func (s *Service) sign(claims map[string]any) (string, error) {
 	id := make([]byte, 32)
 	if _, err := rand.Read(id); err != nil {
 		return "", err
 	}
 	now := s.server.Now()
-	claims := reportClaims(evidence)
 	for name, value := range map[string]any{
 		"iss": s.url, "iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(tokenLife).Unix(),
 		"jti": hex.EncodeToString(id),

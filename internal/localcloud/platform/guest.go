@@ -55,6 +55,9 @@ type GuestConfig struct {
 	Replay bool `json:"replay,omitempty"`
 	// Revoked puts the chain's intermediate on the directory's revocation list.
 	Revoked bool `json:"revoked,omitempty"`
+	// VM makes it a confidential VM's report: host data is zero, whatever the
+	// policy. The TPM that goes with it is not played here.
+	VM bool `json:"vm,omitempty"`
 	// ReportVersion is the report's layout, 2 to 5; 0 means 3.
 	ReportVersion uint32 `json:"reportVersion,omitempty"`
 }

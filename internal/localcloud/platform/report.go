@@ -65,6 +65,9 @@ func newLaunch(g GuestConfig) (launch, error) {
 	if g.WrongHostData {
 		l.hostData = sha256.Sum256(append([]byte("another policy\n"), g.Policy...))
 	}
+	if g.VM {
+		l.hostData = [abi.HostDataSize]byte{}
+	}
 	if g.WrongMeasurement {
 		l.measurement = sha512.Sum384([]byte("Cloister simulated utility VM, altered"))
 	}
