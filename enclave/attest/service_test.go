@@ -120,6 +120,8 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			token = s.token(token)
 		}
 		json.NewEncoder(w).Encode(map[string]string{"token": token})
+	case "/attest/AzureGuest":
+		json.NewEncoder(w).Encode(map[string]string{"token": s.token(s.sign())})
 	default:
 		w.WriteHeader(http.StatusNotFound)
 	}

@@ -175,3 +175,71 @@ func TestReleasePolicyOverNestedClaims(t *testing.T) {
 		tee[claim] = kept
 	}
 }
+
+// otherGuest shows another TPM's part with the key.
+type otherGuest struct {
+	*vtpm.Key
+	guest vtpm.Guest
+}
+
+func (o otherGuest) Guest() vtpm.Guest { return o.guest }
+
+// The attestation service judges by itself what a runtime that checks nothing
+// sends it.
+func TestServiceRefusesVMs(t *testing.T) {
+	w, v := newVM(t, platform.GuestConfig{})
+	_, other := newVM(t, platform.GuestConfig{})
+	key, stranger := newKey(t, v), newKey(t, other)
+	about := snp.KeyRelease{RuntimeData: []byte("{}")}
+	collect := func(v vm) *snp.Evidence {
+		e, err := snp.Collect(t.Context(), v, about)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	client, err := attest.New(attest.Options{Authority: w.cloud.Endpoints().Attestation, Skew: time.Minute, Client: w.clientOptions()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name   string
+		change func(e *snp.Evidence, g *vtpm.Guest)
+		text   string
+	}{
+		{"report bit", func(e *snp.Evidence, _ *vtpm.Guest) { e.Report[0x140] ^= 1 }, "report signature verification error"},
+		{"report of another VM", func(e *snp.Evidence, _ *vtpm.Guest) { e.Report = collect(other).Report }, "the hash of RunTimeData does not match the report's REPORT_DATA"},
+		{"claims bit", func(e *snp.Evidence, _ *vtpm.Guest) { e.Quote.Claims[len(e.Quote.Claims)-5] ^= 1 }, "the hash of RunTimeData does not match"},
+		{"quote by another AK", func(e *snp.Evidence, _ *vtpm.Guest) { *e.Quote = *withClaims(collect(other).Quote, e.Quote.Claims) }, "PcrQuote: it is not signed by AikPub"},
+		{"another AK", func(_ *snp.Evidence, g *vtpm.Guest) { *g = stranger.Guest() }, "AikPub is not the HCLAkPub of RunTimeData"},
+		{"a PCR's value", func(e *snp.Evidence, _ *vtpm.Guest) { e.Quote.PCRs[systemPCR] = [32]byte{1} }, "PCRs are not those that PcrQuote is over"},
+		{"another TPM's key", func(_ *snp.Evidence, g *vtpm.Guest) { g.Public = stranger.Guest().Public }, "EncKeyCertifyInfo certifies another key than EncKeyPub"},
+		{"certified by another", func(_ *snp.Evidence, g *vtpm.Guest) {
+			s := stranger.Guest()
+			g.Public, g.Certify, g.Signature = s.Public, s.Certify, s.Signature
+		}, "EncKeyCertifyInfo: it is not signed by AikPub"},
+		{"no key", func(_ *snp.Evidence, g *vtpm.Guest) { g.Public = nil }, "EncKeyPub"},
+	} {
+		e, guest := collect(v), key.Guest()
+		tc.change(e, &guest)
+		_, err := client.AttestGuest(t.Context(), e, []byte("{}"), otherGuest{key, guest})
+		if fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), tc.text) {
+			t.Errorf("%s: %v", tc.name, err)
+		}
+	}
+}
+
+func newKey(t *testing.T, v vm) *vtpm.Key {
+	t.Helper()
+	key, err := v.NewKey(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { key.Close() })
+	return key
+}
+
+func withClaims(q *snp.Quote, claims []byte) *snp.Quote {
+	q.Claims = claims
+	return q
+}

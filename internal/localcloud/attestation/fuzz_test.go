@@ -43,3 +43,29 @@ func FuzzRequest(f *testing.F) {
 		}
 	})
 }
+
+// FuzzGuest: the same of a confidential VM's request.
+func FuzzGuest(f *testing.F) {
+	log, err := wire.OpenLog(f.TempDir() + "/log")
+	if err != nil {
+		f.Fatal(err)
+	}
+	keys := wire.Keys{Dir: f.TempDir()}
+	p, err := platform.Load(keys)
+	if err != nil {
+		f.Fatal(err)
+	}
+	s, err := New(wire.NewServer("attestation", log), p, keys, "https://127.0.0.1:1")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte(`{"AttestationProtocolVersion":"2.0","TpmInfo":{"AikPub":"AAAA"},"IsolationInfo":{"Type":"SevSnp","Evidence":{"Proof":"e30","RunTimeData":"e30"}}}`), []byte("\x00\x02\x00\x01"))
+	f.Fuzz(func(t *testing.T, info, public []byte) {
+		if token, err := s.issueGuest(base64.RawURLEncoding.EncodeToString(info)); err == nil {
+			t.Errorf("a token for evidence that no VM made: %s", token)
+		}
+		if key, _, err := publicKey(public); err == nil && key.N.BitLen() < 2048 {
+			t.Error("a short key is accepted")
+		}
+	})
+}
