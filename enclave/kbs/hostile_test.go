@@ -193,7 +193,7 @@ func TestHostileAnswers(t *testing.T) {
 		}, fault.Refused, "HTTP 302"},
 		{"an error that acts on a terminal", resource, func(_ *testing.T, a *answer) {
 			a.status, a.body = 401, []byte(`{"type":"https://github.com/confidential-containers/kbs/errors/\u001b[2J","detail":"\u001b[31m`+strings.Repeat("x", 9999)+`"}`)
-		}, fault.Denied, `HTTP 401, no error of the protocol: "\x1b[31mxx`},
+		}, fault.Refused, `HTTP 401, no error of the protocol: "\x1b[31mxx`},
 		{"an error that is a page", resource, func(_ *testing.T, a *answer) { a.status, a.body = 400, []byte("<html>") }, fault.Refused, "is not the protocol's error information"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
