@@ -132,19 +132,19 @@ func volumeFlags() []urfave.Flag {
 	}
 }
 
-// newSource reads the arguments and the flags, which must say where the keys are in one
+// newSource reads FILE and the flags, which must say where the keys are in one
 // way or the other.
-func newSource(c *urfave.Context) (args []string, s spec.Source, err error) {
-	args, err = anyOrder(c, nil, "FILE")
+func newSource(c *urfave.Context) (file string, s spec.Source, err error) {
+	args, err := anyOrder(c, nil, "FILE")
 	if err != nil {
-		return nil, s, err
+		return "", s, err
 	}
 	required := []string{"name", "party", "volume", "store", "mount"}
 	if c.String("broker") == "" {
 		required = append(required, "kek", "vault", "secret")
 	}
 	if err := cli.Required(c, required...); err != nil {
-		return nil, s, err
+		return "", s, err
 	}
 	s = spec.Source{
 		Name: c.String("name"), Party: c.String("party"), Volume: c.String("volume"), Store: c.String("store"), Mount: c.String("mount"),
@@ -154,7 +154,7 @@ func newSource(c *urfave.Context) (args []string, s spec.Source, err error) {
 	if text := c.String("broker"); text != "" {
 		s.Key.Broker, err = brokerOf(text, s)
 	}
-	return args, s, err
+	return args[0], s, err
 }
 
 func addSourceCommand(name, usage string, list func(*spec.Specification) *[]spec.Source) *urfave.Command {
@@ -162,11 +162,11 @@ func addSourceCommand(name, usage string, list func(*spec.Specification) *[]spec
 	return &urfave.Command{
 		Name: name, Usage: usage, ArgsUsage: "FILE", Flags: volumeFlags(),
 		Action: func(c *urfave.Context) error {
-			args, source, err := newSource(c)
+			file, source, err := newSource(c)
 			if err != nil {
 				return err
 			}
-			return editSpec(args[0], func(d *yaml.Document) (*yaml.Document, error) {
+			return editSpec(file, func(d *yaml.Document) (*yaml.Document, error) {
 				return d.Append(field, source, func(s *spec.Specification) { *list(s) = append(*list(s), source) })
 			})
 		},
@@ -178,13 +178,13 @@ func addSinkCommand() *urfave.Command {
 		Name: "datasink", Usage: "a sealed volume that the application writes", ArgsUsage: "FILE",
 		Flags: append(volumeFlags(), &urfave.StringSliceFlag{Name: "recipient", Usage: "a `PARTY`, beside the owner, who can open it; may be repeated"}),
 		Action: func(c *urfave.Context) error {
-			args, v, err := newSource(c)
+			file, v, err := newSource(c)
 			if err != nil {
 				return err
 			}
 			sink := spec.Sink{Name: v.Name, Party: v.Party, Volume: v.Volume, Store: v.Store, Mount: v.Mount, Key: v.Key,
 				Identity: v.Identity, Recipients: c.StringSlice("recipient")}
-			return editSpec(args[0], func(d *yaml.Document) (*yaml.Document, error) {
+			return editSpec(file, func(d *yaml.Document) (*yaml.Document, error) {
 				return d.Append("datasinks", sink, func(s *spec.Specification) { s.DataSinks = append(s.DataSinks, sink) })
 			})
 		},
