@@ -60,12 +60,12 @@ func (c *Client) statusError(status int, body []byte) error {
 		return fault.Errorf(fault.Refused, "check the broker's protocol version, its reference values and this machine's evidence", "%s refuses the attestation: %w", c.base, err)
 	case status == http.StatusNotFound:
 		return fault.Errorf(fault.NotFound, "provision the volume's keys with cloister provision apply, or correct the resource in the specification", "%s does not have it: %w", c.base, err)
-	case status == http.StatusUnauthorized:
+	case status == http.StatusUnauthorized && err.Name != "":
 		return fault.Errorf(fault.Denied, "", "%s denies access: %w", c.base, err)
 	case status == http.StatusTooManyRequests || status >= 500:
 		return fault.Errorf(fault.Unavailable, "", "%s does not serve: %w", c.base, err)
 	default:
-		return fault.Errorf(fault.Refused, "check the broker's address", "%s answers: %w", c.base, err)
+		return fault.Errorf(fault.Refused, "check that the address is a key broker's", "%s answers: %w", c.base, err)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/log"
 
@@ -23,6 +24,7 @@ import (
 	"cloister/internal/fault"
 	"cloister/internal/localcloud"
 	"cloister/internal/localcloud/platform"
+	"cloister/internal/localcloud/wire"
 )
 
 // between is who sits before the broker with a certificate that the runtime
@@ -91,14 +93,17 @@ func (b *between) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Write(a.body)
 }
 
-// ask is a request of the attacker's own to the broker.
-func (b *between) ask(method, path, cookie string, body []byte) (*answer, error) {
+// ask is a request of the attacker's own to the broker, with a cookie or a bearer
+// token.
+func (b *between) ask(method, path, credential string, body []byte) (*answer, error) {
 	req, err := http.NewRequest(method, b.broker+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
-	if cookie != "" {
-		req.Header.Set("Cookie", cookie)
+	if strings.HasPrefix(credential, "Bearer ") {
+		req.Header.Set("Authorization", credential)
+	} else if credential != "" {
+		req.Header.Set("Cookie", credential)
 	}
 	resp, err := b.client.Do(req)
 	if err != nil {
@@ -193,7 +198,7 @@ func TestHostileAnswers(t *testing.T) {
 		}, fault.Refused, "HTTP 302"},
 		{"an error that acts on a terminal", resource, func(_ *testing.T, a *answer) {
 			a.status, a.body = 401, []byte(`{"type":"https://github.com/confidential-containers/kbs/errors/\u001b[2J","detail":"\u001b[31m`+strings.Repeat("x", 9999)+`"}`)
-		}, fault.Denied, `HTTP 401, no error of the protocol: "\x1b[31mxx`},
+		}, fault.Refused, `HTTP 401, no error of the protocol: "\x1b[31mxx`},
 		{"an error that is a page", resource, func(_ *testing.T, a *answer) { a.status, a.body = 400, []byte("<html>") }, fault.Refused, "is not the protocol's error information"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -319,6 +324,46 @@ func TestReplayedEvidence(t *testing.T) {
 		if a, err := b.ask(http.MethodPost, "/kbs/v0/auth", "", []byte(hello)); err != nil || a.status != 401 || a.header.Get("Set-Cookie") != "" {
 			t.Errorf("%s: %d %s, %v", hello, a.status, a.body, err)
 		}
+	}
+}
+
+// A token is as good as the session that it was made for, for as long; what it
+// gets is still for that session's key alone, and nothing else passes for one.
+func TestTokens(t *testing.T) {
+	w := newWorld(t, platform.GuestConfig{})
+	var result struct{ Token string }
+	b := w.between(t, func(r *http.Request, a *answer) {
+		if r.URL.Path == "/kbs/v0/attest" {
+			if err := json.Unmarshal(a.body, &result); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	defer w.cloud.SetFault(localcloud.Broker, wire.Fault{})
+	if err := w.client(t, b.URL, w.judged).Attest(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	admin, err := os.ReadFile(w.cloud.Endpoints().BrokerToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	get := func(what, token string, status int, want string) {
+		t.Helper()
+		a, err := b.ask(http.MethodGet, "/kbs/v0/resource/"+w.keys.KEK, "Bearer "+token, nil)
+		if err != nil || a.status != status || !strings.Contains(string(a.body), want) {
+			t.Errorf("%s: %d %s, %v", what, a.status, a.body, err)
+		}
+	}
+	get("the guest's", result.Token, 200, `"encrypted_key"`)
+	get("the administrator's", string(admin), 401, "/TokenVerifierError")
+	get("none", "e30.e30.e30", 401, "/TokenVerifierError")
+	// Its five minutes, and those by which two clocks may differ.
+	if err := w.cloud.SetFault(localcloud.Broker, wire.Fault{ClockSkew: 11 * time.Minute}); err != nil {
+		t.Fatal(err)
+	}
+	get("an old one", result.Token, 401, "token expired at")
+	if a, err := b.ask(http.MethodPost, "/kbs/v0/resource/"+w.keys.KEK, "Bearer "+result.Token, []byte("mine")); err != nil || a.status != 401 || !strings.Contains(string(a.body), "/AdminAuthAccess") {
+		t.Errorf("a guest places a resource: %d %s, %v", a.status, a.body, err)
 	}
 }
 
