@@ -96,7 +96,7 @@ func schemaSays(schema *jsonschema.Schema, text []byte) error {
 func TestSchemaAdmitsWhatIsValid(t *testing.T) {
 	schema, all := compileSchema(t), wholes(t)
 	tried, valid := 0, 0
-	for _, whole := range all {
+	for _, whole := range all[:2] { // aci and aks, which have every field
 		for n := range leaves(whole) {
 			for i, text := range oddTexts {
 				tried++
