@@ -1,8 +1,6 @@
 package main
 
 import (
-	"slices"
-
 	"cloister/policy/spec"
 	"cloister/policy/spec/yaml"
 
@@ -122,16 +120,11 @@ func addRegistryCommand() *urfave.Command {
 				return err
 			}
 			registry := spec.Registry{Server: c.String("server"), Identity: c.String("identity"), Secret: c.String("secret")}
-			return editSpec(args[0], func(d *yaml.Document) (*yaml.Document, error) { return addRegistry(d, registry) })
+			return editSpec(args[0], func(d *yaml.Document) (*yaml.Document, error) {
+				return d.AppendIn("deployment", "registries", registry, func(s *spec.Specification) {
+					deploymentOf(s).Registries = append(deploymentOf(s).Registries, registry)
+				})
+			})
 		},
 	}
-}
-
-func addRegistry(d *yaml.Document, registry spec.Registry) (*yaml.Document, error) {
-	var before []spec.Registry
-	if d.Spec.Deployment != nil {
-		before = d.Spec.Deployment.Registries
-	}
-	all := append(slices.Clone(before), registry)
-	return d.Set("deployment", "registries", all, func(s *spec.Specification) { deploymentOf(s).Registries = all })
 }

@@ -183,9 +183,9 @@ const (
 func (c *checks) url(at, s string, form int) *url.URL {
 	u, err := url.Parse(s)
 	switch {
-	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
+	case err != nil || u.Host == "" || !strings.HasPrefix(s, "https://") && !strings.HasPrefix(s, "http://") || strings.ContainsFunc(s, unicode.IsSpace):
 		c.add(at, "is not an https address", "write https://HOST/…")
-	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(s, "#"):
 		c.add(at, "has a user, query or fragment", "leave credentials and signatures out: the specification is not secret")
 	case u.Scheme == "http" && (form == noHTTP || !isLoopback(u)):
 		c.add(at, fmt.Sprintf("%.200q is not https", s), "use https; http is for a store or vault on loopback")

@@ -10,7 +10,7 @@ import (
 const plainText = "^[^\\x00-\\x1f\\x7f-\\x9f\u2028\u2029\ufffd]*$"
 
 const (
-	loopback   = `http://(localhost|127\.[0-9.]+|\[::1\])(:[0-9]{1,5})?`
+	loopback   = `http://(localhost|127\.[0-9.]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?`
 	anyURL     = `^(https://[^/?#@\s]+|` + loopback + `)(/[^?#\s]*)?$`
 	hostURL    = `^(https://[^/?#@\s]+|` + loopback + `)/*$`
 	httpsURL   = `^https://[^/?#@\s]+(/[^?#\s]*)?$`

@@ -479,6 +479,12 @@ func FuzzParseCanonical(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(good)
+	whole := example(f)
+	distributed(&whole)
+	if good, err = whole.Canonical(); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
 	f.Add([]byte(`{}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := ParseCanonical(data)

@@ -34,6 +34,45 @@ func (d *Document) Append(list string, item any, change func(*spec.Specification
 	return d.edited(e, list, change)
 }
 
+// AppendIn is Append for a list in a section.
+func (d *Document) AppendIn(section, list string, item any, change func(*spec.Specification)) (*Document, error) {
+	e := editor{lines: splitLines(d.text)}
+	s, err := e.entries(d.root, section, list)
+	if err != nil {
+		return nil, err
+	}
+	if s == nil {
+		one := reflect.MakeSlice(reflect.SliceOf(reflect.TypeOf(item)), 0, 1)
+		return d.Set(section, list, reflect.Append(one, reflect.ValueOf(item)).Interface(), change)
+	}
+	seq, ok := s.field.Value.(*ast.SequenceNode)
+	if !ok || seq.IsFlowStyle {
+		return nil, byHand(s.start+1, join(section, list))
+	}
+	e.insert(s.end, indent(seq.Start.Position.Column-1, itemLines(reflect.ValueOf(item))))
+	return d.edited(e, join(section, list), change)
+}
+
+// entries returns the place of a section's list that has entries.
+func (e *editor) entries(root *ast.MappingNode, name, list string) (*section, error) {
+	outer := e.find(root, 0, name)
+	if outer == nil || mapping(outer.field.Value) == nil {
+		return nil, nil
+	}
+	m := mapping(outer.field.Value)
+	s := e.find(m, outer.end, list)
+	switch {
+	case s == nil || s.field.Value.Type() == ast.NullType:
+		return nil, nil
+	case m.IsFlowStyle:
+		return nil, byHand(outer.start+1, name)
+	}
+	if seq, ok := s.field.Value.(*ast.SequenceNode); ok && len(seq.Values) == 0 {
+		return nil, nil
+	}
+	return s, nil
+}
+
 // Set returns the document with the field of a section, or of the top where
 // section is "", holding value. An old value goes; a comment on its line stays.
 func (d *Document) Set(section, field string, value any, change func(*spec.Specification)) (*Document, error) {

@@ -258,6 +258,35 @@ func TestRemove(t *testing.T) {
 	}
 }
 
+func TestAppendInASection(t *testing.T) {
+	registry := spec.Registry{Server: "b.example", Secret: "pull"}
+	add := func(s *spec.Specification) {
+		if s.Deployment == nil {
+			s.Deployment = &spec.Deployment{}
+		}
+		s.Deployment.Registries = append(s.Deployment.Registries, registry)
+	}
+	const added = "    - server: b.example\n      secret: pull\n"
+	for in, want := range map[string]string{
+		"name: a\n":                                    "name: a\ndeployment:\n  registries:\n" + added,
+		"deployment: {} # d\nname: a\n":                "deployment: # d\n  registries:\n" + added + "name: a\n",
+		"deployment:\n  replicas: 2 # two\n":           "deployment:\n  replicas: 2 # two\n  registries:\n" + added,
+		"deployment:\n  registries: [] # r\nname: a\n": "deployment:\n  registries: # r\n" + added + "name: a\n",
+		"deployment:\n  registries:\n  replicas: 2\n":  "deployment:\n  registries:\n" + added + "  replicas: 2\n",
+		"deployment:\n  # ours\n  registries: # r\n    # first\n    - server: a.example # s\n      secret: x\n  # n\n  replicas: 2\n": "deployment:\n  # ours\n  registries: # r\n    # first\n    - server: a.example # s\n      secret: x\n" + added + "  # n\n  replicas: 2\n",
+	} {
+		d, err := parse(t, []byte(in)).AppendIn("deployment", "registries", registry, add)
+		if err != nil || string(d.Text()) != want {
+			t.Errorf("%q: %v\n%s", in, err, d.Text())
+		}
+	}
+	for _, in := range []string{"deployment: {registries: [{server: a.example}]}\n", "deployment:\n  registries: [{server: a.example}]\n"} {
+		if _, err := parse(t, []byte(in)).AppendIn("deployment", "registries", registry, add); fault.KindOf(err) != fault.Usage {
+			t.Errorf("%q: %v", in, err)
+		}
+	}
+}
+
 func TestRemoveOfASection(t *testing.T) {
 	drop := func(s *spec.Specification) { s.Network.Proxy = "" }
 	for in, want := range map[string]string{
