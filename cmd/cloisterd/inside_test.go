@@ -211,7 +211,13 @@ func TestNothingSecret(t *testing.T) {
 	}
 	readable := []string{"cmdline"}
 	if os.Getuid() == 0 {
-		readable = append(readable, "environ")
+		readable = append(readable, "environ", "maps", "status", "limits")
+		for _, path := range filesOf(t, proc) {
+			data, err := os.ReadFile(path)
+			must(t, err)
+			files++
+			search(path, data)
+		}
 	}
 	for _, name := range readable {
 		data, err := os.ReadFile(proc + name)
@@ -237,6 +243,35 @@ func formsOf(dek []byte) map[string][]byte {
 		"raw": dek, "hex": []byte(hex.EncodeToString(dek)), "HEX": []byte(strings.ToUpper(hex.EncodeToString(dek))),
 		"base64": []byte(base64.RawStdEncoding.EncodeToString(dek)), "base64url": []byte(base64.RawURLEncoding.EncodeToString(dek)),
 	}
+}
+
+// filesOf are the files that a process has mapped or open.
+func filesOf(t *testing.T, proc string) (paths []string) {
+	t.Helper()
+	maps, err := os.ReadFile(proc + "maps")
+	must(t, err)
+	named := map[string]bool{}
+	for line := range strings.Lines(string(maps)) {
+		if f := strings.Fields(line); len(f) == 6 {
+			named[f[5]] = true
+		}
+	}
+	open, err := filepath.Glob(proc + "fd/*")
+	must(t, err)
+	for _, fd := range open {
+		if target, err := os.Readlink(fd); err == nil {
+			named[target] = true
+		}
+	}
+	for path := range named {
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			paths = append(paths, path)
+		}
+	}
+	if len(paths) == 0 {
+		t.Fatal("the process has no file mapped, not even its program")
+	}
+	return paths
 }
 
 // deks are the keys of the room's volumes.

@@ -143,5 +143,8 @@ func (a auditor) Record(ctx context.Context, events ...enclave.Event) (accepted 
 			a.log.Info("audit", "what", e.Kind, "name", e.Name, "volume", e.Volume)
 		}
 	}
-	return a.run.Record(ctx, said...)
+	if accepted, err = a.run.Record(ctx, said...); err == nil {
+		a.log.Info("the ledger accepted", "records", accepted)
+	}
+	return accepted, err
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"cloister/internal/azurite"
+	"cloister/internal/cleanroom"
 )
 
 // lab is what rows share. Each part is made when it is first asked for, and
@@ -43,6 +44,7 @@ type lab struct {
 	manifestBlob func() (*remote, error) // the manifest of manyBlob
 	repository   func() (string, error)
 	archive      func() (string, error)
+	room         func() (*cleanroom.Room, error) // ready to run
 }
 
 func newLab(c config) (*lab, error) {
@@ -69,6 +71,7 @@ func newLab(c config) (*lab, error) {
 	l.manifestBlob = sync.OnceValues(l.findManifest)
 	l.repository = sync.OnceValues(l.makeRepository)
 	l.archive = sync.OnceValues(l.makeArchive)
+	l.room = sync.OnceValues(l.makeRoom)
 	return l, nil
 }
 
