@@ -32,8 +32,9 @@ type mounts struct {
 	// nil where none did.
 	head func(ctx context.Context, volume string) (*fs.Head, error)
 	// sign makes the run's signature over the reference of an output.
-	sign func(reference string) ([]byte, error)
-	open []*mounted
+	sign   func(reference string) ([]byte, error)
+	source string // of the mounts, in mount tables: the run's
+	open   []*mounted
 }
 
 // mounted is one of them: of input and output one is nil.
@@ -75,7 +76,7 @@ func (m *mounts) mount(ctx context.Context, name string, dek *envelope.DEK) (err
 	if writable {
 		err = m.mountOutput(ctx, v, where.Mount, key, ref)
 	} else {
-		err = v.mountInput(ctx, where.Mount, key, ref, m.log)
+		err = m.mountInput(ctx, v, where.Mount, key, ref)
 	}
 	if err == nil {
 		m.open = append(m.open, v)
@@ -136,12 +137,12 @@ func releasedKey(ref format.Reference, dek *envelope.DEK) fs.KeyFunc {
 // mountInput shows the volume as the application's user's own: a file that only
 // its owner may read is meant for the one program that the contract lets read
 // it, and the owners that the volume knows are users of another machine.
-func (v *mounted) mountInput(ctx context.Context, dir string, key fs.KeyFunc, ref format.Reference, log *slog.Logger) (err error) {
+func (m *mounts) mountInput(ctx context.Context, v *mounted, dir string, key fs.KeyFunc, ref format.Reference) (err error) {
 	if v.input, err = fs.Open(ctx, v.store, key, fs.Options{Reference: &ref}); err != nil {
 		return err
 	}
 	uid, gid := applicationUser(v.spec)
-	v.mount, err = mount.Input(dir, v.input, mount.Options{Logger: log, Owner: &mount.Owner{UID: uid, GID: gid}})
+	v.mount, err = mount.Input(dir, v.input, mount.Options{Logger: m.log, Owner: &mount.Owner{UID: uid, GID: gid}, Source: m.source})
 	return err
 }
 
@@ -168,7 +169,7 @@ func (m *mounts) mountOutput(ctx context.Context, v *mounted, dir string, key fs
 	if r := v.output.Recovered(); r != nil {
 		m.log.Warn("recovered what an earlier writer left", "volume", v.name, "found", fmt.Sprintf("%+v", *r))
 	}
-	v.mount, err = mount.Output(dir, v.output, mount.Options{Logger: m.log})
+	v.mount, err = mount.Output(dir, v.output, mount.Options{Logger: m.log, Source: m.source})
 	return err
 }
 
