@@ -19,6 +19,7 @@ import (
 	"compress/gzip"
 	"fmt"
 	"io"
+	"path"
 	"strings"
 	"time"
 
@@ -51,9 +52,15 @@ type File struct {
 	Data []byte
 }
 
-// Scratch returns an image with nothing in it but one program, its entrypoint.
-// The user is root and says so: a runtime that mounts must be.
-func Scratch(program File) (v1.Image, error) {
+// Users of an image's process.
+const (
+	Root   = "0:0"         // the runtime's: who mounts must be
+	Nobody = "65534:65534" // who an application runs as that nobody gave a user
+)
+
+// Scratch returns an image with nothing in it but one program, its entrypoint,
+// which runs as user.
+func Scratch(program File, user string) (v1.Image, error) {
 	layer, err := Layer(program)
 	if err != nil {
 		return nil, err
@@ -62,7 +69,7 @@ func Scratch(program File) (v1.Image, error) {
 	img, err = mutate.ConfigFile(img, &v1.ConfigFile{
 		Created: v1.Time{Time: created}, OS: platform.OS, Architecture: platform.Architecture,
 		RootFS: v1.RootFS{Type: "layers"},
-		Config: v1.Config{Entrypoint: []string{program.Path}, User: "0:0", WorkingDir: "/"},
+		Config: v1.Config{Entrypoint: []string{program.Path}, User: user, WorkingDir: "/"},
 	})
 	if err != nil {
 		return nil, err
@@ -89,7 +96,11 @@ func Layer(programs ...File) (v1.Layer, error) {
 func archive(programs []File) ([]byte, error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
+	made := map[string]bool{"/": true}
 	for _, p := range programs {
+		if err := parents(w, p.Path, made); err != nil {
+			return nil, fmt.Errorf("archiving %s: %w", p.Path, err)
+		}
 		header := &tar.Header{Typeflag: tar.TypeReg, Name: strings.TrimPrefix(p.Path, "/"), Mode: 0o555, Size: int64(len(p.Data)), ModTime: created, Format: tar.FormatUSTAR}
 		if err := w.WriteHeader(header); err != nil {
 			return nil, fmt.Errorf("archiving %s: %w", p.Path, err)
@@ -100,4 +111,18 @@ func archive(programs []File) ([]byte, error) {
 	}
 	err := w.Close()
 	return b.Bytes(), err
+}
+
+// parents makes the directories above a file, the uppermost first: a platform
+// makes those that a layer does not have as it likes.
+func parents(w *tar.Writer, file string, made map[string]bool) error {
+	dir := path.Dir(file)
+	if made[dir] {
+		return nil
+	}
+	made[dir] = true
+	if err := parents(w, dir, made); err != nil {
+		return err
+	}
+	return w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: strings.TrimPrefix(dir, "/") + "/", Mode: 0o755, ModTime: created, Format: tar.FormatUSTAR})
 }

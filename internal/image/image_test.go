@@ -35,7 +35,7 @@ func program(t *testing.T) File {
 
 func scratch(t *testing.T, p File) v1.Image {
 	t.Helper()
-	img, err := Scratch(p)
+	img, err := Scratch(p, Root)
 	if err != nil {
 		t.Fatal(err)
 	}

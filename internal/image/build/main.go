@@ -17,7 +17,7 @@ import (
 )
 
 // programs are in the binaries' folder; each becomes an image of its name.
-var programs = [...]string{"cloisterd", "cloister-shim"}
+var programs = [...]struct{ name, user string }{{"cloisterd", image.Root}, {"cloister-shim", image.Nobody}}
 
 func main() {
 	bin := flag.String("bin", "bin/image", "the `DIR` of the programs, built for production")
@@ -33,14 +33,14 @@ func main() {
 func build(bin, out, file, repository string) error {
 	var images []image.Named
 	var entries []image.Entry
-	for _, name := range programs {
-		named, err := imageOf(bin, name)
+	for _, p := range programs {
+		named, err := imageOf(bin, p.name, p.user)
 		if err != nil {
-			return fmt.Errorf("making the image of %s: %w", name, err)
+			return fmt.Errorf("making the image of %s: %w", p.name, err)
 		}
-		entry, err := image.EntryOf(repository+"/"+name, named.Image)
+		entry, err := image.EntryOf(repository+"/"+p.name, named.Image)
 		if err != nil {
-			return fmt.Errorf("measuring the image of %s: %w", name, err)
+			return fmt.Errorf("measuring the image of %s: %w", p.name, err)
 		}
 		images, entries = append(images, named), append(entries, entry)
 	}
@@ -52,12 +52,12 @@ func build(bin, out, file, repository string) error {
 		return err
 	}
 	for i, e := range entries {
-		fmt.Println(programs[i], e.Digest)
+		fmt.Println(programs[i].name, e.Digest)
 	}
 	return os.WriteFile(file, append(text, '\n'), 0o644)
 }
 
-func imageOf(bin, name string) (image.Named, error) {
+func imageOf(bin, name, user string) (image.Named, error) {
 	program := image.File{Path: "/" + name}
 	var err error
 	if program.Data, err = os.ReadFile(filepath.Join(bin, name)); err != nil {
@@ -66,7 +66,7 @@ func imageOf(bin, name string) (image.Named, error) {
 	if len(program.Data) > image.MaxSize {
 		return image.Named{}, fault.Errorf(fault.Refused, "take out what it links needlessly", "%s has %d bytes, the bound is %d", name, len(program.Data), image.MaxSize)
 	}
-	img, err := image.Scratch(program)
+	img, err := image.Scratch(program, user)
 	if err != nil {
 		return image.Named{}, err
 	}
