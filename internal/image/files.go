@@ -66,9 +66,11 @@ const maxLinks = 40
 func (l *fileList) has(name string) bool {
 	rest, at := strings.Split(strings.Trim(path.Clean(name), "/"), "/"), "/"
 	for links := 0; len(rest) > 0; {
-		next := path.Join(at, rest[0])
+		word, next := rest[0], path.Join(at, rest[0])
 		target, ok := l.links[next]
 		switch rest = rest[1:]; {
+		case word == "" || word == "." || word == "..":
+			at = next
 		case !ok:
 			return false
 		case target == "":
