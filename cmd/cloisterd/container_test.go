@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -35,34 +36,54 @@ func newContainers(t *testing.T) *containers {
 // share is what the containers share: where the specification mounts.
 func (c *containers) share() string { return c.Path("mnt") }
 
-// scratch is a development image of one of the binaries.
-func scratch(t *testing.T, name, user string) v1.Image {
-	t.Helper()
-	data, err := os.ReadFile(filepath.Join(bin, name))
-	must(t, err)
-	img, err := image.Scratch(image.File{Path: "/" + name, Data: data}, user)
-	must(t, err)
-	return img
-}
-
-// shell is an application's image: busybox, as /bin/sh, and nothing else.
-func shell(t *testing.T) v1.Image {
-	t.Helper()
-	data, err := os.ReadFile("/bin/busybox")
+// layouts writes the images once for all tests, into bin: the runtime's own, and
+// an application's with the runtime or the shim in front.
+var layouts = sync.OnceValue(func() error {
+	busybox, err := os.ReadFile("/bin/busybox")
 	if err != nil {
-		t.Fatalf("%v; run `make test-setup` (apt-get install busybox-static)", err)
+		return fmt.Errorf("%w; run `make test-setup` (apt-get install busybox-static)", err)
 	}
-	img, err := image.Scratch(image.File{Path: "/bin/sh", Data: data}, image.Nobody)
-	must(t, err)
-	return img
+	// All there is in it: busybox finds its other programs in itself.
+	app, err := image.Scratch(image.File{Path: "/bin/sh", Data: busybox}, image.Nobody)
+	if err != nil {
+		return err
+	}
+	runtime, err := scratch("cloisterd", image.Root)
+	if err != nil {
+		return err
+	}
+	shim, err := scratch("cloister-shim", image.Nobody)
+	if err != nil {
+		return err
+	}
+	monolithic, err := image.Wrap(app, runtime)
+	if err != nil {
+		return err
+	}
+	beside, err := image.Wrap(app, shim)
+	if err != nil {
+		return err
+	}
+	return image.WriteLayout(filepath.Join(bin, "layout"), image.Named{Name: "runtime", Image: runtime},
+		image.Named{Name: "monolithic", Image: monolithic.Image}, image.Named{Name: "application", Image: beside.Image})
+})
+
+// scratch is a development image of one of the binaries.
+func scratch(name, user string) (v1.Image, error) {
+	data, err := os.ReadFile(filepath.Join(bin, name))
+	if err != nil {
+		return nil, err
+	}
+	return image.Scratch(image.File{Path: "/" + name, Data: data}, user)
 }
 
-// loadWrapped loads the application's image with one of the binaries in front.
-func (c *containers) loadWrapped(name, program, user string) {
+// load gives the engine images.
+func (c *containers) load(names ...string) {
 	c.t.Helper()
-	wrapped, err := image.Wrap(shell(c.t), scratch(c.t, program, user))
-	must(c.t, err)
-	c.Load(name, wrapped.Image)
+	must(c.t, layouts())
+	for _, name := range names {
+		c.Load(filepath.Join(bin, "layout"), name)
+	}
 }
 
 // measured is the runtime's command line after its first word, with the options
@@ -93,7 +114,7 @@ func (c *containers) launchContainer(args ...string) *process {
 func TestContainerMonolithic(t *testing.T) {
 	t.Parallel()
 	c := newContainers(t)
-	c.loadWrapped("monolithic", "cloisterd", image.Root)
+	c.load("monolithic")
 	args := append([]string{"--rm", "--network", "host", "--device", "/dev/fuse", "--cap-add", "SYS_ADMIN", "--volume", c.Dir + ":" + c.Dir}, c.environment()...)
 	args = append(append(args, "localhost/monolithic:test", "run"), c.measured()...)
 
@@ -128,11 +149,11 @@ func newPair(t *testing.T) *containers {
 	t.Cleanup(func() {
 		if err := syscall.Unmount(c.share(), 0); err != nil {
 			t.Errorf("unmounting the shared directory: %v", err)
+			_ = syscall.Unmount(c.share(), syscall.MNT_DETACH)
 		}
 	})
 	must(t, syscall.Mount("", c.share(), "", syscall.MS_SHARED|syscall.MS_REC, ""))
-	c.Load("runtime", scratch(t, "cloisterd", image.Root))
-	c.loadWrapped("application", "cloister-shim", image.Nobody)
+	c.load("runtime", "application")
 	return c
 }
 
@@ -140,7 +161,7 @@ func newPair(t *testing.T) *containers {
 // of one whose mounts others are to see.
 func (c *containers) sidecar(args ...string) *process {
 	c.t.Helper()
-	flags := append([]string{"--rm", "--network", "host", "--privileged", "--volume", c.Dir + ":" + c.Dir, "--volume", c.share() + ":" + c.share() + ":rshared"}, c.environment()...)
+	flags := append([]string{"--rm", "--network", "host", "--privileged", "--volume", c.Dir + ":" + c.Dir + ":bind", "--volume", c.share() + ":" + c.share() + ":rshared"}, c.environment()...)
 	flags = append(append(flags, "localhost/runtime:test", "serve", "--share", c.share()), c.measured(args...)...)
 	return c.launchContainer(flags...)
 }
@@ -242,6 +263,7 @@ func TestSidecarKilled(t *testing.T) {
 	}
 
 	again := c.sidecar()
+	again.says("application may start")
 	if said := application.hear(); said != "up" {
 		t.Fatalf("the application said %q", said)
 	}

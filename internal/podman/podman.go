@@ -14,10 +14,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-
-	"cloister/internal/image"
-
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
 // configuration: the limits and the runtime are those that also hold where this
@@ -83,18 +79,9 @@ func (e *Engine) Do(args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// Load gives the engine an image under a name.
-func (e *Engine) Load(name string, img v1.Image) {
-	e.t.Helper()
-	dir := filepath.Join(e.dir, "layout-"+name)
-	if err := image.WriteLayout(dir, image.Named{Name: name, Image: img}); err != nil {
-		e.t.Fatal(err)
-	}
-	e.LoadLayout(dir, name)
-}
-
-// LoadLayout gives the engine the image of that name in an OCI layout.
-func (e *Engine) LoadLayout(dir, name string) {
+// Load gives the engine the image of that name in an OCI layout, which it then
+// knows as localhost/NAME:test.
+func (e *Engine) Load(dir, name string) {
 	e.t.Helper()
 	id := e.Do("pull", "--quiet", "oci:"+dir+":"+name)
 	e.Do("tag", id, "localhost/"+name+":test")
