@@ -50,15 +50,15 @@ test-setup:
 	@./internal/setup/fuse
 	@./internal/setup/npm azurite azurite
 	@./internal/setup/npm duckdb @duckdb/node-api
-	@./internal/setup/install podman runc conmon:/usr/bin/conmon busybox-static:/bin/busybox
+	@./internal/setup/install podman runc conmon catatonit busybox-static:busybox
 
 test: test-setup build cross lint
 	go test -timeout 18m ./...
 
 # Slower: the race detector (needs a C compiler), every fuzz target for a
 # minute, readers of every kind on a failing store for two, random operations on an
-# output mount for as long.
-test-all: test fuzz
+# output mount for as long, the images built twice.
+test-all: test fuzz image-twice
 	CLOISTER_SOAK=2m go test -count=1 -run '^(TestSoak|TestOutputRandom)$$' -v ./fs/mount
 	CGO_ENABLED=1 go test -race -timeout 60m ./...
 

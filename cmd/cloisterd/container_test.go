@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -344,5 +345,79 @@ func TestShimRefuses(t *testing.T) {
 		application, sidecar := c.application(tc.confinement...), c.sidecar()
 		application.ends(cli.ExitRefused, tc.said)
 		sidecar.ends(cli.ExitRefused, "the shim does not start the application", tc.said)
+	}
+}
+
+// TestPod: both containers as a Kubernetes pod, mounts shared by propagation.
+// Unlike the one that a template makes it has the host's network, where the
+// simulated cloud is, and directories of this machine.
+func TestPod(t *testing.T) {
+	t.Parallel()
+	c := newPair(t)
+	manifest := c.Path("pod.json")
+	text, err := json.Marshal(c.pod())
+	must(t, err)
+	must(t, os.WriteFile(manifest, text, 0o644))
+	c.Do("play", "kube", "--build=false", manifest)
+
+	logs := c.watchCommand(c.Engine.Command("logs", "--follow", "room-runtime"))
+	if said := logs.hear(); said != "up" {
+		t.Fatalf("the application said %q", said)
+	}
+	logs.do("cat $IN/private/secret.txt > $OUT/secret")
+	logs.tell("exit 7")
+	if codes := strings.Fields(c.Do("wait", "room-runtime", "room-application")); len(codes) != 2 || codes[0] != "7" || codes[1] != "7" {
+		t.Errorf("the containers ended with %q; the runtime said %s", codes, c.Do("logs", "room-runtime"))
+	}
+	logs.wait()
+	if got := c.decrypt(logs.reference("output"))["secret"]; got != "for the owner alone\n" {
+		t.Errorf("the output has %q", got)
+	}
+	if last := c.last(); !last.Complete {
+		t.Errorf("recorded as %+v", last)
+	}
+}
+
+// object is a JSON object of Kubernetes' API.
+type object = map[string]any
+
+func (c *containers) pod() object {
+	var environment []object
+	for _, v := range c.Env {
+		name, value, _ := strings.Cut(v, "=")
+		environment = append(environment, object{"name": name, "value": value})
+	}
+	// The room without what is shared: a directory each, as a volume is mounted
+	// with all that is in it.
+	volumes, runtimeMounts := []object{}, []object{{"name": "share", "mountPath": c.share(), "mountPropagation": "Bidirectional"}}
+	for _, name := range []string{"cloud", "guest", "ledger", "store", "specification.json", "mnt", "app"} {
+		volume := map[string]string{"mnt": "share"}[name]
+		if volume == "" {
+			volume = strings.TrimSuffix(name, ".json")
+		}
+		volumes = append(volumes, object{"name": volume, "hostPath": object{"path": c.Path(name)}})
+		if name != "mnt" && name != "app" {
+			runtimeMounts = append(runtimeMounts, object{"name": volume, "mountPath": c.Path(name)})
+		}
+	}
+	runtime := object{
+		"name": "runtime", "image": "localhost/runtime:test", "imagePullPolicy": "Never", "env": environment,
+		"args":            append([]string{"serve", "--share", c.share()}, c.measured()...),
+		"securityContext": object{"privileged": true, "runAsUser": 0}, "volumeMounts": runtimeMounts,
+	}
+	application := object{
+		"name": "application", "image": "localhost/application:test", "imagePullPolicy": "Never", "args": c.shimArgs(),
+		"securityContext": object{
+			"runAsUser": 65534, "runAsGroup": 65534, "readOnlyRootFilesystem": true, "allowPrivilegeEscalation": false,
+			"capabilities": object{"drop": []string{"ALL"}},
+		},
+		"volumeMounts": []object{
+			{"name": "share", "mountPath": c.share(), "readOnly": true, "mountPropagation": "HostToContainer"},
+			{"name": "app", "mountPath": c.Path("app")},
+		},
+	}
+	return object{
+		"apiVersion": "v1", "kind": "Pod", "metadata": object{"name": "room"},
+		"spec": object{"hostNetwork": true, "restartPolicy": "Never", "containers": []object{runtime, application}, "volumes": volumes},
 	}
 }

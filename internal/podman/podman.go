@@ -36,7 +36,7 @@ type Engine struct {
 // containers.
 func New(t testing.TB) *Engine {
 	t.Helper()
-	for _, program := range []string{"podman", "runc", "conmon", "/usr/libexec/podman/catatonit"} {
+	for _, program := range []string{"podman", "runc", "conmon", "catatonit"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Fatalf("running containers: %v; run `make test-setup` (apt-get install podman runc conmon catatonit)", err)
 		}
