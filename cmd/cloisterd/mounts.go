@@ -41,6 +41,7 @@ type mounts struct {
 type mounted struct {
 	name   string
 	spec   spec.Specification
+	source string // of the mount, in mount tables
 	mount  *mount.Mount
 	store  *store.Store
 	input  *fs.Volume
@@ -63,7 +64,7 @@ func (m *mounts) mount(ctx context.Context, name string, dek *envelope.DEK) (err
 	if err := makeMountPoint(where.Mount); err != nil {
 		return fault.Errorf(fault.Denied, "the mount path of the specification must be one that the runtime can make", "making the mount point of %s: %w", name, err)
 	}
-	v := &mounted{name: name, spec: m.spec}
+	v := &mounted{name: name, spec: m.spec, source: m.source}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, v.close())
@@ -76,7 +77,7 @@ func (m *mounts) mount(ctx context.Context, name string, dek *envelope.DEK) (err
 	if writable {
 		err = m.mountOutput(ctx, v, where.Mount, key, ref)
 	} else {
-		err = m.mountInput(ctx, v, where.Mount, key, ref)
+		err = v.mountInput(ctx, where.Mount, key, ref, m.log)
 	}
 	if err == nil {
 		m.open = append(m.open, v)
@@ -137,12 +138,12 @@ func releasedKey(ref format.Reference, dek *envelope.DEK) fs.KeyFunc {
 // mountInput shows the volume as the application's user's own: a file that only
 // its owner may read is meant for the one program that the contract lets read
 // it, and the owners that the volume knows are users of another machine.
-func (m *mounts) mountInput(ctx context.Context, v *mounted, dir string, key fs.KeyFunc, ref format.Reference) (err error) {
+func (v *mounted) mountInput(ctx context.Context, dir string, key fs.KeyFunc, ref format.Reference, log *slog.Logger) (err error) {
 	if v.input, err = fs.Open(ctx, v.store, key, fs.Options{Reference: &ref}); err != nil {
 		return err
 	}
 	uid, gid := applicationUser(v.spec)
-	v.mount, err = mount.Input(dir, v.input, mount.Options{Logger: m.log, Owner: &mount.Owner{UID: uid, GID: gid}, Source: m.source})
+	v.mount, err = mount.Input(dir, v.input, mount.Options{Logger: log, Owner: &mount.Owner{UID: uid, GID: gid}, Source: v.source})
 	return err
 }
 
@@ -169,7 +170,7 @@ func (m *mounts) mountOutput(ctx context.Context, v *mounted, dir string, key fs
 	if r := v.output.Recovered(); r != nil {
 		m.log.Warn("recovered what an earlier writer left", "volume", v.name, "found", fmt.Sprintf("%+v", *r))
 	}
-	v.mount, err = mount.Output(dir, v.output, mount.Options{Logger: m.log, Source: m.source})
+	v.mount, err = mount.Output(dir, v.output, mount.Options{Logger: m.log, Source: v.source})
 	return err
 }
 
