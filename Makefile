@@ -7,7 +7,7 @@ export GOFLAGS := -trimpath
 BIN := bin
 BINARIES := cloister cloisterd
 
-.PHONY: all build demo test test-all test-setup bench lint fuzz cross clean
+.PHONY: all build demo test test-all test-setup bench lint fuzz cross clean image image-root image-twice
 
 all: build
 
@@ -15,25 +15,50 @@ build:
 	@mkdir -p $(BIN)
 	go build -tags urfave_cli_no_docs -o $(BIN)/ $(addprefix ./cmd/,$(BINARIES))
 
+# The container images of the runtime and of the shim, for production, without a
+# container engine: an OCI layout, with an SBOM attached to each, and beside it the
+# entries for the signed index of runtime images. What is built here is the
+# source's alone: the toolchain is the one that go.mod names, nothing of this
+# machine, its clock or its checkout goes in.
+IMAGE := $(BIN)/image
+REPOSITORY ?= cloister.example
+image: image-root
+	@rm -rf $(IMAGE)/layout
+	@go run ./internal/image/build -bin $(IMAGE)/root -out $(IMAGE)/layout -entries $(IMAGE)/entries.json -repository $(REPOSITORY)
+
+image-root: export GOTOOLCHAIN = go$(shell sed -n 's/^go //p' go.mod)
+image-root: export GOOS = linux
+image-root: export GOARCH = amd64
+image-root: export GOAMD64 = v1
+image-root:
+	@rm -rf $(IMAGE)/root && mkdir -p $(IMAGE)/root
+	go build -buildvcs=false -ldflags='-s -w -buildid=' -tags production,urfave_cli_no_docs -o $(IMAGE)/root/ ./cmd/cloisterd ./cmd/cloister-shim
+
+# Two clean builds, in two places, with a build cache each, give the same images.
+image-twice:
+	@./internal/image/twice
+
 demo: build
 	go run ./demo -bin $(BIN)
 
 # What the tests need beyond Go: fuse3 for mounts without root; git, sqlite3,
 # ripgrep, python3, tar, rsync and DuckDB as programs to run on a mount; Azurite as the
-# blob store; swtpm as the TPM of a confidential VM.
+# blob store; swtpm as the TPM of a confidential VM; podman and runc to run the
+# images, busybox as what is in an application's.
 test-setup:
 	@./internal/setup/install fuse3 git sqlite3 ripgrep:rg python3 tar rsync nodejs:node npm swtpm
 	@./internal/setup/fuse
 	@./internal/setup/npm azurite azurite
 	@./internal/setup/npm duckdb @duckdb/node-api
+	@./internal/setup/install podman runc conmon catatonit busybox-static:busybox
 
 test: test-setup build cross lint
 	go test -timeout 18m ./...
 
 # Slower: the race detector (needs a C compiler), every fuzz target for a
 # minute, readers of every kind on a failing store for two, random operations on an
-# output mount for as long.
-test-all: test fuzz
+# output mount for as long, the images built twice.
+test-all: test fuzz image-twice
 	CLOISTER_SOAK=2m go test -count=1 -run '^(TestSoak|TestOutputRandom)$$' -v ./fs/mount
 	CGO_ENABLED=1 go test -race -timeout 60m ./...
 

@@ -44,6 +44,7 @@ func commands() []*urfave.Command {
 		evidenceCommand(),
 		ledgerCommand(),
 		doctorCommand(),
+		imageCommand(),
 		localCommand(),
 	}
 }

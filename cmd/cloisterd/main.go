@@ -11,6 +11,9 @@
 // withdrawn consent makes, no process of it is left; then the outputs are made
 // durable, the mounts go, the keys are erased, what was done is recorded, and
 // the application's exit code is this program's, if all of that went well.
+//
+// `cloisterd serve` is the same for an application in another container: what
+// starts and ends it is a shim there, see package sidecar.
 package main
 
 import (
@@ -31,6 +34,6 @@ func app() *urfave.App {
 	return &urfave.App{
 		Name:     "cloisterd",
 		Usage:    "the clean room's runtime",
-		Commands: []*urfave.Command{runCommand(), doctorCommand()},
+		Commands: []*urfave.Command{runCommand(), serveCommand(), doctorCommand()},
 	}
 }

@@ -36,7 +36,8 @@ func buildAndRun(m *testing.M) int {
 	if err := os.Chmod(bin, 0o755); err != nil {
 		panic(err)
 	}
-	build := exec.Command("go", "build", "-tags", "urfave_cli_no_docs", "-o", bin+"/", "cloister/cmd/cloister", "cloister/cmd/cloisterd")
+	build := exec.Command("go", "build", "-tags", "urfave_cli_no_docs", "-o", bin+"/", "cloister/cmd/cloister", "cloister/cmd/cloisterd", "cloister/cmd/cloister-shim")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // an image from scratch has no C library
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "building: %v\n%s", err, out)
 		return 1
@@ -194,6 +195,12 @@ func (r *site) launch(args ...string) *process {
 	r.t.Helper()
 	cmd, err := r.Runtime("guest", args...)
 	must(r.t, err)
+	return r.watchCommand(cmd)
+}
+
+// watchCommand starts a command that is a runtime, or an application, or both.
+func (r *site) watchCommand(cmd *exec.Cmd) *process {
+	r.t.Helper()
 	run := &process{site: r, cmd: cmd, ended: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = &run.stdout, &run.stderr
 	must(r.t, cmd.Start())

@@ -34,14 +34,16 @@ type mounts struct {
 	// nil where none did.
 	head func(ctx context.Context, volume string) (*fs.Head, error)
 	// sign makes the run's signature over the reference of an output.
-	sign func(reference string) ([]byte, error)
-	open []*mounted
+	sign   func(reference string) ([]byte, error)
+	source string // of the mounts, in mount tables: the run's
+	open   []*mounted
 }
 
 // mounted is one of them: of input and output one is nil.
 type mounted struct {
 	name   string
 	spec   spec.Specification
+	source string // of the mount, in mount tables
 	mount  *mount.Mount
 	store  *store.Store
 	input  *fs.Volume
@@ -92,7 +94,7 @@ func (m *mounts) mountOne(ctx context.Context, name string, dek *envelope.DEK) (
 	if err := makeMountPoint(where.Mount); err != nil {
 		return nil, fault.Errorf(fault.Denied, "the mount path of the specification must be one that the runtime can make", "making the mount point of %s: %w", name, err)
 	}
-	v := &mounted{name: name, spec: m.spec}
+	v := &mounted{name: name, spec: m.spec, source: m.source}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, v.close())
@@ -165,7 +167,7 @@ func (v *mounted) mountInput(ctx context.Context, dir string, key fs.KeyFunc, re
 		return err
 	}
 	uid, gid := applicationUser(v.spec)
-	v.mount, err = mount.Input(dir, v.input, mount.Options{Logger: log, Owner: &mount.Owner{UID: uid, GID: gid}})
+	v.mount, err = mount.Input(dir, v.input, mount.Options{Logger: log, Owner: &mount.Owner{UID: uid, GID: gid}, Source: v.source})
 	return err
 }
 
@@ -195,7 +197,7 @@ func (m *mounts) mountOutput(ctx context.Context, v *mounted, dir string, key fs
 			return err
 		}
 	}
-	v.mount, err = mount.Output(dir, v.output, mount.Options{Logger: m.log})
+	v.mount, err = mount.Output(dir, v.output, mount.Options{Logger: m.log, Source: v.source})
 	return err
 }
 

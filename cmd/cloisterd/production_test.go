@@ -11,18 +11,15 @@ import (
 	"cloister/internal/cli"
 )
 
-// TestProductionHasNoSimulatedPlatform: a production build contains neither the
-// code of the simulated platform nor the names of its files, does not offer it,
-// and refuses it by name. The development build, looked at in the same way,
-// has all of that.
+// TestProductionHasNoSimulatedPlatform: the program in the runtime image contains
+// neither the code of the simulated platform nor the names of its files, does not
+// offer it, and refuses it by name. The development build, looked at in the same
+// way, has all of that.
 func TestProductionHasNoSimulatedPlatform(t *testing.T) {
 	t.Parallel()
-	production := filepath.Join(t.TempDir(), "cloisterd")
-	build := exec.Command("go", "build", "-tags", "production,urfave_cli_no_docs", "-o", production, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	dir := t.TempDir()
+	makeImages(t, dir)
+	production := filepath.Join(dir, "root", "cloisterd")
 	has := func(binary string) map[string]bool {
 		code, err := os.ReadFile(binary)
 		must(t, err)
@@ -52,5 +49,14 @@ func TestProductionHasNoSimulatedPlatform(t *testing.T) {
 	out, err := run.CombinedOutput()
 	if run.ProcessState.ExitCode() != cli.ExitRefused || !strings.Contains(string(out), "a production build of cloisterd has no simulated platform") {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// makeImages is `make image` into a directory.
+func makeImages(t *testing.T, dir string) {
+	t.Helper()
+	cmd := exec.Command("make", "--no-print-directory", "-C", "../..", "image", "IMAGE="+dir)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("make image: %v\n%s", err, out)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"cloister/enclave"
 	"cloister/enclave/launch"
+	"cloister/enclave/sidecar"
 	"cloister/governance"
 	"cloister/governance/ledger"
 	"cloister/internal/fault"
@@ -26,9 +27,11 @@ type room struct {
 	platform        platform
 	grace           time.Duration
 	consentInterval time.Duration
+	share           string // where the application's container finds the mounts; "" where there is none
 
 	record *governance.Run
 	mounts *mounts
+	door   *sidecar.Door // nil but for an application in a container of its own
 	ended  chan ending
 }
 
@@ -61,14 +64,15 @@ func (r *room) run(ctx context.Context, ledgerDir, specification string) (exit i
 		return 0, err
 	}
 	defer keys.Close()
-	r.mounts = &mounts{log: r.log, spec: r.spec, contract: r.record.Contract(), credential: cloud.credential, head: r.knownHead, sign: r.record.SignReference}
+	r.mounts = &mounts{log: r.log, spec: r.spec, contract: r.record.Contract(), credential: cloud.credential, head: r.knownHead, sign: r.record.SignReference, source: sidecar.MountSource(r.record.ID())}
 
 	appCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r.ended = make(chan ending, 1)
 	gate := &enclave.Gate{Governance: auditor{r.record, r.log}, Keys: keys, Mount: r.mount,
-		Start: func(context.Context) error { go r.application(appCtx); return nil }}
+		Start: func(context.Context) error { return r.start(appCtx, specification) }}
 	defer gate.Close()
+	defer func() { r.closeDoor(err == nil) }()
 	refused := gate.Open(ctx, plan)
 	if refused != nil && !r.record.Begun() {
 		return 0, interrupted(ctx, refused) // the log knows of no run that could end
@@ -114,6 +118,7 @@ func (r *room) untilEnd(ctx context.Context, cancel context.CancelCauseFunc, ref
 	}
 	var watch sync.WaitGroup
 	watch.Go(func() { r.watch(ctx, cancel) })
+	watch.Go(func() { r.mounts.watch(ctx, cancel) })
 	end := <-r.ended
 	cause := context.Cause(ctx)
 	cancel(nil)
@@ -135,6 +140,15 @@ func (r *room) mount(ctx context.Context, volumes []enclave.Opened) error {
 		return err
 	}
 	return r.recordHeads(ctx)
+}
+
+// start starts the application, here or in its container, and does not wait.
+func (r *room) start(ctx context.Context, specification string) error {
+	if r.share != "" {
+		return r.startBeside(ctx, specification)
+	}
+	go r.application(ctx)
+	return nil
 }
 
 // application runs to its end; what it wrote is not yet durable then.

@@ -69,6 +69,9 @@ func run(c *urfave.Context) error {
 		log: log, out: c.App.Writer, spec: s, platform: p,
 		grace: c.Duration("grace"), consentInterval: c.Duration("consent-interval"),
 	}
+	if r.share, err = shareOf(c, s); err != nil {
+		return err
+	}
 	exit, err := r.run(c.Context, c.String("ledger"), c.String("specification-digest"))
 	if err == nil && exit != 0 {
 		return cli.ExitStatus(exit)

@@ -75,15 +75,28 @@ func runInit() (exit int, err error) {
 	if err := prepareMounts(); err != nil {
 		return exitNotStarted, err
 	}
+	cmd := exec.Command(d.Command[0], d.Command[1:]...)
+	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = d.Env, d.WorkingDir, os.Stdout, os.Stderr
+	if d.SetUser {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: d.UID, Gid: d.GID}}
+	}
+	return Supervise(cmd, signals)
+}
+
+// Supervise starts a command in a session of its own, without a way to more
+// privileges, and returns its exit code, or 128 and the signal's number, once it
+// has ended. Until then it passes on what comes on signals, which must be
+// notified of SIGCHLD, and reaps what the command orphans. Its caller is a PID
+// namespace's first process and locked to its thread; where the command cannot
+// be started the exit code is 251.
+func Supervise(cmd *exec.Cmd, signals <-chan os.Signal) (exit int, err error) {
 	if err := giveUp(); err != nil {
 		return exitNotStarted, err
 	}
-	cmd := exec.Command(d.Command[0], d.Command[1:]...)
-	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = d.Env, d.WorkingDir, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if d.SetUser {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: d.UID, Gid: d.GID}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
+	cmd.SysProcAttr.Setsid = true
 	if err := cmd.Start(); err != nil {
 		return exitNotStarted, err
 	}

@@ -18,7 +18,7 @@ import (
 // served. As root other users may enter, under the modes and owners that the
 // volume says. The caller closes v after the mount has ended.
 func Input(dir string, v *fs.Volume, o Options) (*Mount, error) {
-	return start(dir, newInput(v, o), profile{readOnly: true, immutable: true})
+	return start(dir, newInput(v, o), profile{readOnly: true, immutable: true, source: o.Source})
 }
 
 // input is the adapter of an input volume: a node id is an inode number, so

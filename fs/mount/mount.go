@@ -3,6 +3,7 @@
 package mount
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,6 +28,9 @@ type Options struct {
 	// modes stay, so that he may do what the volume's owner could; with nil the
 	// owners are the volume's, which are users of its owner's machine.
 	Owner *Owner
+	// Source is what mount tables name as the mount's source, by which who sees it
+	// can tell whose it is; "cloister" where it is "".
+	Source string
 }
 
 // Owner is a user of this machine, and its group.
@@ -45,6 +49,7 @@ type profile struct {
 	// immutable: nothing ever changes behind the kernel's back, so it need not
 	// ask again for pages or symlinks.
 	immutable bool
+	source    string // "" is fsType
 }
 
 // maxRequest is the largest read or write the kernel is asked to send: Linux's
@@ -99,7 +104,7 @@ func makeRoom() {
 func fuseOptions(p profile) *fuse.MountOptions {
 	root := os.Geteuid() == 0
 	o := &fuse.MountOptions{
-		Name: fsType, FsName: fsType,
+		Name: fsType, FsName: cmp.Or(p.source, fsType),
 		MaxWrite: maxRequest, MaxBackground: maxBackground,
 		// A reply of 1 MiB and its header do not fit a pipe of 1 MiB, and our
 		// replies are in memory: splicing them gains nothing.

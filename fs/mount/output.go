@@ -27,7 +27,7 @@ import (
 // for ever: operations that change attributes return them or are known to the
 // kernel to make it ask again.
 func Output(dir string, v *fs.Output, o Options) (*Mount, error) {
-	return start(dir, newOutput(v, o), profile{immutable: true})
+	return start(dir, newOutput(v, o), profile{immutable: true, source: o.Source})
 }
 
 // output is the adapter of an output volume: a node id is an inode number, and

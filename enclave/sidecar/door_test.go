@@ -1,0 +1,177 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"cloister/internal/fault"
+)
+
+// opened is a door in a folder of the test's.
+func opened(t *testing.T) (d *Door, dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	d, err := Open(dir, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d, dir
+}
+
+type result struct {
+	exit    int
+	started bool
+	err     error
+}
+
+func running(ctx context.Context, d *Door) <-chan result {
+	ended := make(chan result, 1)
+	go func() {
+		exit, started, err := d.Run(ctx, "run-1", "sha256:spec")
+		ended <- result{exit, started, err}
+	}()
+	return ended
+}
+
+// knock is a shim that connects and is greeted.
+func knock(t *testing.T, dir string) *Conn {
+	t.Helper()
+	c, err := net.Dial("unix", Socket(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	conn := NewConn(c)
+	if m, err := conn.Receive(); err != nil || m.Run != "run-1" || m.Specification != "sha256:spec" {
+		t.Fatalf("greeted with %+v, %v", m, err)
+	}
+	return conn
+}
+
+func TestDoneIsSaid(t *testing.T) {
+	d, dir := opened(t)
+	ended := running(t.Context(), d)
+	conn := knock(t, dir)
+	if _, err := os.Stat(Socket(dir)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a second shim could come: %v", err)
+	}
+	seven := 7
+	if err := conn.Send(Message{Exit: &seven}); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-ended; r != (result{7, true, nil}) {
+		t.Errorf("%+v", r)
+	}
+	if err := d.Close(true); err != nil {
+		t.Error(err)
+	}
+	if m, err := conn.Receive(); err != nil || !m.Done {
+		t.Errorf("said %+v, %v", m, err)
+	}
+}
+
+func TestNotDoneIsNotSaid(t *testing.T) {
+	d, dir := opened(t)
+	ended := running(t.Context(), d)
+	conn := knock(t, dir)
+	zero := 0
+	if err := conn.Send(Message{Exit: &zero}); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+	if err := d.Close(false); err != nil {
+		t.Error(err)
+	}
+	if m, err := conn.Receive(); !errors.Is(err, io.EOF) {
+		t.Errorf("said %+v, %v", m, err)
+	}
+}
+
+// TestWhatAShimMaySay: whatever else comes is the end of the run, incomplete.
+func TestWhatAShimMaySay(t *testing.T) {
+	for name, tc := range map[string]struct {
+		line string
+		kind fault.Kind
+		said string
+	}{
+		"nothing":     {"", fault.Incomplete, "container is gone"},
+		"no JSON":     {"hello\n", fault.Incomplete, "container is gone"},
+		"neither":     {"{}\n", fault.Incomplete, "neither an exit code nor a refusal"},
+		"half a line": {`{"exit":0}`, fault.Incomplete, "container is gone"},
+		"too long":    {strings.Repeat(" ", maxMessage) + "\n", fault.Incomplete, "more than 4096 bytes"},
+		"a refusal":   {`{"refused":"no mounts"}` + "\n", fault.Refused, `"no mounts"`},
+	} {
+		d, dir := opened(t)
+		ended := running(t.Context(), d)
+		conn := knock(t, dir)
+		if _, err := io.WriteString(conn, tc.line); err != nil {
+			t.Fatal(err)
+		}
+		conn.Conn.(*net.UnixConn).CloseWrite()
+		if r := <-ended; fault.KindOf(r.err) != tc.kind || !strings.Contains(r.err.Error(), tc.said) {
+			t.Errorf("%s: %+v", name, r)
+		}
+		d.Close(false)
+	}
+}
+
+func TestEndIsAsked(t *testing.T) {
+	d, dir := opened(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := running(ctx, d)
+	conn := knock(t, dir)
+	cancel()
+	if m, err := conn.Receive(); err != nil || !m.End || m.Grace != time.Second {
+		t.Fatalf("said %+v, %v", m, err)
+	}
+	code := 143
+	if err := conn.Send(Message{Exit: &code}); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-ended; r != (result{143, true, nil}) {
+		t.Errorf("%+v", r)
+	}
+	d.Close(false)
+}
+
+func TestNobodyCame(t *testing.T) {
+	d, dir := opened(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := running(ctx, d)
+	cancel()
+	if r := <-ended; r.started || fault.KindOf(r.err) != fault.Incomplete {
+		t.Errorf("%+v", r)
+	}
+	if err := d.Close(false); err != nil {
+		t.Error(err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// TestDeadSocket: one that a killed runtime left is replaced.
+func TestDeadSocket(t *testing.T) {
+	dir := t.TempDir()
+	first, err := Open(dir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.listener.Close() // and the name stays, as when it is killed
+	second, err := Open(dir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	running(t.Context(), second)
+	knock(t, dir)
+	second.Close(false)
+	if _, err := Open(dir+"/absent", 0); fault.KindOf(err) != fault.Denied {
+		t.Errorf("a directory that is not there: %v", err)
+	}
+}

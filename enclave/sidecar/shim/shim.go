@@ -1,0 +1,110 @@
+//go:build linux
+
+// Package shim starts the application in a container of its own, on the mounts
+// of the run that the runtime beside it is making, and on no others.
+//
+// Life of a shim: it is the container's first process, with everything it is
+// told on its measured command line. Run looks that the container has no
+// privileges and cannot reach the attestation device; waits until the runtime's
+// socket appears in the shared directory; is told the run; and compares the
+// kernel's mount table: each volume must be a mount of type fuse.cloister with
+// that run as its source, and what is beneath it read-only, so that nothing is
+// ever read from, or written to, a bare mount point. Then it starts the
+// application. When that has ended, no process of it is left, and its exit code
+// is told; the shim ends when the runtime has said that the run is done. When
+// the runtime or one of the mounts goes, every process of the application is
+// killed, and the shim waits for the next run.
+package shim
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+
+	"cloister/enclave/launch"
+	"cloister/internal/fault"
+)
+
+// Config is what the measured command line says.
+type Config struct {
+	Share         string   // the directory that the containers share
+	Specification string   // the digest that the runtime must have been given too
+	Mounts        []string // where each volume must be
+	Command       []string // the program's absolute path and its arguments
+	Environment   []string // all of it, NAME=VALUE
+	WorkingDir    string
+	Log           io.Writer // gets a line for each thing that happens
+}
+
+// Run runs the application, again for each run of the runtime that does not come
+// to its end, and returns its exit code once one is done. It must be called by
+// the container's first process, from main's goroutine, locked to its thread.
+func Run(c Config) (exit int, err error) {
+	if os.Getpid() != 1 {
+		return 0, fault.Errorf(fault.Usage, "make it the container's entrypoint, in a PID namespace of the container's own",
+			"the shim is process %d, and only the first can end all others", os.Getpid())
+	}
+	signals := make(chan os.Signal, queue)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCHLD)
+	if err := checkPrivileges(); err != nil {
+		return 0, err
+	}
+	for {
+		r, err := c.attach(signals)
+		if err != nil {
+			return 0, err
+		}
+		exit, again, err := c.run(r, signals)
+		if !again {
+			return exit, err
+		}
+		c.say("run %s did not come to its end; waiting for the next", r.run)
+	}
+}
+
+// queue is how many signals may wait: far more than there are kinds.
+const queue = 64
+
+func (c Config) say(format string, args ...any) {
+	fmt.Fprintf(c.Log, "cloister-shim: "+format+"\n", args...)
+}
+
+// run is one run of the application. again says that the runtime's run did not
+// come to its end, and so the application's does not count.
+func (c Config) run(r *attached, signals <-chan os.Signal) (exit int, again bool, err error) {
+	defer r.close()
+	cmd := exec.Command(c.Command[0], c.Command[1:]...)
+	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = append([]string{}, c.Environment...), c.WorkingDir, os.Stdout, os.Stderr
+	c.say("run %s: the application starts", r.run)
+	exit, err = launch.Supervise(cmd, r.watch(signals))
+	endAll()
+	r.mounts.stop() // from here on they may go
+	if err != nil {
+		r.refuse(err)
+		return 0, false, fault.Errorf(fault.Usage, "the command must name a program that the container's user can run", "starting %s: %w", c.Command[0], err)
+	}
+	c.say("run %s: the application ended with %d", r.run, exit)
+	switch {
+	case r.report(exit):
+		return exit, false, nil
+	case r.terminated.Load():
+		return 0, false, fault.Errorf(fault.Incomplete, "run it again", "a signal ended the container before the run was done")
+	}
+	return 0, true, nil
+}
+
+// endAll kills every process of the container but this one, which as the first
+// the kernel spares, and returns when none is left. A process that is being made
+// does not escape: fork fails where SIGKILL is pending.
+func endAll() {
+	_ = syscall.Kill(-1, syscall.SIGKILL) // ESRCH: there is none
+	for {
+		if _, err := syscall.Wait4(-1, nil, 0, nil); err != nil && !errors.Is(err, syscall.EINTR) {
+			return // ECHILD
+		}
+	}
+}

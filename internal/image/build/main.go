@@ -1,0 +1,75 @@
+// Command build makes the project's container images from its programs, for
+// `make image`: an OCI layout with an image for the runtime and one for the
+// shim, each with its SBOM, and beside it what the signed index of runtime
+// images says of them.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"cloister/internal/cli"
+	"cloister/internal/fault"
+	"cloister/internal/image"
+)
+
+// programs are in the binaries' folder; each becomes an image of its name.
+var programs = [...]struct{ name, user string }{{"cloisterd", image.Root}, {"cloister-shim", image.Nobody}}
+
+func main() {
+	bin := flag.String("bin", "bin/image", "the `DIR` of the programs, built for production")
+	out := flag.String("out", "bin/image/layout", "the OCI layout to write, a `DIR` that is not there")
+	entries := flag.String("entries", "bin/image/entries.json", "the `FILE` for the index's entries")
+	repository := flag.String("repository", "cloister.example", "the `PREFIX` under which the images are published")
+	flag.Parse()
+	err := build(*bin, *out, *entries, *repository)
+	cli.Report(os.Stderr, "build", err)
+	os.Exit(cli.ExitCode(err))
+}
+
+func build(bin, out, file, repository string) error {
+	var images []image.Named
+	var entries []image.Entry
+	for _, p := range programs {
+		named, err := imageOf(bin, p.name, p.user)
+		if err != nil {
+			return fmt.Errorf("making the image of %s: %w", p.name, err)
+		}
+		entry, err := image.EntryOf(repository+"/"+p.name, named.Image)
+		if err != nil {
+			return fmt.Errorf("measuring the image of %s: %w", p.name, err)
+		}
+		images, entries = append(images, named), append(entries, entry)
+	}
+	if err := image.WriteLayout(out, images...); err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(entries, "", "  ")
+	if err != nil {
+		return err
+	}
+	for i, e := range entries {
+		fmt.Println(programs[i].name, e.Digest)
+	}
+	return os.WriteFile(file, append(text, '\n'), 0o644)
+}
+
+func imageOf(bin, name, user string) (image.Named, error) {
+	program := image.File{Path: "/" + name}
+	var err error
+	if program.Data, err = os.ReadFile(filepath.Join(bin, name)); err != nil {
+		return image.Named{}, fault.Errorf(fault.NotFound, "run make image, which builds it first", "reading the program: %w", err)
+	}
+	if len(program.Data) > image.MaxSize {
+		return image.Named{}, fault.Errorf(fault.Refused, "take out what it links needlessly", "%s has %d bytes, the bound is %d", name, len(program.Data), image.MaxSize)
+	}
+	img, err := image.Scratch(program, user)
+	if err != nil {
+		return image.Named{}, err
+	}
+	sbom, err := image.SBOM(program)
+	return image.Named{Name: name, Image: img, SBOM: sbom}, err
+}
