@@ -16,7 +16,9 @@ type Finding struct {
 	Check  string `json:"check"`
 	Run    string `json:"run,omitempty"` // of a check of one run
 	OK     bool   `json:"ok"`
-	Detail string `json:"detail"`
+	// Skipped is true where nothing was looked at: OK then means nothing.
+	Skipped bool   `json:"skipped,omitempty"`
+	Detail  string `json:"detail"`
 }
 
 // Report is what an audit found, always in the same order.
@@ -73,16 +75,14 @@ type auditedRun struct {
 func (a *Auditor) Audit(ctx context.Context, log Source) (Report, error) {
 	a.runs, a.versions, a.roots = map[string]*auditedRun{}, map[string]statement.Contract{}, []tlog.Hash{(&Frontier{}).Root()}
 	view := NewView(a.Key)
-	var tree Frontier
 	err := view.AdvanceToNewest(ctx, log, func(seen Seen) {
 		a.see(seen)
-		tree.Add(seen.Entry)
-		a.roots = append(a.roots, tree.Root())
+		a.roots = append(a.roots, view.Tree().Root())
 	})
 	if err != nil && fault.KindOf(err) != fault.Refused {
 		return a.report, err
 	}
-	a.report.Entries, a.report.Status, a.report.Runs = tree.Size(), view.State().Status(), view.State().Runs()
+	a.report.Entries, a.report.Status, a.report.Runs = view.Tree().Size(), view.State().Status(), view.State().Runs()
 	if !a.checkLog(view, err) {
 		return a.report, nil
 	}
@@ -95,7 +95,11 @@ func (a *Auditor) Audit(ctx context.Context, log Source) (Report, error) {
 }
 
 func (a *Auditor) found(check, run string, ok bool, format string, args ...any) {
-	a.report.Findings = append(a.report.Findings, Finding{check, run, ok, fmt.Sprintf(format, args...)})
+	a.report.Findings = append(a.report.Findings, Finding{Check: check, Run: run, OK: ok, Detail: fmt.Sprintf(format, args...)})
+}
+
+func (a *Auditor) skipped(check, run, why string) {
+	a.report.Findings = append(a.report.Findings, Finding{Check: check, Run: run, OK: true, Skipped: true, Detail: why})
 }
 
 // see takes from an entry what its run's checks need. The entry's own index is
@@ -182,19 +186,28 @@ func (a *Auditor) checkRun(id string, r *run) {
 	} else {
 		a.found("checkpoints", id, true, "the run saw this log")
 	}
+	a.checkEvidence(audited.begin, a.versions[audited.begin.ContractDigest])
+	a.checkEnd(id, r.end)
+}
+
+func (a *Auditor) checkEvidence(begin *statement.RunBegin, contract statement.Contract) {
+	id := begin.Run.ID
 	if a.Evidence == nil {
-		a.found("evidence", id, true, "not judged")
-	} else if err := a.Evidence(audited.begin, a.versions[audited.begin.ContractDigest]); err != nil {
+		a.skipped("evidence", id, "not judged")
+	} else if err := a.Evidence(begin, contract); err != nil {
 		a.found("evidence", id, false, "%v", err)
 	} else {
-		a.found("evidence", id, true, "the report of %s binds the audit key, the contract and the container policy", audited.begin.Evidence.Platform)
+		a.found("evidence", id, true, "the report of %s binds the audit key, the contract and the container policy", begin.Evidence.Platform)
 	}
+}
+
+func (a *Auditor) checkEnd(id string, end *statement.Completion) {
 	// A run that is under way has no end either, so this is told, not judged.
 	switch {
-	case r.end == nil:
+	case end == nil:
 		a.found("end", id, true, "INCOMPLETE: no completion is recorded")
-	case !r.end.Complete:
-		a.found("end", id, true, "INCOMPLETE: %s", r.end.Detail)
+	case !end.Complete:
+		a.found("end", id, true, "INCOMPLETE: %s", end.Detail)
 	default:
 		a.found("end", id, true, "completed")
 	}

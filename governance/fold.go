@@ -42,7 +42,11 @@ func (s *State) CheckAll(entries [][]byte) (int, error) {
 // Apply folds the log's next entry, whose index the caller gives. An entry that
 // Check refuses changes nothing, except that an unknown type is counted.
 func (s *State) Apply(index int64, entry []byte) (*statement.Statement, error) {
-	j, err := s.judge(entry)
+	return s.apply(index, open(entry))
+}
+
+func (s *State) apply(index int64, e opened) (*statement.Statement, error) {
+	j, err := s.judgeOpened(e)
 	if err != nil {
 		if ReasonOf(err) == UnknownType {
 			s.unknown++
@@ -67,14 +71,16 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-func (s *State) judge(entry []byte) (judged, error) {
-	opened, err := statement.Open(entry)
-	if errors.Is(err, statement.ErrUnknownType) {
-		return judged{}, Refuse(UnknownType, "use a newer cloister", "%w", err)
+func (s *State) judge(entry []byte) (judged, error) { return s.judgeOpened(open(entry)) }
+
+func (s *State) judgeOpened(e opened) (judged, error) {
+	if errors.Is(e.err, statement.ErrUnknownType) {
+		return judged{}, Refuse(UnknownType, "use a newer cloister", "%w", e.err)
 	}
-	if err != nil {
-		return judged{}, Refuse(Malformed, "", "malformed statement: %w", err)
+	if e.err != nil {
+		return judged{}, Refuse(Malformed, "", "malformed statement: %w", e.err)
 	}
+	opened := e.Opened
 	if s.digest != "" && opened.Contract != s.contract.ID {
 		return judged{}, Refuse(WrongContract, "", "the statement is about contract %q, this log is of %q", opened.Contract, s.contract.ID)
 	}

@@ -18,8 +18,9 @@ type Frontier struct {
 func (f *Frontier) Size() int64 { return f.size }
 
 // Add adds an entry as the next leaf.
-func (f *Frontier) Add(entry []byte) {
-	h := tlog.RecordHash(entry)
+func (f *Frontier) Add(entry []byte) { f.addLeaf(tlog.RecordHash(entry)) }
+
+func (f *Frontier) addLeaf(h tlog.Hash) {
 	for n := f.size; n&1 == 1; n >>= 1 {
 		last := len(f.roots) - 1
 		h = tlog.NodeHash(f.roots[last], h)

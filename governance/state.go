@@ -146,15 +146,19 @@ type RunStatus struct {
 	Running   string `json:"running,omitempty"` // the application that was started and has not ended
 }
 
+func (r *run) status(id string) RunStatus {
+	status := RunStatus{ID: id, Version: r.version, Records: r.sequence, Begun: r.begun, Running: r.started}
+	if r.end != nil {
+		status.Completed, status.Complete, status.Detail = true, r.end.Complete, r.end.Detail
+	}
+	return status
+}
+
 // Runs returns the runs in the order in which they began.
 func (s *State) Runs() []RunStatus {
 	var list []RunStatus
 	for id, r := range s.runs {
-		status := RunStatus{ID: id, Version: r.version, Records: r.sequence, Begun: r.begun, Running: r.started}
-		if r.end != nil {
-			status.Completed, status.Complete, status.Detail = true, r.end.Complete, r.end.Detail
-		}
-		list = append(list, status)
+		list = append(list, r.status(id))
 	}
 	slices.SortFunc(list, func(a, b RunStatus) int { return int(a.Begun - b.Begun) })
 	return list

@@ -94,10 +94,10 @@ func (v *View) read(ctx context.Context, log Source, to int64, visit func(Seen))
 	if len(entries) == 0 || int64(len(entries)) > to-from {
 		return v.breaks("the ledger returned %d entries of %d asked for", len(entries), to-from)
 	}
-	for i, entry := range entries {
-		seen := Seen{Index: from + int64(i), Entry: entry}
-		seen.Statement, seen.Refused = v.state.Apply(seen.Index, entry)
-		v.tree.Add(entry)
+	for i, e := range openAll(entries, &v.state) {
+		seen := Seen{Index: from + int64(i), Entry: entries[i]}
+		seen.Statement, seen.Refused = v.state.apply(seen.Index, e)
+		v.tree.addLeaf(e.leaf)
 		if visit != nil {
 			visit(seen)
 		}

@@ -86,6 +86,8 @@ type Opened struct {
 	message    []byte
 	signatures [][]byte
 	digest     string
+	// ahead holds the fingerprints of the keys that VerifyAhead found to be right.
+	ahead []string
 }
 
 // EntryDigest returns what the function EntryDigest returns for the entry.
@@ -97,15 +99,9 @@ func Open(entry []byte) (*Opened, error) {
 	if len(entry) > MaxEntry {
 		return nil, fmt.Errorf("an entry of %d bytes, at most %d are allowed", len(entry), MaxEntry)
 	}
-	var env envelope
-	if err := json.Unmarshal(entry, &env); err != nil {
-		return nil, fmt.Errorf("parsing the envelope: %w", err)
-	}
-	if env.PayloadType != PayloadType {
-		return nil, fmt.Errorf("payload type %q, want %q", env.PayloadType, PayloadType)
-	}
-	if again, err := encode(env); err != nil || !bytes.Equal(again, entry) {
-		return nil, errors.New("the envelope is not in its canonical encoding")
+	env, err := openEnvelope(entry)
+	if err != nil {
+		return nil, err
 	}
 	payload, err := decodeBase64(env.Payload)
 	if err != nil {
@@ -117,6 +113,38 @@ func Open(entry []byte) (*Opened, error) {
 	}
 	opened := &Opened{Statement: s, message: preAuth(PayloadType, payload), digest: EntryDigest(entry)}
 	return opened, opened.takeSignatures(env.Signatures)
+}
+
+func openEnvelope(entry []byte) (env envelope, err error) {
+	if err := json.Unmarshal(entry, &env); err != nil {
+		return env, fmt.Errorf("parsing the envelope: %w", err)
+	}
+	if env.PayloadType != PayloadType {
+		return env, fmt.Errorf("payload type %q, want %q", env.PayloadType, PayloadType)
+	}
+	if bytes.Equal(env.plain(), entry) {
+		return env, nil
+	}
+	if again, err := encode(env); err != nil || !bytes.Equal(again, entry) {
+		return env, errors.New("the envelope is not in its canonical encoding")
+	}
+	return env, nil
+}
+
+// plain is encode of an envelope whose members are made of characters that JSON
+// writes as they are, as those of every sound one are, in less time.
+func (e envelope) plain() []byte {
+	out := append(make([]byte, 0, len(e.Payload)+512), `{"payload":"`...)
+	out = append(append(append(out, e.Payload...), `","payloadType":"`...), e.PayloadType...)
+	out = append(out, `","signatures":[`...)
+	for i, sig := range e.Signatures {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(append(append(out, `{"keyid":"`...), sig.KeyID...), `","sig":"`...)
+		out = append(append(out, sig.Sig...), `"}`...)
+	}
+	return append(out, `]}`...)
 }
 
 func (o *Opened) takeSignatures(signatures []envelopeSignature) error {
@@ -154,10 +182,25 @@ func (o *Opened) Verify(i int, key PublicKey) error {
 	if i < 0 || i >= len(o.Signers) {
 		return fmt.Errorf("no signer %d", i)
 	}
-	if fp := key.Fingerprint(); fp != o.Signers[i].Key {
+	fp := key.Fingerprint()
+	if fp != o.Signers[i].Key {
 		return fmt.Errorf("key %s was given for signer %s", fp, o.Signers[i].Key)
 	}
+	if slices.Contains(o.ahead, fp) {
+		return nil
+	}
 	return key.verify(o.message, o.signatures[i])
+}
+
+// VerifyAhead does the work of Verify before it is known whether the key may sign
+// this: Verify with a key that was right here costs nothing more. It decides
+// nothing, as a signer's fingerprint fits one key only.
+func (o *Opened) VerifyAhead(keyOf func(fingerprint string) (PublicKey, bool)) {
+	for i, id := range o.Signers {
+		if key, ok := keyOf(id.Key); ok && o.Verify(i, key) == nil {
+			o.ahead = append(o.ahead, id.Key)
+		}
+	}
 }
 
 // EntryDigest returns "sha256:" and the RFC 6962 leaf hash of an entry in

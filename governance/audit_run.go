@@ -1,0 +1,132 @@
+package governance
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"cloister/governance/statement"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// AuditRun checks the export of one run by its proofs, without the rest of the
+// log. It cannot say whether consent held at each step, or whether the ledger
+// ever showed another log: that takes the whole, and the report says so.
+func (a *Auditor) AuditRun(x *Exported) (Report, error) {
+	at, err := OpenCheckpoint([]byte(x.Head.Checkpoint), a.Key)
+	if err != nil {
+		a.found("log", "", false, "%v", err)
+		return a.report, nil
+	}
+	a.report.Entries, a.report.Head = at.Size, []byte(x.Head.Checkpoint)
+	p, err := readProven(x, at)
+	if err != nil {
+		a.found("log", "", false, "%v", err)
+		return a.report, nil
+	}
+	id := x.Head.Run
+	a.found("log", "", true, "%d entries are in the log of %d that %s signed", p.entries, at.Size, at.Origin)
+	a.found("statements", id, true, "the contract version is signed by a party of it, each record by the run's audit key")
+	a.found("sequence", id, true, "%d records, each naming the one before, no gap", p.run.sequence)
+	a.skipped("consent", id, "not judged: that takes the whole log")
+	a.checkEvidence(p.begin, p.contract)
+	a.checkEnd(id, p.run.end)
+	a.report.Runs = []RunStatus{p.run.status(id)}
+	return a.report, nil
+}
+
+// proven is a run as its export proves it.
+type proven struct {
+	contract statement.Contract
+	begin    *statement.RunBegin
+	run      run
+	entries  int
+	last     int64 // index of the newest entry
+}
+
+func readProven(x *Exported, at Checkpoint) (p proven, err error) {
+	for p.last = -1; ; p.entries++ {
+		var e ExportedEntry
+		if err := x.read(&e); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return p, fmt.Errorf("reading the export: %w", err)
+		}
+		if err := p.add(e, x.Head.Run, at); err != nil {
+			return p, fmt.Errorf("entry %d: %w", e.Index, err)
+		}
+	}
+	if p.begin == nil {
+		return p, fmt.Errorf("the export holds no beginning of run %s", x.Head.Run)
+	}
+	return p, nil
+}
+
+func (p *proven) add(e ExportedEntry, id string, at Checkpoint) error {
+	if e.Index <= p.last {
+		return fmt.Errorf("it stands behind entry %d", p.last)
+	}
+	p.last = e.Index
+	if err := tlog.CheckRecord(e.Proof, at.Size, at.Root, e.Index, tlog.RecordHash(e.Entry)); err != nil {
+		return fmt.Errorf("it is not in the log: %w", err)
+	}
+	o, err := statement.Open(e.Entry)
+	if err != nil {
+		return err
+	}
+	if contract, ok := contractOf(o.Body); ok && p.entries == 0 {
+		p.contract = contract
+		return checkOwnParty(o, contract)
+	}
+	body, ok := o.Body.(statement.RunBody)
+	if !ok || p.entries == 0 || body.Header().ID != id || o.Contract != p.contract.ID {
+		return fmt.Errorf("%s is not of run %s", o.Body.Type(), id)
+	}
+	if begin, ok := body.(*statement.RunBegin); ok && p.begin == nil {
+		return p.start(o, begin, e.Index)
+	}
+	return p.record(o, body)
+}
+
+func checkOwnParty(o *statement.Opened, contract statement.Contract) error {
+	version, err := newVersion(contract)
+	if err != nil {
+		return err
+	}
+	by, ok := version.keys[o.Signers[0].Key]
+	if !ok {
+		return fmt.Errorf("key %s is of no party of the contract", o.Signers[0].Key)
+	}
+	return o.Verify(0, by.key)
+}
+
+func (p *proven) start(o *statement.Opened, begin *statement.RunBegin, index int64) error {
+	digest, err := p.contract.Digest()
+	if err != nil || digest != begin.ContractDigest || o.Version != p.contract.Version || o.Signers[0].Counter != 1 {
+		return fmt.Errorf("the run does not begin with the contract version of the export")
+	}
+	key, err := statement.ParsePublicKey(begin.AuditKey)
+	if err != nil {
+		return err
+	}
+	p.begin, p.run = begin, run{key: key, version: o.Version, sequence: 1, previous: o.EntryDigest(), begun: index}
+	return o.Verify(0, key)
+}
+
+func (p *proven) record(o *statement.Opened, body statement.RunBody) error {
+	if p.begin == nil {
+		return fmt.Errorf("it stands before the run's beginning")
+	}
+	if err := o.Verify(0, p.run.key); err != nil {
+		return err
+	}
+	if err := p.run.checkChain(o, body.Header()); err != nil {
+		return err
+	}
+	p.run.sequence, p.run.previous = o.Signers[0].Counter, o.EntryDigest()
+	if end, ok := body.(*statement.Completion); ok {
+		p.run.end = end
+	}
+	return nil
+}

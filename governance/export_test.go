@@ -1,0 +1,94 @@
+package governance
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
+
+func exported(t *testing.T, l *memLog, run string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := Export(t.Context(), &b, l, l.key, run); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func auditExport(t *testing.T, key string, raw []byte) (Report, error) {
+	t.Helper()
+	x, err := OpenExport(bytes.NewReader(raw))
+	if err != nil {
+		return Report{}, err
+	}
+	a := Auditor{Key: key}
+	if x.Head.Run != "" {
+		return a.AuditRun(x)
+	}
+	return a.Audit(t.Context(), x)
+}
+
+func TestExportOfTheWholeLogIsAuditedAsTheLogIs(t *testing.T) {
+	_, l := auditedLog(t)
+	want, err := (&Auditor{Key: l.key}).Audit(t.Context(), l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := auditExport(t, l.key, exported(t, l, ""))
+	if err != nil || got.Err() != nil || findings(got) != findings(want) {
+		t.Errorf("%v\n%s\nwant\n%s", err, findings(got), findings(want))
+	}
+}
+
+func TestExportOfARunIsProven(t *testing.T) {
+	_, l := auditedLog(t)
+	view := NewView(l.key)
+	if err := view.AdvanceToNewest(t.Context(), l, nil); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"end true: completed", "end true: INCOMPLETE: no completion"} {
+		r, err := auditExport(t, l.key, exported(t, l, view.State().Runs()[i].ID))
+		if err != nil || r.Err() != nil || !strings.Contains(findings(r), want) {
+			t.Errorf("%v\n%s", err, findings(r))
+		}
+	}
+	if err := Export(t.Context(), &bytes.Buffer{}, l, l.key, "none"); err == nil {
+		t.Error("a run that is not there is exported")
+	}
+}
+
+// TestTamperedExportsAreSeen: each line dropped, doubled, put elsewhere, or with
+// one bit of the entry changed.
+func TestTamperedExportsAreSeen(t *testing.T) {
+	_, l := auditedLog(t)
+	view := NewView(l.key)
+	if err := view.AdvanceToNewest(t.Context(), l, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, run := range []string{"", view.State().Runs()[0].ID} {
+		lines := bytes.SplitAfter(bytes.TrimSuffix(exported(t, l, run), []byte("\n")), []byte("\n"))
+		refused := func(what string, lines ...[]byte) {
+			t.Helper()
+			if r, err := auditExport(t, l.key, bytes.Join(lines, nil)); err == nil && r.Err() == nil {
+				t.Errorf("run %q, %s: not seen", run, what)
+			}
+		}
+		for i := 1; i < len(lines)-1; i++ {
+			cut := append([][]byte{}, lines[:i]...)
+			refused("dropped", append(cut, lines[i+1:]...)...)
+			refused("doubled", append(append(append([][]byte{}, lines[:i+1]...), lines[i]), lines[i+1:]...)...)
+			swapped := append([][]byte{}, lines...)
+			swapped[i], swapped[i+1] = append(bytes.TrimSuffix(lines[i+1], []byte("\n")), '\n'), lines[i]
+			refused("swapped", swapped...)
+			flipped := append([][]byte{}, lines...)
+			flipped[i] = bytes.Clone(lines[i])
+			flipped[i][30] ^= 1
+			refused("flipped", flipped...)
+		}
+		other := bytes.Replace(lines[0], []byte(`\n\n`), []byte(`\n1\n`), 1)
+		refused("checkpoint", append([][]byte{other}, lines[1:]...)...)
+	}
+	if _, err := OpenExport(strings.NewReader(`{"type":"another"}`)); err == nil {
+		t.Error("another document is opened")
+	}
+}
