@@ -43,13 +43,14 @@ demo: build
 
 # What the tests need beyond Go: fuse3 for mounts without root; git, sqlite3,
 # ripgrep, python3, tar, rsync and DuckDB as programs to run on a mount; Azurite as the
-# blob store; swtpm as the TPM of a confidential VM; podman and runc to run the
+# blob store; Chromium to look at the ledger's page; swtpm as the TPM of a confidential VM; podman and runc to run the
 # images, busybox as what is in an application's.
 test-setup:
-	@./internal/setup/install fuse3 git sqlite3 ripgrep:rg python3 tar rsync nodejs:node npm swtpm
+	@./internal/setup/install fuse3 git sqlite3 ripgrep:rg python3 tar rsync nodejs:node npm swtpm chromium
 	@./internal/setup/fuse
 	@./internal/setup/npm azurite azurite
 	@./internal/setup/npm duckdb @duckdb/node-api
+	@./internal/setup/npm chromium playwright-core
 	@./internal/setup/install podman runc conmon catatonit busybox-static:busybox
 
 test: test-setup build cross lint

@@ -13,9 +13,9 @@ import (
 
 // Finding is one check of an audit: what was looked at, and what was seen.
 type Finding struct {
-	Check  string `json:"check"`
-	Run    string `json:"run,omitempty"` // of a check of one run
-	OK     bool   `json:"ok"`
+	Check string `json:"check"`
+	Run   string `json:"run,omitempty"` // of a check of one run
+	OK    bool   `json:"ok"`
 	// Skipped is true where nothing was looked at: OK then means nothing.
 	Skipped bool   `json:"skipped,omitempty"`
 	Detail  string `json:"detail"`

@@ -91,7 +91,9 @@ func (s *State) judgeRecord(o *statement.Opened, r *run, body statement.RunBody)
 	case *statement.ConsentCheck:
 		return s.judgeConsentCheck(o, r, b)
 	case *statement.RecordAccess:
-		return func(int64) {}, s.requireConsent(o, r, id)
+		return func(int64) {}, s.requireConsent(o, r, id, statement.ScopeExecution)
+	case *statement.AppEvent:
+		return func(int64) {}, s.requireConsent(o, r, id, statement.ScopeLogging)
 	case *statement.RecordExecution:
 		return s.judgeExecution(o, r, b)
 	case *statement.Completion:
@@ -119,15 +121,15 @@ func (s *State) judgeConsentCheck(o *statement.Opened, r *run, b *statement.Cons
 
 // requireConsent refuses a step unless the run's newest question was answered
 // yes and nothing has changed since.
-func (s *State) requireConsent(o *statement.Opened, r *run, id string) error {
-	answer, asked := r.asked[statement.ScopeExecution]
+func (s *State) requireConsent(o *statement.Opened, r *run, id, scope string) error {
+	answer, asked := r.asked[scope]
 	if !asked {
 		return Refuse(NoConsent, "", "%s by run %s, which has not asked for consent", o.Body.Type(), id)
 	}
 	if !answer.Allowed {
 		return Refuse(NoConsent, "", "%s by run %s without consent: %s", o.Body.Type(), id, answer.Reason)
 	}
-	if ok, why := s.allows(id, r, statement.ScopeExecution, o.Time); !ok {
+	if ok, why := s.allows(id, r, scope, o.Time); !ok {
 		return Refuse(NoConsent, "", "%s by run %s without consent: %s", o.Body.Type(), id, why)
 	}
 	return nil
@@ -143,5 +145,5 @@ func (s *State) judgeExecution(o *statement.Opened, r *run, b *statement.RecordE
 	if r.started != "" {
 		return nil, Refuse(WrongState, "", "application %q of run %s starts while %q runs", b.Application, b.Run.ID, r.started)
 	}
-	return func(int64) { r.started = b.Application }, s.requireConsent(o, r, b.Run.ID)
+	return func(int64) { r.started = b.Application }, s.requireConsent(o, r, b.Run.ID, statement.ScopeExecution)
 }

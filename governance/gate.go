@@ -145,3 +145,16 @@ func byName(outputs []statement.Output) []statement.Output {
 	slices.SortFunc(sorted, func(a, b statement.Output) int { return strings.Compare(a.Name, b.Name) })
 	return sorted
 }
+
+// RecordAppEvent passes on what the application says, once all parties' consent
+// to logging is in the log. data is JSON of at most statement.MaxEventData bytes.
+func (r *Run) RecordAppEvent(ctx context.Context, id, scope string, data []byte) error {
+	question, err := r.question(statement.ScopeLogging, "passing on the application's event")
+	if err != nil {
+		return err
+	}
+	_, err = r.append(ctx, question, func(head statement.Run) statement.Body {
+		return &statement.AppEvent{Data: data, ID: id, Run: head, Scope: scope}
+	})
+	return err
+}

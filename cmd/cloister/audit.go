@@ -3,10 +3,15 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"os"
+	"time"
 
 	"cloister/governance"
 	"cloister/governance/ledger"
+	"cloister/governance/statement"
 	"cloister/internal/cli"
+	"cloister/internal/fault"
 
 	urfave "github.com/urfave/cli/v2"
 )
@@ -16,69 +21,161 @@ func auditCommand() *urfave.Command {
 	return &urfave.Command{
 		Name:        "audit",
 		Usage:       "read and check the record of what was done",
-		Subcommands: []*urfave.Command{auditListCommand(), auditVerifyCommand()},
+		Subcommands: []*urfave.Command{auditListCommand(), auditVerifyCommand(), auditExportCommand(), auditPageCommand()},
 	}
+}
+
+func ledgerKeyFlag() urfave.Flag {
+	return &urfave.StringFlag{Name: "ledger-key", Usage: "the ledger's verifier `KEY`, from the specification; without it the ledger's own word is taken"}
+}
+
+// auditLog opens the log that --ledger names and its key, with no key to write.
+func auditLog(c *urfave.Context) (governance.Source, string, error) {
+	key, err := ledger.ReadKey(c.String("ledger"))
+	if given := c.String("ledger-key"); given != "" && err == nil {
+		key = given
+	}
+	return ledger.Read(c.String("ledger")), key, err
+}
+
+// auditFilter is what of the record is shown.
+type auditFilter struct {
+	run, kind, party string
+	since, until     time.Time
+}
+
+func filterFlags() []urfave.Flag {
+	return []urfave.Flag{
+		&urfave.StringFlag{Name: "run", Usage: "only of the run `ID`"},
+		&urfave.StringFlag{Name: "kind", Usage: "only statements of the `TYPE`, as in record-access"},
+		&urfave.StringFlag{Name: "party", Usage: "only by the party `NAME`; `enclave` is every run"},
+		&urfave.StringFlag{Name: "since", Usage: "not before `TIME` (RFC 3339), by the signers' clocks"},
+		&urfave.StringFlag{Name: "until", Usage: "before `TIME` (RFC 3339), by the signers' clocks"},
+	}
+}
+
+func filterOf(c *urfave.Context) (f auditFilter, err error) {
+	f = auditFilter{run: c.String("run"), kind: c.String("kind"), party: c.String("party")}
+	for flag, t := range map[string]*time.Time{"since": &f.since, "until": &f.until} {
+		if text := c.String(flag); text != "" && err == nil {
+			if *t, err = time.Parse(time.RFC3339, text); err != nil {
+				err = fault.Errorf(fault.Usage, "write it as 2026-01-02T15:04:05Z", "--%s %.40q is not a time", flag, text)
+			}
+		}
+	}
+	return f, err
+}
+
+func (f auditFilter) shows(e governance.Line) bool {
+	return (f.run == "" || f.run == e.Run) && (f.kind == "" || f.kind == string(e.Type)) && (f.party == "" || f.party == e.By) &&
+		!e.Time.Before(f.since) && (f.until.IsZero() || e.Time.Before(f.until))
 }
 
 func auditListCommand() *urfave.Command {
 	return &urfave.Command{
-		Name: "list", Usage: "print every entry of the record, a line each",
-		Flags: []urfave.Flag{ledgerFlag(), jsonFlag()},
+		Name: "list", Usage: "print the entries of the record in words, a line each",
+		Flags: append([]urfave.Flag{ledgerFlag(), ledgerKeyFlag(), jsonFlag()}, filterFlags()...),
 		Action: action(func(c *urfave.Context, _ []string) error {
-			l, err := ledger.Open(c.Context, c.String("ledger"))
-			if err != nil {
-				return err
-			}
 			out := json.NewEncoder(c.App.Writer)
-			var failed error
-			err = governance.NewView(l.Key()).AdvanceToNewest(c.Context, l, func(seen governance.Seen) {
-				if seen.Statement == nil || failed != nil {
-					return
-				}
+			return eachLine(c, func(e governance.Line, s *statement.Statement) error {
 				if c.Bool("json") {
-					failed = out.Encode(map[string]any{"entry": seen.Index, "type": seen.Statement.Body.Type(), "time": seen.Statement.Time, "body": seen.Statement.Body})
-					return
+					return out.Encode(map[string]any{"entry": e.Entry, "type": e.Type, "time": e.Time, "by": e.By, "words": e.Words, "body": s.Body})
 				}
-				body, _ := json.Marshal(seen.Statement.Body)
-				fmt.Fprintf(c.App.Writer, "%4d %s %-17s %s\n", seen.Index, seen.Statement.Time.UTC().Format("2006-01-02 15:04:05.000"), seen.Statement.Body.Type(), cli.Printable(string(body)))
+				_, err := fmt.Fprintf(c.App.Writer, "%4d %s %-17s %s: %s\n", e.Entry, e.Time.Format("2006-01-02 15:04:05.000"), e.Type, cli.Printable(e.By), cli.Printable(e.Words))
+				return err
 			})
-			if err == nil {
-				err = failed
-			}
-			return err
 		}, "--ledger"),
 	}
 }
 
-func auditVerifyCommand() *urfave.Command {
+// eachLine hands the entries that the filter shows to print, with the log
+// verified on the way.
+func eachLine(c *urfave.Context, print func(governance.Line, *statement.Statement) error) error {
+	filter, err := filterOf(c)
+	if err != nil {
+		return err
+	}
+	log, key, err := auditLog(c)
+	if err != nil {
+		return err
+	}
+	view := governance.NewView(key)
+	var failed error
+	err = view.AdvanceToNewest(c.Context, log, func(seen governance.Seen) {
+		if seen.Statement == nil || failed != nil {
+			return
+		}
+		if e := governance.LineOf(seen, view.State()); filter.shows(e) {
+			failed = print(e, seen.Statement)
+		}
+	})
+	if err == nil {
+		err = failed
+	}
+	return err
+}
+
+func auditExportCommand() *urfave.Command {
 	return &urfave.Command{
-		Name: "verify", Usage: "check every signature, the chain of the log and the sequence of every run",
-		Flags: []urfave.Flag{ledgerFlag(), jsonFlag()},
+		Name: "export", Usage: "write the record into a file that audit verify checks without the ledger",
+		Description: "JSON is one object a line and holds all that verify needs; with --run, only that\n" +
+			"run's entries, each with a proof. CSV is for spreadsheets and proves nothing.",
+		Flags: append([]urfave.Flag{ledgerFlag(), ledgerKeyFlag(),
+			&urfave.StringFlag{Name: "format", Usage: "json or csv", Value: "json"},
+			&urfave.StringFlag{Name: "out", Usage: "a new `FILE`; without it, standard output"}}, filterFlags()...),
 		Action: action(func(c *urfave.Context, _ []string) error {
-			dir := c.String("ledger")
-			key, err := ledger.ReadKey(dir)
+			write, err := exporter(c)
+			if err != nil || c.String("out") == "" {
+				return orWrite(err, write, c.App.Writer)
+			}
+			f, err := os.OpenFile(c.String("out"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 			if err != nil {
+				return fault.Errorf(fault.Conflict, "name a new file", "--out: %w", err)
+			}
+			if err := write(f); err != nil {
+				f.Close()
+				os.Remove(f.Name())
 				return err
 			}
-			report, err := (&governance.Auditor{Key: key}).Audit(c.Context, ledger.Read(dir))
-			if err != nil {
-				return err
-			}
-			if c.Bool("json") {
-				if err := json.NewEncoder(c.App.Writer).Encode(report); err != nil {
-					return err
-				}
-				return report.Err()
-			}
-			for _, f := range report.Findings {
-				mark := "ok  "
-				if !f.OK {
-					mark = "FAIL"
-				}
-				fmt.Fprintf(c.App.Writer, "%s %s %s %s\n", mark, f.Check, f.Run, cli.Printable(f.Detail))
-			}
-			fmt.Fprintf(c.App.Writer, "%d entries, %d runs\n", report.Entries, len(report.Runs))
-			return report.Err()
+			return finish(f)
 		}, "--ledger"),
+	}
+}
+
+func orWrite(err error, write func(io.Writer) error, w io.Writer) error {
+	if err != nil {
+		return err
+	}
+	return write(w)
+}
+
+func finish(f *os.File) error {
+	if err := f.Sync(); err != nil {
+		f.Close()
+		return err
+	}
+	return f.Close()
+}
+
+func exporter(c *urfave.Context) (func(io.Writer) error, error) {
+	switch format := c.String("format"); format {
+	case "csv":
+		return func(w io.Writer) error {
+			table := governance.NewTable(w)
+			if err := eachLine(c, func(e governance.Line, _ *statement.Statement) error { return table.Add(e) }); err != nil {
+				return err
+			}
+			return table.Flush()
+		}, nil
+	case "json":
+		for _, flag := range []string{"kind", "party", "since", "until"} {
+			if c.IsSet(flag) {
+				return nil, fault.Errorf(fault.Usage, "leave --"+flag+" out, or take --format csv", "a part of the record, but for one run, proves nothing")
+			}
+		}
+		log, key, err := auditLog(c)
+		return func(w io.Writer) error { return governance.Export(c.Context, w, log, key, c.String("run")) }, err
+	default:
+		return nil, fault.Errorf(fault.Usage, "--format json, or csv", "there is no format %q", format)
 	}
 }

@@ -71,6 +71,7 @@ func TestScripts(t *testing.T) {
 // setUp gives a script what these commands need.
 func setUp(t *testing.T) func(*testscript.Env) error {
 	return func(e *testscript.Env) error {
+		e.Setenv("XDG_CONFIG_HOME", filepath.Join(e.WorkDir, ".config")) // where heads are remembered
 		e.Values[scriptKey{}] = &script{t: t, served: map[string]*served{}}
 		return nil
 	}

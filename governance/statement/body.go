@@ -23,6 +23,7 @@ const (
 	TypeRefusal         Type = "refusal"
 	TypeJournalHead     Type = "journal-head"
 	TypeCompletion      Type = "completion"
+	TypeAppEvent        Type = "app-event"
 )
 
 // Body is what a statement says, apart from who and when.
@@ -77,6 +78,8 @@ func newRunBody(t Type) (Body, error) {
 		return &JournalHead{}, nil
 	case TypeCompletion:
 		return &Completion{}, nil
+	case TypeAppEvent:
+		return &AppEvent{}, nil
 	default:
 		return nil, fmt.Errorf("%w %q", ErrUnknownType, t)
 	}

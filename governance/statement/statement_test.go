@@ -69,6 +69,7 @@ func examples(t testing.TB) []Body {
 		&RunRefusal{"consent withdrawn", next, "release"},
 		&JournalHead{3, dig, next, 9, "out"},
 		&Completion{true, "detail", 3, outputs, next},
+		&AppEvent{[]byte(`{"rows":7}`), "query-1", next, "queries"},
 	}
 }
 

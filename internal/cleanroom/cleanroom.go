@@ -95,7 +95,7 @@ func (r *Room) Close(keep bool) error {
 // Command makes the command that runs one of the binaries as the room's user.
 func (r *Room) Command(program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(r.ctx, filepath.Join(r.bin, program), args...)
-	cmd.Dir, cmd.Env = r.Dir, append(os.Environ(), r.Env...)
+	cmd.Dir, cmd.Env = r.Dir, append(append(os.Environ(), "XDG_CONFIG_HOME="+r.Path("config")), r.Env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if os.Getuid() != r.uid {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(r.uid), Gid: uint32(r.uid)}

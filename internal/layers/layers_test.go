@@ -45,6 +45,7 @@ var rules = []rule{
 	{"internal/azurite", nil, "a test part"},
 	{"internal/cleanroom", nil, "it drives the binaries from outside, as a user does"},
 	{"internal/duckdb", nil, "a test part"},
+	{"internal/chromium", nil, "a test part"},
 	{"internal/swtpm", nil, "a test part"},
 	{"internal/vectors", nil, "a test part"},
 	{"internal/image/build", []string{"internal/image", "internal/cli"}, "it makes files out of files"},

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"cloister/governance/page"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+// auditPageCommand serves the page from the party's own machine, so that its
+// scripts are not those of the ledger that they judge.
+func auditPageCommand() *urfave.Command {
+	return &urfave.Command{
+		Name: "page", Usage: "show the contract and its record in a browser on this machine, until a signal",
+		Flags: []urfave.Flag{ledgerFlag(), ledgerKeyFlag(),
+			&urfave.IntFlag{Name: "port", Usage: "the `PORT` on the loopback address; 0 takes a free one"}},
+		Action: action(func(c *urfave.Context, _ []string) error {
+			log, key, err := auditLog(c)
+			if err != nil {
+				return err
+			}
+			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", c.Int("port")))
+			if err != nil {
+				return fmt.Errorf("serving the page: %w", err)
+			}
+			fmt.Fprintf(c.App.Writer, "ready http://%s/#key=%s\n", l.Addr(), url.QueryEscape(key))
+			return servePage(c.Context, l, page.Local(log))
+		}, "--ledger"),
+	}
+}
+
+func servePage(ctx context.Context, l net.Listener, handler http.Handler) error {
+	// A page of another site whose name was made to mean this address must not
+	// read the record: only who asks for the address itself is answered.
+	own := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Host != l.Addr().String() {
+			http.Error(w, "this page is for its own address", http.StatusMisdirectedRequest)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	})
+	server := &http.Server{Handler: own, ReadHeaderTimeout: 10 * time.Second}
+	stop := context.AfterFunc(ctx, func() { server.Close() })
+	defer stop()
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}

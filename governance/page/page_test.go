@@ -1,0 +1,322 @@
+package page
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"cloister/governance"
+	"cloister/governance/ledger"
+	"cloister/governance/statement"
+)
+
+const (
+	digestA = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	hostile = `<img src=x onerror=alert(1)><script>alert(2)</script>"'&javascript:alert(3)`
+)
+
+// site is a ledger on files and who speaks in it.
+type site struct {
+	*testing.T
+	dir, key string
+	ledger   *ledger.Ledger
+	keys     map[string]*statement.PrivateKey
+	counter  uint64
+	previous string
+}
+
+func newSite(t *testing.T) *site {
+	s := &site{T: t, dir: filepath.Join(t.TempDir(), "ledger"), keys: map[string]*statement.PrivateKey{}}
+	var err error
+	if s.key, err = ledger.Init(s.dir, ""); err == nil {
+		s.ledger, err = ledger.Open(t.Context(), s.dir)
+	}
+	s.check(err)
+	for name, algorithm := range map[string]statement.Algorithm{"hospital": statement.P256, "lab": statement.Ed25519, "run": statement.Ed25519} {
+		s.keys[name], err = statement.GenerateKey(algorithm)
+		s.check(err)
+	}
+	return s
+}
+
+func (s *site) check(err error) {
+	s.Helper()
+	if err != nil {
+		s.Fatal(err)
+	}
+}
+
+func (s *site) contract(version uint64) (k statement.Contract, digest string) {
+	k = statement.Contract{ContainerPolicy: digestA, ID: "study", KeyReleasePolicy: digestA, Specification: digestA, Version: version,
+		Parties: []statement.Party{{Key: s.keys["hospital"].Public().SPKI(), Name: "hospital"}, {Key: s.keys["lab"].Public().SPKI(), Name: "lab"}},
+		Volumes: []statement.Volume{{Kind: statement.SourceVolume, Name: "records", Owner: "hospital", Reference: fmt.Sprintf("cloister-v1.%s.%d", hostile, version)},
+			{Kind: statement.SinkVolume, Name: "report", Owner: "lab", ID: strings.Repeat("0a", 16), KeyVersion: 1, Check: strings.Repeat("0b", 32), Recipients: []string{digestA}}}}
+	digest, err := k.Digest()
+	s.check(err)
+	return k, digest
+}
+
+func (s *site) say(by string, version uint64, body statement.Body) {
+	s.Helper()
+	s.counter++
+	s.append(by, version, s.counter, body)
+}
+
+func (s *site) append(by string, version, counter uint64, body statement.Body) {
+	s.Helper()
+	entry, err := statement.Sign(statement.Statement{Body: body, Contract: "study", Time: time.Now(), Version: version}, statement.Signature{Signer: s.keys[by], Counter: counter})
+	s.check(err)
+	_, err = s.ledger.Append(s.Context(), entry)
+	s.check(err)
+	s.previous = statement.EntryDigest(entry)
+}
+
+// agreed is a contract proposed, amended, approved and consented to by both,
+// and one run of it, with words of a hostile party wherever words may be.
+func (s *site) agreed() {
+	first, _ := s.contract(1)
+	second, digest := s.contract(2)
+	s.say("hospital", 1, &statement.Propose{Contract: first})
+	s.say("hospital", 2, &statement.Amend{Contract: second})
+	for _, party := range []string{"lab", "hospital"} {
+		s.say(party, 2, &statement.Approve{Digest: digest})
+	}
+	for _, party := range []string{"lab", "hospital"} {
+		s.say(party, 2, &statement.ConsentGrant{Scopes: []string{statement.ScopeExecution}})
+	}
+	s.run(digest)
+	s.say("lab", 2, &statement.ConsentWithdraw{Scopes: []string{statement.ScopeLogging}, Reason: hostile})
+}
+
+func (s *site) run(digest string) {
+	checkpoint, err := s.ledger.Checkpoint(s.Context())
+	s.check(err)
+	c, err := governance.OpenCheckpoint(checkpoint, s.key)
+	s.check(err)
+	root := bytes.Clone(c.Root[:])
+	head := func() statement.Run {
+		return statement.Run{Checkpoint: statement.Checkpoint{Root: base64Of(root), Size: uint64(c.Size)}, ID: hex.EncodeToString(make([]byte, 16)), Previous: s.previous}
+	}
+	s.previous = ""
+	evidence := statement.Evidence{Platform: "simulated", Report: []byte("report")}
+	about, err := evidence.Digest()
+	s.check(err)
+	s.append("run", 2, 1, &statement.RunBegin{AuditKey: s.keys["run"].Public().SPKI(), ContractDigest: digest, Evidence: evidence, Run: head()})
+	s.append("run", 2, 2, &statement.ConsentCheck{Evidence: about, Nonce: strings.Repeat("0c", 32), Run: head(), Scope: statement.ScopeExecution, What: hostile})
+	s.append("run", 2, 3, &statement.RecordAccess{Name: hostile, Volume: hostile, Detail: hostile, Run: head(), What: statement.AccessData})
+	s.append("run", 2, 4, &statement.RecordExecution{Application: hostile, Phase: statement.PhaseStart, Run: head()})
+	exit := 0
+	s.append("run", 2, 5, &statement.RecordExecution{Application: hostile, Phase: statement.PhaseEnd, Exit: &exit, Run: head()})
+	s.append("run", 2, 6, &statement.Completion{Complete: true, Run: head()})
+}
+
+func base64Of(raw []byte) string {
+	text, _ := json.Marshal(raw)
+	return strings.Trim(string(text), `"`)
+}
+
+// serve serves a copy of the ledger, changed.
+func (s *site) serve(change func(dir string)) string {
+	s.Helper()
+	dir := filepath.Join(s.TempDir(), "copy")
+	s.check(os.CopyFS(dir, os.DirFS(s.dir)))
+	change(dir)
+	server := httptest.NewServer(Local(ledger.Read(dir)))
+	s.Cleanup(server.Close)
+	return server.URL + "/#key=" + url.QueryEscape(s.key)
+}
+
+// edit changes the lines of a ledger's entries.
+func (s *site) edit(change func(lines []string) []string) func(dir string) {
+	return func(dir string) {
+		path := filepath.Join(dir, "entries.jsonl")
+		raw, err := os.ReadFile(path)
+		s.check(err)
+		lines := change(strings.Split(strings.TrimSuffix(string(raw), "\n"), "\n"))
+		s.check(os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o644))
+	}
+}
+
+type seen struct {
+	Before, Title, Status, Verdict, Kind, Contract, Parties, Runs string
+	Trail                                                         []struct{ ID, Kind, Text string }
+	Foreign                                                       int
+	Faults, Trouble                                               []string
+}
+
+func (v seen) item(entry int) (kind, text string) {
+	for _, e := range v.Trail {
+		if e.ID == fmt.Sprint("entry-", entry) {
+			return e.Kind, e.Text
+		}
+	}
+	return "", ""
+}
+
+// visit looks at pages through Chromium.
+func visit(t *testing.T, urls ...string) []seen {
+	t.Helper()
+	if _, err := exec.LookPath("chromium"); err != nil {
+		t.Fatal("there is no chromium: make test-setup")
+	}
+	if _, err := os.Stat("../../internal/chromium/node_modules/playwright-core"); err != nil {
+		t.Fatal("playwright-core is not installed: make test-setup")
+	}
+	shots := "-"
+	if dir := os.Getenv("CLOISTER_SHOTS"); dir != "" {
+		shots = dir
+	}
+	var stderr bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), "node", append([]string{"../../internal/chromium/visit.mjs", shots}, urls...)...)
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, stderr.String())
+	}
+	var list []seen
+	for line := range bytes.Lines(out) {
+		var v seen
+		if err := json.Unmarshal(line, &v); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		if len(v.Faults) > 0 || len(v.Trouble) > 0 || v.Foreign != 0 {
+			t.Errorf("page %d: faults %q, trouble %q, %d foreign elements", len(list), v.Faults, v.Trouble, v.Foreign)
+		}
+		list = append(list, v)
+	}
+	if len(list) != len(urls) {
+		t.Fatalf("%d pages seen of %d", len(list), len(urls))
+	}
+	return list
+}
+
+func contains(t *testing.T, what, text string, wants ...string) {
+	t.Helper()
+	for _, want := range wants {
+		if !strings.Contains(text, want) {
+			t.Errorf("%s: no %q in\n%s", what, want, text)
+		}
+	}
+}
+
+func TestPageInABrowser(t *testing.T) {
+	s := newSite(t)
+	s.agreed()
+	other, err := ledger.Init(filepath.Join(t.TempDir(), "other"), "")
+	s.check(err)
+	sound := s.serve(func(string) {})
+	empty := newSite(t)
+	v := visit(t, sound,
+		s.serve(s.edit(func(l []string) []string { l[3] = flipSignature(l[3]); return l })),
+		s.serve(s.edit(func(l []string) []string { return append(append(l[:8:8], l[9:]...), l[8]) })),
+		strings.Split(sound, "#")[0]+"#key="+url.QueryEscape(other),
+		strings.Split(sound, "#")[0]+"#key=nonsense",
+		empty.serve(func(string) {}))
+
+	t.Run("sound", func(t *testing.T) {
+		contains(t, "verdict", v[0].Verdict, "This record holds.", "All 13 entries are in its tree")
+		contains(t, "status", v[0].Status, "version 2 accepted")
+		contains(t, "contract", v[0].Contract, "hospital, lab agree", "data records, of hospital", "output report, of lab", digestA)
+		contains(t, "parties", v[0].Parties, "execution granted", "logging withdrawn")
+		contains(t, "runs", v[0].Runs, "complete, exit code 0")
+		if n := strings.Count(v[0].Parties, "approved"); n != 2 || v[0].Before != "" || len(v[0].Trail) != 13 {
+			t.Errorf("%d approvals, %d entries, before the check %q", n, len(v[0].Trail), v[0].Before)
+		}
+		for i := range 13 {
+			kind, text := v[0].item(i)
+			if contains(t, fmt.Sprint("entry ", i), text, "verified"); kind != "is-good" {
+				t.Errorf("entry %d is %q", i, kind)
+			}
+		}
+		_, text := v[0].item(8)
+		contains(t, "hostile words", text, "accesses data "+hostile)
+	})
+	t.Run("changed entry", func(t *testing.T) {
+		contains(t, "verdict", v[1].Verdict, "This record does not hold.", "do not have the root", "Entry 3: its signature is wrong")
+		kind, text := v[1].item(3)
+		if contains(t, "entry 3", text, "not authentic", "it was changed, or is forged"); kind != "is-bad" || v[1].Kind != "verdict bad" {
+			t.Errorf("shown as %q, %q", kind, v[1].Kind)
+		}
+		contains(t, "status", v[1].Status, "version 2 proposed")
+	})
+	t.Run("moved entry", func(t *testing.T) {
+		contains(t, "verdict", v[2].Verdict, "does not hold", "do not have the root", "the run’s records have a gap: 4 follows 2")
+	})
+	t.Run("another ledger's key", func(t *testing.T) {
+		contains(t, "verdict", v[3].Verdict, "does not hold", "not signed with this ledger key")
+		for _, e := range v[3].Trail {
+			contains(t, e.ID, e.Text, "not verified")
+		}
+	})
+	t.Run("no key", func(t *testing.T) {
+		contains(t, "verdict", v[4].Verdict, "could not be checked", "not a ledger key")
+	})
+	t.Run("empty", func(t *testing.T) {
+		contains(t, "verdict", v[5].Verdict, "This record holds.")
+		contains(t, "contract", v[5].Contract, "Nothing has been proposed")
+	})
+}
+
+// flipSignature changes one letter of an entry's signature.
+func flipSignature(line string) string {
+	at := strings.Index(line, `"sig":"`) + len(`"sig":"`) + 20
+	letter := "A"
+	if line[at] == 'A' {
+		letter = "B"
+	}
+	return line[:at] + letter + line[at+1:]
+}
+
+func TestHandlerAllowsOnlyItsOwnFiles(t *testing.T) {
+	server := httptest.NewServer(Handler())
+	defer server.Close()
+	for _, path := range []string{"/", "/page.js", "/log.js", "/statements.js", "/style.css", "/icon.svg", "/nothing"} {
+		res, err := http.Get(server.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if err != nil || (res.StatusCode == http.StatusOK) != (path != "/nothing") || !strings.HasPrefix(res.Header.Get("Content-Security-Policy"), "default-src 'none'; script-src 'self';") ||
+			res.Header.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s: %v, %d, %v", path, err, res.StatusCode, res.Header)
+		}
+		for _, bad := range []string{"innerHTML", "http://", "https://", "eval(", "onclick", "<script>", "document.write"} {
+			if text := strings.ReplaceAll(string(body), "http://www.w3.org/2000/svg", ""); strings.Contains(text, bad) {
+				t.Errorf("%s contains %s", path, bad)
+			}
+		}
+	}
+	res, err := http.Post(server.URL, "text/plain", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusMethodNotAllowed {
+		t.Error(res.Status)
+	}
+}
+
+func TestBundleNames(t *testing.T) {
+	for path, want := range map[string][2]int64{"000": {0, 256}, "000.p/7": {0, 7}, "999": {255744, 256000}, "x001/234": {1234 * 256, 1235 * 256}, "x001/x234/067.p/1": {1234067 * 256, 1234067*256 + 1}} {
+		if from, to, err := parseBundle(path); err != nil || from != want[0] || to != want[1] {
+			t.Errorf("%s: %d to %d, %v", path, from, to, err)
+		}
+	}
+	for _, path := range []string{"", "0", "0000", "x000/001", "001/002", "-01", "000.p/0", "000.p/256", "000.p/", "../000", "x001", strings.Repeat("x001/", 30) + "001"} {
+		if from, to, err := parseBundle(path); err == nil {
+			t.Errorf("%q is %d to %d", path, from, to)
+		}
+	}
+}
