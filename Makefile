@@ -19,10 +19,10 @@ demo: build
 	go run ./demo -bin $(BIN)
 
 # What the tests need beyond Go: fuse3 for mounts without root; git, sqlite3,
-# ripgrep, python3, tar, rsync and DuckDB as programs to run on a mount; Azurite as the
-# blob store.
+# ripgrep, python3, tar, rsync and DuckDB as programs to run on a mount; veritysetup as
+# a second opinion on layers' hashes; Azurite as the blob store.
 test-setup:
-	@./internal/setup/install fuse3 git sqlite3 ripgrep:rg python3 tar rsync nodejs:node npm
+	@./internal/setup/install fuse3 git sqlite3 ripgrep:rg python3 tar rsync nodejs:node npm cryptsetup-bin:veritysetup
 	@./internal/setup/fuse
 	@./internal/setup/npm azurite azurite
 	@./internal/setup/npm duckdb @duckdb/node-api
