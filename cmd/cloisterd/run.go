@@ -77,7 +77,8 @@ func run(c *urfave.Context) error {
 }
 
 // readSpecification reads the canonical bytes that the host provides and
-// refuses any whose digest is not the measured one.
+// refuses any whose digest is not the measured one, or that asks for more than
+// this runtime does.
 func readSpecification(c *urfave.Context) (spec.Specification, error) {
 	raw, err := specificationBytes(c.String("specification"))
 	if err != nil {
@@ -95,7 +96,7 @@ func readSpecification(c *urfave.Context) (spec.Specification, error) {
 		return s, fault.Errorf(fault.Refused, "give the ledger key that the specification names",
 			"the specification names the ledger key %s, the command line %s", s.Governance.LedgerKey, c.String("ledger-key"))
 	}
-	return s, nil
+	return s, canMeet(s)
 }
 
 // specificationBytes takes the specification from a file, or from the variable

@@ -19,6 +19,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"cloister/internal/fault"
 	"cloister/policy/spec"
 )
 
@@ -26,6 +27,9 @@ import (
 // bytes. The specification must be valid.
 func Generate(s spec.Specification) ([]byte, error) {
 	if err := s.Validate(); err != nil {
+		return nil, fmt.Errorf("generating container policy: %w", err)
+	}
+	if err := expressible(s); err != nil {
 		return nil, fmt.Errorf("generating container policy: %w", err)
 	}
 	command, err := Command(s)
@@ -36,6 +40,18 @@ func Generate(s spec.Specification) ([]byte, error) {
 		return simulated(s, command), nil
 	}
 	return platform(s, command), nil
+}
+
+// expressible refuses what the text would not hold the platform to: a container
+// without layers, and a sidecar's group of two.
+func expressible(s spec.Specification) error {
+	switch {
+	case s.Kind != spec.Simulated && len(s.Application.Image.Layers) == 0:
+		return fault.Errorf(fault.Usage, "give each layer's dm-verity root hash with --layer, lowest first", "image %s has no layer hashes", s.Application.Image.Reference)
+	case s.Model != spec.Monolithic:
+		return fault.Errorf(fault.Usage, "use model "+spec.Monolithic, "model %s has no container policy yet", s.Model)
+	}
+	return nil
 }
 
 // HostData returns the SHA-256 of a policy's text: the value of HOST_DATA in

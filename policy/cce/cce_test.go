@@ -169,6 +169,18 @@ func TestGenerateRefusesAnInvalidSpecification(t *testing.T) {
 	if text, err := Generate(s); err == nil || text != nil || fault.KindOf(err) != fault.Usage {
 		t.Errorf("Generate = %q, %v", text, err)
 	}
+	noLayers, distributed := aci(t), aci(t)
+	noLayers.Application.Image.Layers = nil
+	distributed.Model, distributed.AcceptedRisk = spec.Distributed, "we have read and accept what a shared network means"
+	distributed.Runtime = &spec.Runtime{Image: distributed.Application.Image}
+	for _, s := range []spec.Specification{noLayers, distributed} {
+		if err := s.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		if text, err := Generate(s); err == nil || text != nil || fault.KindOf(err) != fault.Usage {
+			t.Errorf("Generate = %q, %v", text, err)
+		}
+	}
 	if _, err := Generate(spec.Specification{}); err == nil {
 		t.Error("a policy for nothing")
 	}

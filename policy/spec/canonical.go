@@ -22,7 +22,7 @@ const digestPrefix = "cloister specification v1\n"
 // sorted keys and no spaces, optional fields left out when empty, sets sorted
 // by name. For a specification that Validate accepts this is RFC 8785.
 func (s Specification) Canonical() ([]byte, error) {
-	typed, err := encode(s.sorted())
+	typed, err := encode(s.Sorted())
 	if err != nil {
 		return nil, err
 	}
@@ -95,21 +95,29 @@ func parseCanonical(data []byte) (Specification, error) {
 	return s, s.Validate()
 }
 
-// sorted returns a copy whose sets are in the order of their names.
-func (s Specification) sorted() Specification {
+// Sorted returns a copy whose sets are in the canonical order, that of their
+// names.
+func (s Specification) Sorted() Specification {
 	s.Parties = sortedBy(s.Parties, func(p Party) string { return p.Name })
 	s.Identities = sortedBy(s.Identities, func(i Identity) string { return i.Name })
 	s.Code = sortedBy(s.Code, func(v Source) string { return v.Name })
 	s.DataSources = sortedBy(s.DataSources, func(v Source) string { return v.Name })
 	s.DataSinks = sortedBy(s.DataSinks, func(v Sink) string { return v.Name })
 	s.Endpoints = sortedBy(s.Endpoints, func(e Endpoint) string { return e.Name })
+	s.Application.Ports = sortedBy(s.Application.Ports, func(p uint32) uint32 { return p })
+	s.Network.Allow = sortedBy(s.Network.Allow, Destination.String)
 	s.Governance.Witnesses = sortedBy(s.Governance.Witnesses, func(w string) string { return w })
 	for i := range s.DataSinks {
 		s.DataSinks[i].Recipients = sortedBy(s.DataSinks[i].Recipients, func(r string) string { return r })
 	}
+	if s.Deployment != nil {
+		d := *s.Deployment
+		d.Registries = sortedBy(d.Registries, func(r Registry) string { return r.Server })
+		s.Deployment = &d
+	}
 	return s
 }
 
-func sortedBy[T any](list []T, key func(T) string) []T {
+func sortedBy[T any, K cmp.Ordered](list []T, key func(T) K) []T {
 	return slices.SortedStableFunc(slices.Values(list), func(a, b T) int { return cmp.Compare(key(a), key(b)) })
 }

@@ -51,6 +51,19 @@ func (c *checks) oneOf(at, s string, allowed ...string) {
 	}
 }
 
+// optional is oneOf for a field that may be empty.
+func (c *checks) optional(at, s string, allowed ...string) {
+	if s != "" {
+		c.oneOf(at, s, allowed...)
+	}
+}
+
+func (c *checks) port(at string, port uint32) {
+	if port < 1 || port > 65535 {
+		c.add(at, fmt.Sprintf("%d is not a port", port), "use 1 to 65535")
+	}
+}
+
 var (
 	namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 	// A vault's own rule for names of keys and secrets.
@@ -59,6 +72,15 @@ var (
 	digestPattern   = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 	hexPattern      = regexp.MustCompile(`^[0-9a-f]*$`)
 	variablePattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
+	// A DNS label (RFC 1123): what Kubernetes and ACI call a container or a group.
+	labelPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	// A host's name; its last label begins with a letter, as all do, so that no
+	// resolver takes it for an address in another spelling (2130706433, 0x7f.1).
+	hostPattern = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	// Resources of Azure, as its portal and tools write their ids.
+	identityResource = regexp.MustCompile(`^/subscriptions/[0-9a-f-]{36}/resourceGroups/[0-9A-Za-z_().-]{1,90}/providers/Microsoft\.ManagedIdentity/userAssignedIdentities/[0-9A-Za-z_-]{3,128}$`)
+	subnetResource   = regexp.MustCompile(`^/subscriptions/[0-9a-f-]{36}/resourceGroups/[0-9A-Za-z_().-]{1,90}/providers/Microsoft\.Network/virtualNetworks/[0-9A-Za-z_.-]{2,64}/subnets/[0-9A-Za-z_.-]{1,80}$`)
+	filePattern      = regexp.MustCompile(`^[0-9A-Za-z_][0-9A-Za-z_.-]*(/[0-9A-Za-z_][0-9A-Za-z_.-]*)*$`)
 	// Registry, path, digest: the form of the OCI distribution specification
 	// with a digest; a tag beside it is only decoration and is refused.
 	imagePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+@sha256:[0-9a-f]{64}$`)
@@ -121,8 +143,22 @@ func (c *checks) environment(at string, env map[string]string) {
 		if strings.HasPrefix(name, "CLOISTER_") {
 			c.add(at, "variables that begin with CLOISTER_ are the runtime's", "use another name")
 		}
-		c.text(at, env[name])
+		c.publicText(at, env[name])
+		c.publicVariable(at, name, env[name])
 	}
+}
+
+func (c *checks) resource(at, s string, form *regexp.Regexp, what string) {
+	if !form.MatchString(s) {
+		c.add(at, fmt.Sprintf("%.200q is not the resource id of %s", s, what), "copy the id as Azure shows it, beginning with /subscriptions/")
+	}
+}
+
+func (c *checks) policyFile(at string, p PolicyFile) {
+	if !filePattern.MatchString(p.File) || len(p.File) > maxText {
+		c.add(at+".file", fmt.Sprintf("%.80q is not a file beside the specification", p.File), "write its path from the specification's directory, without . or ..")
+	}
+	c.digest(at+".digest", p.Digest)
 }
 
 // absolute reports whether s is an absolute path in its shortest form.

@@ -27,24 +27,29 @@ const (
 	Simulated Kind = "simulated"
 )
 
-// Monolithic is the deployment model in which runtime and application share
-// one container.
-const Monolithic = "monolithic"
-
-// EgressClosed is the network without a way out.
-const EgressClosed = "closed"
+// The deployment models.
+const (
+	Monolithic = "monolithic" // runtime and application share one container
+	// Distributed: the runtime is a sidecar of the application. The platform
+	// gives every container of the group the attestation device and one
+	// network, so what the sidecar can guard is less: see AcceptedRisk.
+	Distributed = "distributed"
+)
 
 // Specification is the whole document. Lists of named things are sets: their
 // order has no meaning and does not change the digest.
 type Specification struct {
-	APIVersion  string      `json:"apiVersion"`
-	Name        string      `json:"name"`
-	Kind        Kind        `json:"kind"`
-	Model       string      `json:"model"`
-	Parties     []Party     `json:"parties,omitempty"`
-	Identities  []Identity  `json:"identities,omitempty"`
-	Runtime     *Runtime    `json:"runtime,omitempty"`
-	Application Application `json:"application"`
+	APIVersion string `json:"apiVersion"`
+	Name       string `json:"name"`
+	Kind       Kind   `json:"kind"`
+	Model      string `json:"model"`
+	// AcceptedRisk says in the parties' own words why the distributed model's
+	// residual risk is acceptable to them; it has no other use.
+	AcceptedRisk string      `json:"acceptedRisk,omitempty"`
+	Parties      []Party     `json:"parties,omitempty"`
+	Identities   []Identity  `json:"identities,omitempty"`
+	Runtime      *Runtime    `json:"runtime,omitempty"`
+	Application  Application `json:"application"`
 	// Code holds volumes of code or models: mounted first, like sources.
 	Code        []Source    `json:"code,omitempty"`
 	DataSources []Source    `json:"datasources,omitempty"`
@@ -53,6 +58,7 @@ type Specification struct {
 	Endpoints   []Endpoint  `json:"endpoints,omitempty"`
 	Governance  Governance  `json:"governance"`
 	Attestation Attestation `json:"attestation"`
+	Deployment  *Deployment `json:"deployment,omitempty"`
 }
 
 // Party is somebody whose agreement is needed.
@@ -71,38 +77,9 @@ type Identity struct {
 	Name     string `json:"name"`
 	ClientID string `json:"clientId"`           // a UUID
 	TenantID string `json:"tenantId,omitempty"` // a UUID; the resource's own tenant when empty
-}
-
-// Runtime pins the program that holds the keys where no image does: on the
-// simulated platform.
-type Runtime struct {
-	Binary string `json:"binary"` // "sha256:" and the hash of the cloisterd file
-}
-
-// Application is the program that reads the sources and writes the sinks.
-type Application struct {
-	Name string `json:"name"`
-	// Image is what the container is started from: runtime and application in
-	// one. The simulated platform has none.
-	Image       *Image            `json:"image,omitempty"`
-	Command     []string          `json:"command"` // the program's absolute path and its arguments
-	Environment map[string]string `json:"environment,omitempty"`
-	WorkingDir  string            `json:"workingDir,omitempty"` // "/" when empty
-	User        *User             `json:"user,omitempty"`       // nobody (65534:65534) when absent
-}
-
-// Image is a container image.
-type Image struct {
-	Reference string `json:"reference"` // repository and digest, never a tag alone
-	// Layers are the dm-verity root hashes of the layers, lowest first, each
-	// 64 hexadecimal digits.
-	Layers []string `json:"layers"`
-}
-
-// User is the numeric user and group the application runs as; never root.
-type User struct {
-	UID uint32 `json:"uid"`
-	GID uint32 `json:"gid"`
+	// ResourceID is the identity's Azure resource: what a template attaches to
+	// the container group, /subscriptions/…/userAssignedIdentities/NAME.
+	ResourceID string `json:"resourceId,omitempty"`
 }
 
 // Source is a sealed volume that the application reads.
@@ -115,7 +92,15 @@ type Source struct {
 	Key    Key    `json:"key"`
 	// Identity the runtime uses at the store and the vaults; its only one when empty.
 	Identity string `json:"identity,omitempty"`
+	Fetch    string `json:"fetch,omitempty"` // FetchOnDemand when empty
 }
+
+// When a source is fetched. Which parts of it an application reads, and when,
+// shows to the store and the host, unless everything is read before it starts.
+const (
+	FetchOnDemand = "on-demand"
+	FetchWhole    = "whole" // in a fixed order into memory, before the application starts
+)
 
 // Sink is a sealed volume that the application writes.
 type Sink struct {
@@ -127,7 +112,15 @@ type Sink struct {
 	Key        Key      `json:"key"`
 	Identity   string   `json:"identity,omitempty"`
 	Recipients []string `json:"recipients,omitempty"` // parties, beside the owner, who can open it
+	Publish    string   `json:"publish,omitempty"`    // PublishAsWritten when empty
 }
+
+// When a sink goes to its store. When an application writes, and how much,
+// shows to the store and the host, unless all goes at the end and padded.
+const (
+	PublishAsWritten   = "as-written"
+	PublishAtEndPadded = "at-end, padded"
+)
 
 // Source returns what a sink has in common with a source.
 func (s Sink) Source() Source {
@@ -142,17 +135,6 @@ type Key struct {
 	Secret string `json:"secret"` // URL of the secret that holds the wrapped DEK
 }
 
-// Network says what the application reaches.
-type Network struct {
-	Egress string `json:"egress"`
-}
-
-// Endpoint is a port of the application that clients may call.
-type Endpoint struct {
-	Name string `json:"name"`
-	Port uint32 `json:"port"`
-}
-
 // Governance says whose record is believed.
 type Governance struct {
 	Ledger string `json:"ledger,omitempty"` // URL of the ledger
@@ -160,6 +142,7 @@ type Governance struct {
 	// base64, or a verifier key of the C2SP signed note.
 	LedgerKey string   `json:"ledgerKey"`
 	Witnesses []string `json:"witnesses,omitempty"` // verifier keys that must cosign
+	Threshold uint32   `json:"threshold,omitempty"` // how many of the witnesses must; all when 0
 }
 
 // Attestation says whose word about the platform is believed.

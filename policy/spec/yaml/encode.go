@@ -128,8 +128,11 @@ func listLines(v reflect.Value) []string {
 }
 
 func itemLines(v reflect.Value) []string {
-	if v.Kind() != reflect.Struct {
+	switch v.Kind() {
+	case reflect.String:
 		return []string{"- " + scalar(v.String())}
+	case reflect.Uint32:
+		return []string{fmt.Sprintf("- %d", v.Uint())}
 	}
 	lines := indent(indentStep, objectLines(v))
 	lines[0] = "- " + strings.TrimLeft(lines[0], " ")

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"slices"
+	"strings"
+
+	"cloister/internal/fault"
+	"cloister/policy/spec"
+)
+
+// canMeet refuses a specification that asks for what this runtime does not do:
+// the parties agreed on it, so a run without it is not theirs. Who builds one
+// of these takes its line out.
+func canMeet(s spec.Specification) error {
+	var cannot []string
+	for _, f := range asked(s) {
+		if f.wanted {
+			cannot = append(cannot, f.what)
+		}
+	}
+	if len(cannot) == 0 {
+		return nil
+	}
+	return fault.Errorf(fault.Refused, "agree on a specification without it, or use a later runtime",
+		"this runtime does not do what the specification asks for: %s", strings.Join(cannot, ", "))
+}
+
+type feature struct {
+	wanted bool
+	what   string
+}
+
+func asked(s spec.Specification) []feature {
+	return []feature{
+		{s.Model != spec.Monolithic, "model " + s.Model},
+		{s.Network.Egress != spec.EgressClosed, "network.egress " + s.Network.Egress},
+		{len(s.Endpoints) > 0, "endpoints"},
+		{s.Application.Start == spec.StartManual, "application.start " + s.Application.Start},
+		{s.Application.Restart != "" && s.Application.Restart != spec.RestartNever, "application.restart " + s.Application.Restart},
+		{slices.ContainsFunc(append(slices.Clone(s.Code), s.DataSources...), fetchedWhole), "fetch " + spec.FetchWhole},
+		{slices.ContainsFunc(s.DataSinks, publishedAtEnd), "publish " + spec.PublishAtEndPadded},
+		{len(s.Governance.Witnesses) > 0, "governance.witnesses"},
+		{s.Deployment != nil && s.Deployment.Replicas > 1, "deployment.replicas"},
+	}
+}
+
+func fetchedWhole(v spec.Source) bool { return v.Fetch == spec.FetchWhole }
+
+func publishedAtEnd(v spec.Sink) bool { return v.Publish == spec.PublishAtEndPadded }

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"cloister/internal/fault"
+	"cloister/policy/spec"
+)
+
+// TestRefusesWhatItCannotDo holds: nothing that the parties agreed on is
+// silently left out.
+func TestRefusesWhatItCannotDo(t *testing.T) {
+	plain := func() spec.Specification {
+		return spec.Specification{Model: spec.Monolithic, Network: spec.Network{Egress: spec.EgressClosed},
+			Application: spec.Application{Start: spec.StartAuto, Restart: spec.RestartNever},
+			DataSources: []spec.Source{{Fetch: spec.FetchOnDemand}}, DataSinks: []spec.Sink{{Publish: spec.PublishAsWritten}},
+			Deployment: &spec.Deployment{Replicas: 1}}
+	}
+	if err := canMeet(plain()); err != nil {
+		t.Error(err)
+	}
+	changes := map[string]func(*spec.Specification){
+		"model distributed":              func(s *spec.Specification) { s.Model = spec.Distributed },
+		"network.egress list":            func(s *spec.Specification) { s.Network.Egress = spec.EgressList },
+		"endpoints":                      func(s *spec.Specification) { s.Endpoints = []spec.Endpoint{{Name: "a"}} },
+		"application.start manual":       func(s *spec.Specification) { s.Application.Start = spec.StartManual },
+		"application.restart on-failure": func(s *spec.Specification) { s.Application.Restart = spec.RestartOnFailure },
+		"fetch whole":                    func(s *spec.Specification) { s.DataSources[0].Fetch = spec.FetchWhole },
+		"publish at-end, padded":         func(s *spec.Specification) { s.DataSinks[0].Publish = spec.PublishAtEndPadded },
+		"governance.witnesses":           func(s *spec.Specification) { s.Governance.Witnesses = []string{"w"} },
+		"deployment.replicas":            func(s *spec.Specification) { s.Deployment.Replicas = 2 },
+	}
+	if len(changes) != len(asked(plain())) {
+		t.Errorf("%d of %d are tried", len(changes), len(asked(plain())))
+	}
+	for want, change := range changes {
+		s := plain()
+		change(&s)
+		if err := canMeet(s); fault.KindOf(err) != fault.Refused || !strings.HasSuffix(err.Error(), ": "+want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+}

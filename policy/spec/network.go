@@ -1,0 +1,75 @@
+package spec
+
+import (
+	"net"
+	"strconv"
+)
+
+// What the application reaches. Whatever is not let out is refused, names
+// included: the runtime resolves them.
+const (
+	EgressClosed = "closed" // nothing
+	EgressList   = "list"   // the destinations of Allow
+	EgressPolicy = "policy" // the HTTP requests that Policy lets through
+)
+
+// What the runtime's proxy does with traffic that it lets through.
+const (
+	// ProxySecure reads each HTTP request and response: policies judge them, and
+	// the audit names them.
+	ProxySecure = "secure"
+	// ProxyOpen passes bytes, having decided on host and port alone.
+	ProxyOpen = "open"
+)
+
+// Network says what the application reaches, and how its traffic is looked at.
+type Network struct {
+	Egress string        `json:"egress"`
+	Allow  []Destination `json:"allow,omitempty"`  // for egress list
+	Policy *PolicyFile   `json:"policy,omitempty"` // for egress policy
+	Proxy  string        `json:"proxy,omitempty"`  // ProxySecure when empty
+}
+
+// Destination is a TCP port of a host.
+type Destination struct {
+	Host string `json:"host"` // a name in lower case, or an address; no wildcard
+	Port uint32 `json:"port"`
+}
+
+// String returns host and port as an address is written.
+func (d Destination) String() string { return net.JoinHostPort(d.Host, strconv.Itoa(int(d.Port))) }
+
+// PolicyFile is a Rego policy. It travels beside the specification; a file with
+// another digest is refused.
+type PolicyFile struct {
+	File   string `json:"file"`   // its path from the specification's directory
+	Digest string `json:"digest"` // "sha256:" and the hash of the file
+}
+
+// The protocols of an endpoint. Its port speaks TLS, which ends in the runtime;
+// beyond it the application is spoken to in one of these.
+const (
+	ProtocolHTTP      = "http"
+	ProtocolGRPC      = "grpc"
+	ProtocolWebSocket = "websocket" // HTTP requests that may upgrade
+	ProtocolTCP       = "tcp"       // bytes, which no policy can judge
+)
+
+// Endpoint is a port of the clean room that clients may call.
+type Endpoint struct {
+	Name string `json:"name"`
+	Port uint32 `json:"port"`
+	// ApplicationPort is where the application listens; Port when 0. In the
+	// distributed model the two share a network and cannot be the same.
+	ApplicationPort uint32      `json:"applicationPort,omitempty"`
+	Protocol        string      `json:"protocol,omitempty"` // ProtocolHTTP when empty
+	Policy          *PolicyFile `json:"policy,omitempty"`   // on each request and response
+}
+
+// Target returns the port that the application listens on.
+func (e Endpoint) Target() uint32 {
+	if e.ApplicationPort == 0 {
+		return e.Port
+	}
+	return e.ApplicationPort
+}
