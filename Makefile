@@ -7,11 +7,15 @@ export GOFLAGS := -trimpath
 BIN := bin
 BINARIES := cloister cloisterd
 
-.PHONY: all build demo test test-all test-setup bench lint fuzz cross clean
+.PHONY: all build frameworks demo test test-enforcer test-all test-setup bench lint fuzz cross clean
 
 all: build
 
-build:
+# The platform's enforcement frameworks, which `cloister policy test` embeds.
+frameworks:
+	@go run ./policy/framework/fetch
+
+build: frameworks
 	@mkdir -p $(BIN)
 	go build -tags urfave_cli_no_docs -o $(BIN)/ $(addprefix ./cmd/,$(BINARIES))
 
@@ -27,8 +31,13 @@ test-setup:
 	@./internal/setup/npm azurite azurite
 	@./internal/setup/npm duckdb @duckdb/node-api
 
-test: test-setup build cross lint
+test: test-setup build cross lint test-enforcer
 	go test -timeout 18m ./...
+
+# The platform vendor's own enforcer, in a module of its own, at two of its
+# versions, on what we generate.
+test-enforcer: frameworks
+	cd policy/enforcer && go test -tags rego . && go test -tags rego -modfile=earlier.mod .
 
 # Slower: the race detector (needs a C compiler), every fuzz target for a
 # minute, readers of every kind on a failing store for two, random operations on an
