@@ -43,6 +43,7 @@ type lab struct {
 	manifestBlob func() (*remote, error) // the manifest of manyBlob
 	repository   func() (string, error)
 	archive      func() (string, error)
+	image        func() (*hosted, error) // in a registry of this process
 }
 
 func newLab(c config) (*lab, error) {
@@ -69,6 +70,7 @@ func newLab(c config) (*lab, error) {
 	l.manifestBlob = sync.OnceValues(l.findManifest)
 	l.repository = sync.OnceValues(l.makeRepository)
 	l.archive = sync.OnceValues(l.makeArchive)
+	l.image = sync.OnceValues(l.pushImage)
 	return l, nil
 }
 
