@@ -7,11 +7,15 @@ export GOFLAGS := -trimpath
 BIN := bin
 BINARIES := cloister cloisterd
 
-.PHONY: all build demo test test-all test-setup bench lint fuzz cross clean image image-root image-twice
+.PHONY: all build frameworks demo test test-enforcer test-all test-setup bench lint fuzz cross clean image image-root image-twice
 
 all: build
 
-build:
+# The platform's enforcement frameworks, which `cloister policy test` embeds.
+frameworks:
+	@go run ./policy/framework/fetch
+
+build: frameworks
 	@mkdir -p $(BIN)
 	go build -tags urfave_cli_no_docs -o $(BIN)/ $(addprefix ./cmd/,$(BINARIES))
 
@@ -42,18 +46,24 @@ demo: build
 	go run ./demo -bin $(BIN)
 
 # What the tests need beyond Go: fuse3 for mounts without root; git, sqlite3,
-# ripgrep, python3, tar, rsync and DuckDB as programs to run on a mount; Azurite as the
-# blob store; swtpm as the TPM of a confidential VM; podman and runc to run the
-# images, busybox as what is in an application's.
+# ripgrep, python3, tar, rsync and DuckDB as programs to run on a mount; veritysetup as
+# a second opinion on layers' hashes; swtpm as the TPM of a confidential VM; Azurite as
+# the blob store; podman and runc to run the images, busybox as what is in an
+# application's.
 test-setup:
-	@./internal/setup/install fuse3 git sqlite3 ripgrep:rg python3 tar rsync nodejs:node npm swtpm
+	@./internal/setup/install fuse3 git sqlite3 ripgrep:rg python3 tar rsync nodejs:node npm swtpm cryptsetup-bin:veritysetup
 	@./internal/setup/fuse
 	@./internal/setup/npm azurite azurite
 	@./internal/setup/npm duckdb @duckdb/node-api
 	@./internal/setup/install podman runc conmon catatonit busybox-static:busybox
 
-test: test-setup build cross lint
+test: test-setup build cross lint test-enforcer
 	go test -timeout 18m ./...
+
+# The platform vendor's own enforcer, in a module of its own, at two of its
+# versions, on what we generate.
+test-enforcer: frameworks
+	cd policy/enforcer && go test -tags rego . && go test -tags rego -modfile=earlier.mod .
 
 # Slower: the race detector (needs a C compiler), every fuzz target for a
 # minute, readers of every kind on a failing store for two, random operations on an

@@ -35,6 +35,7 @@ func commands() []*urfave.Command {
 		prepCommand(),
 		mountCommand(),
 		specCommand(),
+		appCommand(),
 		policyCommand(),
 		provisionCommand(),
 		partyCommand(),

@@ -41,6 +41,9 @@ func TestMain(m *testing.M) {
 //	azurite                       put a new volume's URL at a proxy before Azurite
 //	                              in $URL, and a SAS for its container in $SAS;
 //	                              in the environment is a connection string
+//	registry CAFILE               serve an empty image registry over TLS at $REGISTRY
+//	image DIR PATH...             make an OCI layout of an image of one layer that
+//	                              holds these empty files, and directories ("etc/")
 //	strike METHOD NAME TIMES DO   what the proxy does to requests for blobs whose
 //	                              path contains NAME, see proxy_test.go
 func TestScripts(t *testing.T) {
@@ -64,6 +67,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "secret": secret, "secrets": secrets, "serve": startServed, "end": endServed, "capture": capture,
 			"loadenv": loadenv, "noise": noise, "flip": flip, "azurite": startAzurite, "strike": strikeProxy,
+			"registry": startRegistry, "image": makeImage,
 		},
 	})
 }
