@@ -50,7 +50,7 @@ fuzz:
 ONLY ?= .
 bench: build
 	@./internal/setup/install fuse3 git sqlite3 nodejs:node npm e2fsprogs:mkfs.ext4 gocryptfs rclone restic
-	@./internal/setup/azurite
+	@./internal/setup/npm azurite azurite
 	go run ./internal/bench -bin $(BIN) -only '$(ONLY)' $(BENCHFLAGS)
 
 # The owner's tool also runs where there is no FUSE.
