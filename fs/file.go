@@ -162,11 +162,15 @@ func (l *line) note(off, n, maxSize, maxAhead, ways int64) (size int64, ahead st
 	}
 	l.run += n
 	l.next = max(l.next, off+n)
+	if l.run == n { // the first after a seek says nothing of the next
+		return powerOfTwo(min(max(n, minRange), maxSize)), ahead
+	}
 	// What has been read in sequence bounds what is fetched in vain when it
-	// ends; a large read is a sequence by itself. It is fetched in as many
-	// ranges as are worth having on their way.
-	reach := 4 * l.run
-	size = powerOfTwo(min(max(min(l.run, reach/ways), n, minRange), maxSize))
+	// ends. It is fetched in as many ranges as are worth having on their way,
+	// which should soon be large: Azurite answers one of up to 4 MiB at a third
+	// of the rate, as it computes its MD5.
+	reach := 8 * l.run
+	size = powerOfTwo(min(max(reach/ways, n, minRange), maxSize))
 	if l.run < 4*minRange {
 		return size, ahead
 	}
