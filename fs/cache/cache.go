@@ -114,23 +114,26 @@ func (c *Cache) Get(ctx context.Context, object uint32, off, size, length int64)
 	}
 }
 
-// Prefetch begins to fetch what Get would, unless it is there or on its way or
-// ranges on their way already take half the budget. It does not wait; when ctx
-// ends before the fetch and nobody else waits, the fetch is given up.
-func (c *Cache) Prefetch(ctx context.Context, object uint32, off, size, length int64) {
+// Prefetch begins to fetch what Get would, and reports false where it does not
+// because ranges on their way already take half the budget. It does not wait;
+// when ctx ends before the fetch and nobody else waits, the fetch is given up.
+func (c *Cache) Prefetch(ctx context.Context, object uint32, off, size, length int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed || ctx.Err() != nil || c.covering(object, off) != nil {
-		return
+		return true
 	}
-	if e := c.launch(object, off, size, length, c.budget/2); e != nil {
-		e.users++
-		c.running.Go(func() {
-			if r, err := c.wait(ctx, e); err == nil {
-				r.Release(0)
-			}
-		})
+	e := c.launch(object, off, size, length, c.budget/2)
+	if e == nil {
+		return false
 	}
+	e.users++
+	c.running.Go(func() {
+		if r, err := c.wait(ctx, e); err == nil {
+			r.Release(0)
+		}
+	})
+	return true
 }
 
 // Close gives up what is on its way, waits for it to end, and forgets

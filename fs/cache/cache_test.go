@@ -274,9 +274,12 @@ func TestPrefetch(t *testing.T) {
 	s := &source{gate: make(chan struct{})}
 	c := New(128, 16, 64, s.fetch)
 	ctx, cancel := context.WithCancel(t.Context())
-	c.Prefetch(ctx, 1, 0, 64, length)
-	c.Prefetch(ctx, 1, 16, 16, length) // on its way
-	c.Prefetch(ctx, 1, 64, 64, length) // half the budget is
+	if !c.Prefetch(ctx, 1, 0, 64, length) || !c.Prefetch(ctx, 1, 16, 16, length) { // on its way
+		t.Error("Prefetch finds no room for a range in an empty cache")
+	}
+	if c.Prefetch(ctx, 1, 64, 64, length) { // half the budget is on its way
+		t.Error("Prefetch says that a range is on its way for which there is no room")
+	}
 	if n := len(c.entries); n != 1 {
 		t.Errorf("%d ranges on their way, want 1", n)
 	}
