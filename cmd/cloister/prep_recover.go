@@ -6,7 +6,6 @@ import (
 
 	"cloister/fs"
 	"cloister/fs/format"
-	"cloister/fs/store"
 
 	urfave "github.com/urfave/cli/v2"
 )
@@ -33,7 +32,7 @@ func runRecover(c *urfave.Context, args []string) error {
 		return err
 	}
 	defer key.Destroy()
-	s, err := store.Open(c.Context, args[0], store.Options{CAFile: c.String("ca-file")})
+	s, err := openStore(c, args[0], false)
 	if err != nil {
 		return err
 	}
