@@ -173,8 +173,7 @@ func (l *line) note(off, n, maxSize, maxAhead, ways int64) (size int64, ahead st
 	}
 	// What has been read in sequence bounds what is fetched in vain when it
 	// ends. It is fetched in as many ranges as are worth having on their way,
-	// which should soon be large: Azurite answers one of up to 4 MiB at a third
-	// of the rate, as it computes its MD5.
+	// which should soon be large: see maxRange.
 	reach := min(8*l.run, maxAhead, ways*maxSize)
 	size = powerOfTwo(min(max(reach/ways, n, minRange), maxSize))
 	if l.run < 4*minRange {

@@ -24,8 +24,8 @@ const DefaultMemory = 256 << 20
 
 // Sizes of requests to a store that is not local, in sealed bytes: powers of
 // two that a segment of any suite divides. A random read costs one request of
-// the least; Azurite answers 8 MiB ranges on the blob's own blocks at three
-// times the rate of 4 MiB ones.
+// the least; of ranges of up to 4 MiB Azurite computes the MD5 first, and answers
+// those of 8 MiB at three times the rate.
 const (
 	minRange = 64 << 10
 	maxRange = 8 << 20
