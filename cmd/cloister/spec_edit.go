@@ -395,6 +395,7 @@ func setAttestationCommand() *urfave.Command {
 		Flags: []urfave.Flag{
 			text("authority", "`URL` of the attestation service"),
 			&urfave.Uint64Flag{Name: "min-svn", Usage: "lowest security version of the utility VM that is accepted"},
+			&urfave.StringSliceFlag{Name: "transparency-key", Usage: "of a service that holds the utility VM's endorsement, `KEY` or FILE with one; may be repeated"},
 		},
 		Action: func(c *urfave.Context) error {
 			args, err := anyOrder(c, nil, "FILE")
@@ -405,20 +406,38 @@ func setAttestationCommand() *urfave.Command {
 			if err != nil {
 				return err
 			}
+			keys, err := transparencyKeys(c.StringSlice("transparency-key"))
+			if err != nil {
+				return err
+			}
 			return editSpec(args[0], func(d *yaml.Document) (*yaml.Document, error) {
-				return setAttestation(d, c.String("authority"), svn, c.IsSet("min-svn"))
+				return setAttestation(d, c.String("authority"), svn, c.IsSet("min-svn"), keys)
 			})
 		},
 	}
 }
 
-func setAttestation(d *yaml.Document, authority string, svn uint32, svnGiven bool) (*yaml.Document, error) {
+func transparencyKeys(args []string) (keys []string, err error) {
+	for _, arg := range args {
+		key, err := publicKey(arg, func(statement.Party) []byte { return nil })
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
+func setAttestation(d *yaml.Document, authority string, svn uint32, svnGiven bool, keys []string) (*yaml.Document, error) {
 	var err error
 	if authority != "" {
 		d, err = d.Set("attestation", "authority", authority, func(s *spec.Specification) { s.Attestation.Authority = authority })
 	}
 	if err == nil && svnGiven {
 		d, err = d.Set("attestation", "minSVN", svn, func(s *spec.Specification) { s.Attestation.MinSVN = svn })
+	}
+	if err == nil && len(keys) > 0 {
+		d, err = d.Set("attestation", "transparencyKeys", keys, func(s *spec.Specification) { s.Attestation.TransparencyKeys = keys })
 	}
 	return d, err
 }

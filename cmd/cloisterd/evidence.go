@@ -66,7 +66,11 @@ func (r *room) attestRun(ctx context.Context, b governance.Binding) (statement.E
 		return statement.Evidence{}, nil, err
 	}
 	about := snp.Identity{RunID: b.RunID, ContractDigest: b.ContractDigest, AuditKey: b.AuditKey, TLSKey: tlsKey}
-	e, _, err := snp.Prove(ctx, r.platform.Platform, demands(r.spec, r.platform), about)
+	want, err := demands(r.spec, r.platform)
+	if err != nil {
+		return statement.Evidence{}, nil, err
+	}
+	e, _, err := snp.Prove(ctx, r.platform.Platform, want, about)
 	if err != nil {
 		return statement.Evidence{}, nil, err
 	}

@@ -178,4 +178,8 @@ type Governance struct {
 type Attestation struct {
 	Authority string `json:"authority"` // URL of the attestation service
 	MinSVN    uint32 `json:"minSVN"`    // lowest security version of the utility VM
+	// TransparencyKeys are those of the transparency services one of which must
+	// hold the utility VM's endorsement, where that is in hash-envelope form:
+	// ECDSA on P-384, SubjectPublicKeyInfo in base64. The older form is in none.
+	TransparencyKeys []string `json:"transparencyKeys,omitempty"`
 }
