@@ -115,14 +115,22 @@ func TestLoosenedRulesShow(t *testing.T) {
 func TestReadSaysWhatAPolicyDecidesItself(t *testing.T) {
 	const text = "package policy\napi_version := \"0.11.0\"\nframework_version := \"0.2.3\"\n" +
 		"mount_device := {\"allowed\": true}\ncreate_container := data.framework.create_container\nallow_dump_stacks := true\n" +
-		"exec_external := {\"allowed\": input.argList[0] == \"/x\"}\n"
+		"exec_external := {\"allowed\": input.argList[0] == \"/x\"}\n" +
+		"default allow_properties_access := false\nallow_properties_access if input.x\n" +
+		"rw_mount_device := data.framework.rw_mount_device\nrw_mount_device := {\"allowed\": true} if input.x\n"
 	p, err := Read(context.Background(), []byte(text))
-	if err != nil || !p.Allow["allow_dump_stacks"] || !slices.Equal(slices.Sorted(maps.Keys(p.Own)), []string{"exec_external", "mount_device"}) {
+	if err != nil || !p.Allow["allow_dump_stacks"] || !slices.Equal(slices.Sorted(maps.Keys(p.Own)), []string{"allow_properties_access", "exec_external", "mount_device", "rw_mount_device"}) {
 		t.Errorf("%+v, %v", p, err)
 	}
 	for name, bad := range map[string]string{
 		"empty": "", "another package": "package cloister_simulated\nsimulated := true\n", "no Rego": "{", "reaches out": "package policy\nx := http.send({\"method\":\"get\",\"url\":\"http://127.0.0.1\"})\n",
-		"containers of a form": "package policy\ncontainers := 7\n", "depends": "package policy\ncontainers := input.x\n", "large": "package policy\n#" + strings.Repeat("x", maxPolicy),
+		"containers of a form": "package policy\ncontainers := 7\n", "depends": "package policy\ncontainers := input.x\n",
+		// Without a question there are none; with one there are others.
+		"another when asked": "package policy\ndefault containers := []\ncontainers := [{\"name\": \"evil\"}] if input.x\n",
+		"else":               "package policy\ncontainers := [{\"name\": \"evil\"}] if { input.x } else := []\n",
+		"made when asked":    "package policy\nfragments := [f | f := input.x]\n", "made of the data": "package policy\nframework_version := data.metadata.x\n",
+		"one at a time": "package policy\ncontainers contains c if c := input.x\n",
+		"large":         "package policy\n#" + strings.Repeat("x", maxPolicy),
 	} {
 		if _, err := Read(context.Background(), []byte(bad)); fault.KindOf(err) != fault.Usage {
 			t.Errorf("%s: %v", name, err)

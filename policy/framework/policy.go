@@ -53,19 +53,32 @@ func readPolicy(ctx context.Context, text []byte) (p cce.Policy, err error) {
 		return p, fmt.Errorf("its package policy is no object")
 	}
 	p.Allow, p.Own = map[string]bool{}, map[string]any{}
-	for _, rule := range parsed["policy.rego"].Rules {
-		if err := take(rule, document, &p); err != nil {
+	for name, rules := range rulesByName(parsed["policy.rego"]) {
+		if err := take(name, rules, document, &p); err != nil {
 			return p, err
 		}
 	}
 	return p, nil
 }
 
-// take sorts a rule by its name. One that is none of the known ones, and does
-// not leave the decision to the framework, decides by itself.
-func take(rule *ast.Rule, document map[string]any, p *cce.Policy) error {
-	name := rule.Head.Ref().String()
+func rulesByName(m *ast.Module) map[string][]*ast.Rule {
+	byName := map[string][]*ast.Rule{}
+	for _, rule := range m.Rules {
+		name := rule.Head.Ref().String()
+		byName[name] = append(byName[name], rule)
+	}
+	return byName
+}
+
+const depends = "depends on what is asked"
+
+// take sorts the rules of one name. What is none of the known ones, and does not
+// leave the decision to the framework, decides by itself. A known one must be
+// written out: what is evaluated here, where nothing is asked, would otherwise
+// not be what the platform finds in it.
+func take(name string, rules []*ast.Rule, document map[string]any, p *cce.Policy) error {
 	value, defined := document[name]
+	constant := defined && isConstant(rules)
 	known := map[string]any{
 		"api_version": &p.APIVersion, "api_svn": &p.APIVersion, "framework_version": &p.FrameworkVersion, "framework_svn": &p.FrameworkVersion,
 		"fragments": &p.Fragments, "containers": &p.Containers,
@@ -73,24 +86,46 @@ func take(rule *ast.Rule, document map[string]any, p *cce.Policy) error {
 	into, isKnown := known[name]
 	flag, isFlag := value.(bool)
 	switch {
-	case isKnown && !defined:
-		return fmt.Errorf("%s depends on what is asked", name)
+	case isKnown && !constant:
+		return fmt.Errorf("%s is not written out: it may depend on what is asked", name)
 	case isKnown:
 		if err := convert(value, into); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-	case isFlag && strings.HasPrefix(name, "allow_"):
+	case isFlag && constant && strings.HasPrefix(name, "allow_"):
 		p.Allow[name] = flag
-	case name == "reason" || isDelegation(rule, name):
-	case defined:
+	case name == "reason" || len(rules) == 1 && isDelegation(rules[0], name):
+	case constant:
 		p.Own[name] = value
 	default:
-		p.Own[name] = "depends on what is asked"
+		p.Own[name] = depends
 	}
 	return nil
 }
 
+// isConstant reports whether the only rule of its name gives a literal, whatever
+// is asked.
+func isConstant(rules []*ast.Rule) bool {
+	rule := rules[0]
+	return len(rules) == 1 && isUnconditional(rule) && rule.Head.Value != nil && rule.Head.Key == nil && len(rule.Head.Args) == 0 && isLiteral(rule.Head.Value)
+}
+
+func isUnconditional(rule *ast.Rule) bool {
+	return !rule.Default && rule.Else == nil && len(rule.Body) == 1 && rule.Body[0].String() == "true"
+}
+
+func isLiteral(t *ast.Term) bool {
+	computed := false
+	ast.WalkTerms(t, func(t *ast.Term) bool {
+		switch t.Value.(type) {
+		case ast.Ref, ast.Var, ast.Call, *ast.ArrayComprehension, *ast.ObjectComprehension, *ast.SetComprehension:
+			computed = true
+		}
+		return computed
+	})
+	return !computed
+}
+
 func isDelegation(rule *ast.Rule, name string) bool {
-	return rule.Head.Value != nil && rule.Head.Value.String() == "data.framework."+name && !rule.Default &&
-		len(rule.Body) == 1 && rule.Body[0].String() == "true"
+	return isUnconditional(rule) && rule.Head.Value != nil && rule.Head.Value.String() == "data.framework."+name
 }

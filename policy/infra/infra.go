@@ -138,30 +138,21 @@ func (x Index) Platform() cce.Infrastructure {
 	return cce.Infrastructure{PauseLayers: x.PauseLayers, FragmentSVN: x.FragmentSVN}
 }
 
-// ByDigest returns the runtime whose reference, wherever it is published, has
-// this digest.
-func (x Index) ByDigest(reference string) (Image, bool) {
-	i := slices.IndexFunc(x.Runtimes, func(r Image) bool { return strings.HasSuffix(reference, "@"+r.Digest) })
-	if i < 0 {
-		return Image{}, false
-	}
-	return x.Runtimes[i], true
-}
-
-// Runtime returns the newest runtime whose layers are among an image's, next to
-// each other and in their order, and refuses an image that has none, or only one
-// below the floor. Errors are of kind fault.Refused.
+// Runtime returns the newest runtime whose layers are the uppermost of an
+// image's, in their order, and refuses an image that has none, or only one below
+// the floor: a layer above the runtime's could put another program in its place.
+// Errors are of kind fault.Refused.
 func (x Index) Runtime(reference string, layers []string) (Image, error) {
 	var found Image
 	for _, r := range x.Runtimes {
-		if contains(layers, r.Layers) && r.SVN > found.SVN {
+		if onTop(layers, r.Layers) && r.SVN > found.SVN {
 			found = r
 		}
 	}
 	switch {
 	case found.SVN == 0:
 		return found, fault.Errorf(fault.Refused, "put a runtime of the index in front of it with `cloister image wrap`",
-			"image %s holds no runtime that the infrastructure details list", reference)
+			"the uppermost layers of image %s are no runtime that the infrastructure details list", reference)
 	case found.SVN < x.MinSVN:
 		return found, fault.Errorf(fault.Refused, "build it again with a newer runtime",
 			"image %s holds runtime %s of security version %d, and at least %d is needed", reference, found.Reference, found.SVN, x.MinSVN)
@@ -169,12 +160,8 @@ func (x Index) Runtime(reference string, layers []string) (Image, error) {
 	return found, nil
 }
 
-// contains reports whether part lies in whole without a gap.
-func contains(whole, part []string) bool {
-	for i := 0; i+len(part) <= len(whole); i++ {
-		if slices.Equal(whole[i:i+len(part)], part) {
-			return true
-		}
-	}
-	return false
+// onTop reports whether the uppermost layers of an image are those of a runtime.
+func onTop(layers, runtime []string) bool {
+	below := len(layers) - len(runtime)
+	return below >= 0 && slices.Equal(layers[below:], runtime)
 }

@@ -138,18 +138,18 @@ func TestRuntimeInAnImage(t *testing.T) {
 	if err != nil || got.SVN != 2 {
 		t.Errorf("wrapped: %+v, %v", got, err)
 	}
-	for text, layers := range map[string][]string{
-		"holds no runtime":    {hash("2"), hash("9"), hash("3")},
-		"at least 2 is neede": {hash("9"), hash("1")},
+	for name, tc := range map[string]struct {
+		layers []string
+		said   string
+	}{
+		"none":                 {nil, "no runtime"},
+		"torn apart":           {[]string{hash("2"), hash("9"), hash("3")}, "no runtime"},
+		"something over it":    {[]string{hash("2"), hash("3"), hash("9")}, "no runtime"},
+		"too old":              {[]string{hash("9"), hash("1")}, "at least 2 is needed"},
+		"too old over a newer": {[]string{hash("4"), hash("1")}, "at least 2 is needed"},
 	} {
-		if _, err := x.Runtime("app", layers); fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), text) {
-			t.Errorf("want %q: %v", text, err)
+		if _, err := x.Runtime("app", tc.layers); fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), tc.said) {
+			t.Errorf("%s: %v", name, err)
 		}
-	}
-	if _, ok := x.ByDigest("elsewhere.example/r@sha256:" + hash("b")); !ok {
-		t.Error("a runtime in another registry is not found")
-	}
-	if _, ok := x.ByDigest("registry.example/runtime@sha256:" + hash("d")); ok {
-		t.Error("found what is not listed")
 	}
 }
