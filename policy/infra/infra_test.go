@@ -28,7 +28,7 @@ func (s testSigner) SignMessage(m []byte) ([]byte, error) {
 	return s.Sign(rand.Reader, sum[:], crypto.SHA256)
 }
 
-func newSigner(t *testing.T, kind string) (testSigner, []byte) {
+func newSigner(t testing.TB, kind string) (testSigner, []byte) {
 	t.Helper()
 	var s crypto.Signer
 	var err error
