@@ -7,7 +7,7 @@ export GOFLAGS := -trimpath
 BIN := bin
 BINARIES := cloister cloisterd
 
-.PHONY: all build frameworks demo test test-enforcer test-all test-setup bench lint fuzz cross clean image image-root image-twice
+.PHONY: all build frameworks demo test test-enforcer test-kubernetes test-all test-setup bench lint fuzz cross clean image image-root image-twice
 
 all: build
 
@@ -65,10 +65,21 @@ test: test-setup build cross lint test-enforcer
 test-enforcer: frameworks
 	cd policy/enforcer && go test -tags rego . && go test -tags rego -modfile=earlier.mod .
 
+# The generated manifests, read strictly with Kubernetes' types and dry-run by a real
+# API server, in a module of its own. The server is built once from the module that
+# go.mod there pins (some ten minutes on two cores); etcd is Debian's.
+test-kubernetes: .cache/kube-apiserver
+	@./internal/setup/install etcd-server:etcd
+	cd policy/template/kubernetes && go test .
+
+.cache/kube-apiserver: policy/template/kubernetes/go.mod
+	@mkdir -p .cache
+	cd policy/template/kubernetes && go build -ldflags=-s -o ../../../.cache/kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver
+
 # Slower: the race detector (needs a C compiler), every fuzz target for a
 # minute, readers of every kind on a failing store for two, random operations on an
-# output mount for as long, the images built twice.
-test-all: test fuzz image-twice
+# output mount for as long, the images built twice, manifests at a real API server.
+test-all: test fuzz image-twice test-kubernetes
 	CLOISTER_SOAK=2m go test -count=1 -run '^(TestSoak|TestOutputRandom)$$' -v ./fs/mount
 	CGO_ENABLED=1 go test -race -timeout 60m ./...
 

@@ -37,6 +37,7 @@ func commands() []*urfave.Command {
 		specCommand(),
 		appCommand(),
 		policyCommand(),
+		deployCommand(),
 		provisionCommand(),
 		partyCommand(),
 		contractCommand(),

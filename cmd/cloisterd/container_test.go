@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"cloister/internal/cleanroom"
 	"cloister/internal/cli"
 	"cloister/internal/image"
 	"cloister/internal/podman"
@@ -27,9 +28,10 @@ type containers struct {
 	*podman.Engine
 }
 
-func newContainers(t *testing.T) *containers {
+func newContainers(t *testing.T, distributed bool) *containers {
 	t.Helper()
-	c := &containers{newRoom(t, 0), podman.New(t)}
+	room := newRoomWith(t, 0, func(r *cleanroom.Room) { r.Distributed = distributed })
+	c := &containers{room, podman.New(t)}
 	must(t, os.MkdirAll(c.share(), 0o755))
 	return c
 }
@@ -114,7 +116,7 @@ func (c *containers) launchContainer(args ...string) *process {
 // container's first process, with no more than mounting takes.
 func TestContainerMonolithic(t *testing.T) {
 	t.Parallel()
-	c := newContainers(t)
+	c := newContainers(t, false)
 	c.load("monolithic")
 	args := append([]string{"--rm", "--network", "host", "--device", "/dev/fuse", "--cap-add", "SYS_ADMIN", "--volume", c.Dir + ":" + c.Dir}, c.environment()...)
 	args = append(append(args, "localhost/monolithic:test", "run"), c.measured()...)
@@ -145,7 +147,7 @@ func TestContainerMonolithic(t *testing.T) {
 // node's agent prepares it: a mount that passes on what is mounted in it.
 func newPair(t *testing.T) *containers {
 	t.Helper()
-	c := newContainers(t)
+	c := newContainers(t, true)
 	must(t, syscall.Mount(c.share(), c.share(), "", syscall.MS_BIND, ""))
 	t.Cleanup(func() {
 		if err := syscall.Unmount(c.share(), 0); err != nil {

@@ -99,7 +99,7 @@ func readSpecification(c *urfave.Context) (spec.Specification, error) {
 		return s, fault.Errorf(fault.Refused, "give the ledger key that the specification names",
 			"the specification names the ledger key %s, the command line %s", s.Governance.LedgerKey, c.String("ledger-key"))
 	}
-	return s, canMeet(s)
+	return s, canMeet(s, modelOf(c))
 }
 
 // specificationBytes takes the specification from a file, or from the variable

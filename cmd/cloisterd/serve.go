@@ -28,6 +28,14 @@ func serveCommand() *urfave.Command {
 	return c
 }
 
+// modelOf returns the model that a command carries out: to serve is to share.
+func modelOf(c *urfave.Context) string {
+	if c.String("share") != "" {
+		return spec.Distributed
+	}
+	return spec.Monolithic
+}
+
 // shareOf returns the shared directory of a command that has one.
 func shareOf(c *urfave.Context, s spec.Specification) (string, error) {
 	share := c.String("share")

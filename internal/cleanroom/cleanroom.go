@@ -42,6 +42,8 @@ type Room struct {
 	// AtBroker are parties whose keys Specify has at the key broker, instead of
 	// vault and HSM.
 	AtBroker []string
+	// Distributed has Specify put the application into a container of its own.
+	Distributed bool
 
 	ctx  context.Context
 	bin  string

@@ -54,6 +54,10 @@ func (r *Room) Specify(script string) error {
 	for _, party := range r.Recipients {
 		sink = append(sink, "--recipient", party)
 	}
+	model := []string{"spec", "set", "model", spec, "monolithic"}
+	if r.Distributed {
+		model = []string{"spec", "set", "model", "--accept-risk", "this is a test on one machine and nothing in it is a secret", spec, "distributed"}
+	}
 	return r.all(
 		[]string{"spec", "init", "--name", "source-report", "--kind", "simulated", spec},
 		[]string{"spec", "set", "kind", "--runtime-binary", filepath.Join(r.bin, "cloisterd"), spec, "simulated"},
@@ -65,6 +69,7 @@ func (r *Room) Specify(script string) error {
 			"--env", "IN=" + r.Path("mnt", "input"), "--env", "OUT=" + r.Path("mnt", "report"), spec, "/bin/sh", "-c", script},
 		volume("datasource", "source", "hospital", strings.Split(r.Reference, ".")[1], "input", "input"),
 		sink,
+		model,
 		[]string{"spec", "validate", spec},
 	)
 }

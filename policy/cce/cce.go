@@ -76,7 +76,7 @@ func Command(s spec.Specification) ([]string, error) {
 		program = "cloisterd" // wherever it is: the binary's hash is pinned instead
 	}
 	measured := []string{"--specification-digest", digest, "--ledger-key", s.Governance.LedgerKey}
-	if s.Kind == spec.Simulated || s.Model != spec.Distributed {
+	if s.Model != spec.Distributed {
 		return append([]string{program, "run"}, measured...), nil
 	}
 	share, err := Share(s)

@@ -11,19 +11,26 @@ import (
 
 // containersOf are the clean room's containers and the platform's pause.
 func containersOf(s spec.Specification, in Inputs) ([]Container, error) {
+	list, err := Containers(s, in)
+	if err != nil {
+		return nil, err
+	}
+	return append(list, in.Infrastructure.pauseContainer()), nil
+}
+
+// Containers returns the clean room's own containers, the runtime's first: what
+// a template must ask for, since the policy admits nothing else. The
+// specification must be valid and of kind aci or aks.
+func Containers(s spec.Specification, in Inputs) ([]Container, error) {
 	runtime, err := runtimeContainer(s, in)
 	if err != nil {
 		return nil, err
 	}
-	list := []Container{runtime}
-	if s.Model == spec.Distributed {
-		application, err := applicationContainer(s, in)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, application)
+	if s.Model != spec.Distributed {
+		return []Container{runtime}, nil
 	}
-	return append(list, in.Infrastructure.pauseContainer()), nil
+	application, err := applicationContainer(s, in)
+	return []Container{runtime, application}, err
 }
 
 // container fills in every field that the framework asks for; it refuses a

@@ -1,5 +1,7 @@
 package cce
 
+import "strconv"
+
 // Policy is what a container policy says, apart from how it is written.
 // Package framework reads it out of any policy's text.
 type Policy struct {
@@ -91,4 +93,10 @@ type User struct {
 type IDName struct {
 	Pattern  string `json:"pattern"`
 	Strategy string `json:"strategy"`
+}
+
+// Number returns the number that is matched, if it is one number.
+func (n IDName) Number() (int64, bool) {
+	number, err := strconv.ParseUint(n.Pattern, 10, 32)
+	return int64(number), n.Strategy == matchID && err == nil
 }

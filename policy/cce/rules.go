@@ -33,6 +33,10 @@ var injectedAKS = [...]string{
 	`^[A-Z0-9_]+_PORT_[0-9]+_TCP_PORT=.+$`, `^[A-Z0-9_]+_PORT_[0-9]+_TCP_ADDR=.+$`,
 }
 
+// replicaIndex is what Kubernetes tells each pod of an Indexed Job. It is the
+// host's word: no key and no volume may hang on it alone.
+const replicaIndex = `^JOB_COMPLETION_INDEX=[0-9]{1,4}$`
+
 // Where the webhook of workload identity puts a pod's token. The directory's
 // authority is anybody's: the token is worth nothing to another one.
 const (
@@ -61,6 +65,9 @@ func environmentRules(s spec.Specification, image Image) ([]EnvRule, error) {
 		for _, pattern := range injectedAKS {
 			rules = append(rules, EnvRule{pattern, false, MatchRE2})
 		}
+	}
+	if s.Deployment != nil && s.Deployment.Replicas > 1 {
+		rules = append(rules, EnvRule{replicaIndex, false, MatchRE2})
 	}
 	return rules, nil
 }

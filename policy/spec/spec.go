@@ -39,8 +39,8 @@ const (
 	Distributed = "distributed"
 )
 
-// startsContainers: the platform starts containers of images, and measures them.
-func (k Kind) startsContainers() bool { return k != Simulated && k != CVM }
+// StartsContainers: the platform starts containers of images, and measures them.
+func (k Kind) StartsContainers() bool { return k != Simulated && k != CVM }
 
 // Cloud is which of Azure's clouds the services are in.
 type Cloud string
