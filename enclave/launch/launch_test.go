@@ -18,7 +18,9 @@ func TestMain(m *testing.M) {
 	Init()
 	if os.Getenv("LAUNCH_TEST_RUNTIME") != "" {
 		// A runtime to be killed: its application writes down that it lives.
-		Run(context.Background(), shell(os.Getenv("LAUNCH_TEST_RUNTIME")))
+		a := shell(os.Getenv("LAUNCH_TEST_RUNTIME"))
+		a.Mounts = []Mount{{Path: os.Getenv("LAUNCH_TEST_OUTPUT"), Writable: true}}
+		Run(context.Background(), a)
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
@@ -135,7 +137,7 @@ func TestNothingOutlivesTheRuntime(t *testing.T) {
 	}
 	beat := filepath.Join(dir, "beat")
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "LAUNCH_TEST_RUNTIME=setsid sh -c 'while :; do date +%s%N > "+beat+"; sleep 0.02; done' & sleep 1000")
+	cmd.Env = append(os.Environ(), "LAUNCH_TEST_RUNTIME=setsid sh -c 'while :; do date +%s%N > "+beat+"; sleep 0.02; done' & sleep 1000", "LAUNCH_TEST_OUTPUT="+dir)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -42,6 +42,8 @@ type Room struct {
 	// AtBroker are parties whose keys Specify has at the key broker, instead of
 	// vault and HSM.
 	AtBroker []string
+	// Application are more options of the application, of `spec add application`.
+	Application []string
 
 	ctx  context.Context
 	bin  string
