@@ -61,8 +61,6 @@ func Init() {
 }
 
 func runInit() (exit int, err error) {
-	// The thread that gives up privileges must be the one that forks.
-	runtime.LockOSThread()
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCHLD)
 
@@ -83,7 +81,7 @@ func runInit() (exit int, err error) {
 	if d.SetUser {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: d.UID, Gid: d.GID}}
 	}
-	return Supervise(cmd, signals)
+	return supervise(cmd, signals, func() error { return errors.Join(d.giveUp(), giveUp()) })
 }
 
 // confine takes from this process, as the namespaces' first, what it and the
@@ -99,11 +97,17 @@ func (d description) confine() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("keeping the init from being read: %w", err)
 	}
+	return nil
+}
+
+// giveUp is of what the application does without the part that takes privileges,
+// or its description, to give up.
+func (d description) giveUp() error {
 	if err := dropCapabilities(); err != nil {
 		return err
 	}
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil { // Landlock's condition
-		return fmt.Errorf("setting no_new_privs: %w", err)
+	if err := noNewPrivileges(); err != nil { // Landlock's condition
+		return err
 	}
 	return landlock(d.writable())
 }
@@ -123,17 +127,29 @@ func (d description) writable() []string {
 // privileges and without the system calls that no application needs, and returns its exit code, or 128 and the signal's number, once it
 // has ended. Until then it passes on what comes on signals, which must be
 // notified of SIGCHLD, and reaps what the command orphans. Its caller is a PID
-// namespace's first process and locked to its thread; where the command cannot
-// be started the exit code is 251.
+// namespace's first process; where the command cannot be started the exit code
+// is 251.
 func Supervise(cmd *exec.Cmd, signals <-chan os.Signal) (exit int, err error) {
-	if err := giveUp(); err != nil {
-		return exitNotStarted, err
-	}
+	return supervise(cmd, signals, giveUp)
+}
+
+func supervise(cmd *exec.Cmd, signals <-chan os.Signal, giveUp func() error) (exit int, err error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
 	cmd.SysProcAttr.Setsid = true
-	if err := cmd.Start(); err != nil {
+	started := make(chan error)
+	go func() {
+		// The thread that gives up must be the one that forks. It is never unlocked,
+		// and ends here: another run's would else give up what is gone.
+		runtime.LockOSThread()
+		err := giveUp()
+		if err == nil {
+			err = cmd.Start()
+		}
+		started <- err
+	}()
+	if err := <-started; err != nil {
 		return exitNotStarted, err
 	}
 	return reap(cmd.Process.Pid, signals), nil
