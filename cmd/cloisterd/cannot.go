@@ -41,7 +41,6 @@ func asked(s spec.Specification) []feature {
 		{s.Network.Egress != spec.EgressClosed, "network.egress " + s.Network.Egress},
 		{len(s.Endpoints) > 0, "endpoints"},
 		{s.Application.Start == spec.StartManual, "application.start " + s.Application.Start},
-		{s.Application.Restart != "" && s.Application.Restart != spec.RestartNever, "application.restart " + s.Application.Restart},
 		{slices.ContainsFunc(append(slices.Clone(s.Code), s.DataSources...), fetchedWhole), "fetch " + spec.FetchWhole},
 		{slices.ContainsFunc(s.DataSinks, publishedAtEnd), "publish " + spec.PublishAtEndPadded},
 		{len(s.Governance.Witnesses) > 0, "governance.witnesses"},

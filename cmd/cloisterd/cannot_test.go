@@ -31,14 +31,13 @@ func TestRefusesWhatItCannotDo(t *testing.T) {
 		}
 	}
 	changes := map[string]func(*spec.Specification){
-		"network.egress list":            func(s *spec.Specification) { s.Network.Egress = spec.EgressList },
-		"endpoints":                      func(s *spec.Specification) { s.Endpoints = []spec.Endpoint{{Name: "a"}} },
-		"application.start manual":       func(s *spec.Specification) { s.Application.Start = spec.StartManual },
-		"application.restart on-failure": func(s *spec.Specification) { s.Application.Restart = spec.RestartOnFailure },
-		"fetch whole":                    func(s *spec.Specification) { s.DataSources[0].Fetch = spec.FetchWhole },
-		"publish at-end, padded":         func(s *spec.Specification) { s.DataSinks[0].Publish = spec.PublishAtEndPadded },
-		"governance.witnesses":           func(s *spec.Specification) { s.Governance.Witnesses = []string{"w"} },
-		"deployment.replicas":            func(s *spec.Specification) { s.Deployment.Replicas = 2 },
+		"network.egress list":      func(s *spec.Specification) { s.Network.Egress = spec.EgressList },
+		"endpoints":                func(s *spec.Specification) { s.Endpoints = []spec.Endpoint{{Name: "a"}} },
+		"application.start manual": func(s *spec.Specification) { s.Application.Start = spec.StartManual },
+		"fetch whole":              func(s *spec.Specification) { s.DataSources[0].Fetch = spec.FetchWhole },
+		"publish at-end, padded":   func(s *spec.Specification) { s.DataSinks[0].Publish = spec.PublishAtEndPadded },
+		"governance.witnesses":     func(s *spec.Specification) { s.Governance.Witnesses = []string{"w"} },
+		"deployment.replicas":      func(s *spec.Specification) { s.Deployment.Replicas = 2 },
 	}
 	if len(changes) != len(asked(plain())) {
 		t.Errorf("%d of %d are tried", len(changes), len(asked(plain())))

@@ -213,7 +213,7 @@ func TestDoctorNamesWhatIsInTheWay(t *testing.T) {
 				tc.fault(true)
 				defer tc.fault(false)
 			}
-			tc.visit.site = &site{r.Room, t}
+			tc.visit.site = &site{Room: r.Room, t: t}
 			code, out := tc.visit.doctor()
 			if code != tc.code {
 				t.Errorf("exit code %d, want %d", code, tc.code)

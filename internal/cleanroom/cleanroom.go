@@ -44,6 +44,8 @@ type Room struct {
 	AtBroker []string
 	// Distributed has Specify put the application into a container of its own.
 	Distributed bool
+	// Application are more options of the application, of `spec add application`.
+	Application []string
 
 	ctx  context.Context
 	bin  string

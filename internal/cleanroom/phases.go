@@ -58,6 +58,8 @@ func (r *Room) Specify(script string) error {
 	if r.Distributed {
 		model = []string{"spec", "set", "model", "--accept-risk", "this is a test on one machine and nothing in it is a secret", spec, "distributed"}
 	}
+	application := slices.Concat([]string{"spec", "add", "application", "--name", "checksums", "--env", "PATH=/usr/bin:/bin",
+		"--env", "IN=" + r.Path("mnt", "input"), "--env", "OUT=" + r.Path("mnt", "report")}, r.Application, []string{spec, "/bin/sh", "-c", script})
 	return r.all(
 		[]string{"spec", "init", "--name", "source-report", "--kind", "simulated", spec},
 		[]string{"spec", "set", "kind", "--runtime-binary", filepath.Join(r.bin, "cloisterd"), spec, "simulated"},
@@ -65,8 +67,7 @@ func (r *Room) Specify(script string) error {
 		[]string{"spec", "set", "attestation", "--authority", r.Endpoints.Attestation, "--min-svn", "100", spec},
 		[]string{"spec", "add", "party", "--name", "hospital", "--signing-key", r.Path("hospital.party.pub"), "--recipient-key", r.Path("hospital.party.pub"), spec},
 		[]string{"spec", "add", "party", "--name", "analyst", "--signing-key", r.Path("analyst.party.pub"), "--recipient-key", r.Path("analyst.party.pub"), spec},
-		[]string{"spec", "add", "application", "--name", "checksums", "--env", "PATH=/usr/bin:/bin",
-			"--env", "IN=" + r.Path("mnt", "input"), "--env", "OUT=" + r.Path("mnt", "report"), spec, "/bin/sh", "-c", script},
+		application,
 		volume("datasource", "source", "hospital", strings.Split(r.Reference, ".")[1], "input", "input"),
 		sink,
 		model,
