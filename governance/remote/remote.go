@@ -97,7 +97,7 @@ func (l *Log) do(ctx context.Context, method, path string, body []byte) ([]byte,
 	if method == http.MethodPost {
 		r.Header.Set("Content-Type", "application/json")
 	}
-	if l.signer != nil {
+	if l.signer != nil && method == http.MethodGet { // statements are signed themselves
 		if err := Sign(r, body, l.signer, time.Now()); err != nil {
 			return nil, err
 		}

@@ -50,7 +50,7 @@ func signed(r *http.Request, ms string, body []byte) []byte {
 }
 
 // credentials is the one form of the header's value.
-var credentials = regexp.MustCompile(`^` + Scheme + ` key="([A-Za-z0-9+/=]{1,1400})", time="([0-9]{1,15})", signature="([A-Za-z0-9+/=]{1,200})"$`)
+var credentials = regexp.MustCompile(`^` + Scheme + ` key="([A-Za-z0-9+/=]{1,1000})", time="([0-9]{1,15})", signature="([A-Za-z0-9+/=]{1,200})"$`)
 
 // Verify returns the key that signed a request to this server. Its errors are of
 // kind fault.Denied.
