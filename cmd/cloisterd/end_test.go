@@ -225,11 +225,11 @@ func TestNoAnswerIsNotYes(t *testing.T) {
 	until(t, "the application is ended", func() bool { return strings.Contains(run.stderr.String(), `msg="application ended"`) })
 	until(t, "the mounts are gone", func() bool { return len(r.mounted()) == 0 })
 	release()
-	run.ends(cli.ExitUnavailable, "the application was ended", "locking the ledger")
+	run.ends(cli.ExitUnavailable, "the application was ended", "asking the ledger")
 	if got := r.decrypt(run.reference("partial"))["before"]; got != "before\n" {
 		t.Errorf("the output has %q", got)
 	}
-	if last := r.last(); last.Complete || !strings.Contains(last.Detail, "locking the ledger") {
+	if last := r.last(); last.Complete || !strings.Contains(last.Detail, "asking the ledger") {
 		t.Errorf("recorded as %+v", last)
 	}
 }
