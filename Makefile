@@ -5,7 +5,7 @@ export CGO_ENABLED := 0
 export GOFLAGS := -trimpath
 
 BIN := bin
-BINARIES := cloister cloisterd
+BINARIES := cloister cloisterd cloister-ledger
 
 .PHONY: all build frameworks demo test test-enforcer test-kubernetes test-all test-setup bench lint fuzz cross clean image image-root image-twice
 
@@ -47,11 +47,12 @@ demo: build
 
 # What the tests need beyond Go: fuse3 for mounts without root; git, sqlite3,
 # ripgrep, python3, tar, rsync and DuckDB as programs to run on a mount; veritysetup as
-# a second opinion on layers' hashes; swtpm as the TPM of a confidential VM; Azurite as
+# a second opinion on layers' hashes; swtpm as the TPM of a confidential VM; strace to kill a
+# program at a system call; Azurite as
 # the blob store; podman and runc to run the images, busybox as what is in an
 # application's.
 test-setup:
-	@./internal/setup/install fuse3 git sqlite3 ripgrep:rg python3 tar rsync nodejs:node npm swtpm cryptsetup-bin:veritysetup
+	@./internal/setup/install fuse3 git sqlite3 ripgrep:rg python3 tar rsync nodejs:node npm swtpm cryptsetup-bin:veritysetup strace
 	@./internal/setup/fuse
 	@./internal/setup/npm azurite azurite
 	@./internal/setup/npm duckdb @duckdb/node-api

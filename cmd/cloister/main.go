@@ -44,7 +44,6 @@ func commands() []*urfave.Command {
 		consentCommand(),
 		auditCommand(),
 		evidenceCommand(),
-		ledgerCommand(),
 		doctorCommand(),
 		imageCommand(),
 		localCommand(),
