@@ -22,6 +22,7 @@ require (
 	github.com/google/go-tpm v0.9.8
 	github.com/moby/sys/mountinfo v0.7.3
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.2
+	github.com/transparency-dev/formats v0.0.0-20251017110053-404c0d5b696c
 	golang.org/x/crypto/x509roots/fallback v0.0.0-20261030153154-30a33513ff6d
 	golang.org/x/sync v0.24.0
 )

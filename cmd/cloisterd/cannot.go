@@ -39,7 +39,6 @@ func asked(s spec.Specification) []feature {
 		{s.Application.Restart != "" && s.Application.Restart != spec.RestartNever, "application.restart " + s.Application.Restart},
 		{slices.ContainsFunc(append(slices.Clone(s.Code), s.DataSources...), fetchedWhole), "fetch " + spec.FetchWhole},
 		{slices.ContainsFunc(s.DataSinks, publishedAtEnd), "publish " + spec.PublishAtEndPadded},
-		{len(s.Governance.Witnesses) > 0, "governance.witnesses"},
 		{s.Deployment != nil && s.Deployment.Replicas > 1, "deployment.replicas"},
 	}
 }

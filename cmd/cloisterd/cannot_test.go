@@ -28,7 +28,6 @@ func TestRefusesWhatItCannotDo(t *testing.T) {
 		"application.restart on-failure": func(s *spec.Specification) { s.Application.Restart = spec.RestartOnFailure },
 		"fetch whole":                    func(s *spec.Specification) { s.DataSources[0].Fetch = spec.FetchWhole },
 		"publish at-end, padded":         func(s *spec.Specification) { s.DataSinks[0].Publish = spec.PublishAtEndPadded },
-		"governance.witnesses":           func(s *spec.Specification) { s.Governance.Witnesses = []string{"w"} },
 		"deployment.replicas":            func(s *spec.Specification) { s.Deployment.Replicas = 2 },
 	}
 	if len(changes) != len(asked(plain())) {
