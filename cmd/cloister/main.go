@@ -43,6 +43,7 @@ func commands() []*urfave.Command {
 		auditCommand(),
 		evidenceCommand(),
 		ledgerCommand(),
+		witnessCommand(),
 		doctorCommand(),
 		imageCommand(),
 		localCommand(),

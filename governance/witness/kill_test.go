@@ -107,7 +107,7 @@ func TestKilledAtEveryStepNeverCosignsTwoLogs(t *testing.T) {
 			_, errOne := l.offer(t, after, 3)
 			// It goes on with whichever it remembers, and refuses the other.
 			var size *SizeError
-			status, err := after.Status(t.Context())
+			status, err := after.Status()
 			check(t, err)
 			root, err := tlog.TreeHash(l.size, l)
 			check(t, err)

@@ -2,14 +2,17 @@ package witness
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"cloister/internal/fault"
 
@@ -24,6 +27,24 @@ const (
 	maxProof   = 63
 	maxRequest = 32 + maxProof*45 + 16<<10
 )
+
+// Serve serves Handler until ctx ends, and then what has begun. A client has
+// seconds to say what fits into a packet or two.
+func (w *Witness) Serve(ctx context.Context, listener net.Listener, log *slog.Logger) error {
+	server := &http.Server{Handler: w.Handler(log), ReadTimeout: 10 * time.Second, WriteTimeout: 20 * time.Second,
+		IdleTimeout: 5 * time.Minute, MaxHeaderBytes: 8 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
+	ended := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		ended <- server.Shutdown(last)
+	})
+	defer stop()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return <-ended
+}
 
 // Handler serves add-checkpoint of C2SP tlog-witness. It asks nobody who they
 // are: only a checkpoint that a followed ledger has signed changes anything.

@@ -2,7 +2,6 @@ package witness
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -195,7 +194,7 @@ type Ledger struct {
 }
 
 // Status reads what the witness stands for.
-func (w *Witness) Status(context.Context) (Status, error) {
+func (w *Witness) Status() (Status, error) {
 	s := Status{Key: w.key}
 	if why, err := os.ReadFile(filepath.Join(w.dir, withdrawnFile)); err == nil {
 		s.Withdrawn = strings.TrimSpace(string(why))

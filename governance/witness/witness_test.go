@@ -152,7 +152,7 @@ func TestCosignsAGrowingLogForWhoeverVerifies(t *testing.T) {
 	if _, err := fresh.Cosign(t.Context(), l.add(t, "z").signed(t), l.prove); err != nil {
 		t.Error(err)
 	}
-	status, err := open(t, w.dir).Status(t.Context())
+	status, err := open(t, w.dir).Status()
 	check(t, err)
 	if len(status.Ledgers) != 1 || status.Ledgers[0].Size != 41 || status.Ledgers[0].Key != l.key || status.Withdrawn != "" {
 		t.Errorf("%+v", status)
@@ -280,7 +280,7 @@ func TestWithdrawEndsCosigningUntilResumed(t *testing.T) {
 	if fault.KindOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "404") || !strings.Contains(err.Error(), "the trial was stopped") {
 		t.Errorf("the same checkpoint, after withdrawing: %v", err)
 	}
-	if status, err := other.Status(t.Context()); err != nil || !strings.HasSuffix(status.Withdrawn, " the trial was stopped") {
+	if status, err := other.Status(); err != nil || !strings.HasSuffix(status.Withdrawn, " the trial was stopped") {
 		t.Errorf("%+v %v", status, err)
 	}
 	if _, err := l.add(t, "1").offer(t, open(t, dir), 1); err == nil {
