@@ -5,7 +5,7 @@ export CGO_ENABLED := 0
 export GOFLAGS := -trimpath
 
 BIN := bin
-BINARIES := cloister cloisterd
+BINARIES := cloister cloisterd cloister-ledger
 
 .PHONY: all build demo test test-all test-setup bench lint fuzz cross clean image image-root image-twice
 
@@ -43,10 +43,11 @@ demo: build
 
 # What the tests need beyond Go: fuse3 for mounts without root; git, sqlite3,
 # ripgrep, python3, tar, rsync and DuckDB as programs to run on a mount; Azurite as the
-# blob store; swtpm as the TPM of a confidential VM; podman and runc to run the
+# blob store; swtpm as the TPM of a confidential VM; strace
+# to kill a program at a system call; podman and runc to run the
 # images, busybox as what is in an application's.
 test-setup:
-	@./internal/setup/install fuse3 git sqlite3 ripgrep:rg python3 tar rsync nodejs:node npm swtpm
+	@./internal/setup/install fuse3 git sqlite3 ripgrep:rg python3 tar rsync nodejs:node npm swtpm strace
 	@./internal/setup/fuse
 	@./internal/setup/npm azurite azurite
 	@./internal/setup/npm duckdb @duckdb/node-api

@@ -25,7 +25,7 @@ func (s *State) Check(entry []byte) error {
 func (s *State) CheckAll(entries [][]byte) (int, error) {
 	after := s
 	if len(entries) > 1 {
-		after = s.clone()
+		after = s.Clone()
 	}
 	for i, entry := range entries {
 		if i == len(entries)-1 {

@@ -73,8 +73,8 @@ type Answer struct {
 	nonce   string
 }
 
-// clone returns a State that shares nothing with s that a statement changes.
-func (s *State) clone() *State {
+// Clone returns a State that shares nothing with s that a statement changes.
+func (s *State) Clone() *State {
 	c := *s
 	c.keys, c.approvals, c.counters = maps.Clone(s.keys), maps.Clone(s.approvals), maps.Clone(s.counters)
 	c.heads, c.pinned, c.consents, c.runs = maps.Clone(s.heads), maps.Clone(s.pinned), maps.Clone(s.consents), maps.Clone(s.runs)
@@ -115,6 +115,23 @@ func (s *State) Unknown() int { return s.unknown }
 func (s *State) Party(fingerprint string) (string, bool) {
 	k, ok := s.keys[fingerprint]
 	return k.party, ok
+}
+
+// Knows says whether a key is of a party of the newest version, or is the audit
+// key of a run.
+func (s *State) Knows(fingerprint string) bool {
+	if _, party := s.keys[fingerprint]; party {
+		return true
+	}
+	if _, spoke := s.counters[fingerprint]; !spoke {
+		return false
+	}
+	for _, r := range s.runs {
+		if r.key.Fingerprint() == fingerprint {
+			return true
+		}
+	}
+	return false
 }
 
 // NextCounter returns the counter for a key's next statement. It is the time in

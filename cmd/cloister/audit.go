@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"cloister/governance"
-	"cloister/governance/ledger"
 	"cloister/internal/cli"
 
 	urfave "github.com/urfave/cli/v2"
@@ -23,15 +22,16 @@ func auditCommand() *urfave.Command {
 func auditListCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "list", Usage: "print every entry of the record, a line each",
-		Flags: []urfave.Flag{ledgerFlag(), jsonFlag()},
+		Flags: append(readerFlags(), jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
-			l, err := ledger.Open(c.Context, c.String("ledger"))
+			l, key, done, err := findLog(c)
+			defer done()
 			if err != nil {
 				return err
 			}
 			out := json.NewEncoder(c.App.Writer)
 			var failed error
-			err = governance.NewView(l.Key()).AdvanceToNewest(c.Context, l, func(seen governance.Seen) {
+			err = governance.NewView(key).AdvanceToNewest(c.Context, l, func(seen governance.Seen) {
 				if seen.Statement == nil || failed != nil {
 					return
 				}
@@ -53,14 +53,14 @@ func auditListCommand() *urfave.Command {
 func auditVerifyCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "verify", Usage: "check every signature, the chain of the log and the sequence of every run",
-		Flags: []urfave.Flag{ledgerFlag(), jsonFlag()},
+		Flags: append(readerFlags(), jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
-			dir := c.String("ledger")
-			key, err := ledger.ReadKey(dir)
+			l, key, done, err := findLog(c)
+			defer done()
 			if err != nil {
 				return err
 			}
-			report, err := (&governance.Auditor{Key: key}).Audit(c.Context, ledger.Read(dir))
+			report, err := (&governance.Auditor{Key: key}).Audit(c.Context, l)
 			if err != nil {
 				return err
 			}

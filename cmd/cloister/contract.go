@@ -305,9 +305,9 @@ type contractStatus struct {
 func contractStatusCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "status", Usage: "where the contract stands",
-		Flags: []urfave.Flag{ledgerFlag(), jsonFlag()},
+		Flags: append(readerFlags(), jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
-			_, view, err := openView(c.Context, c.String("ledger"))
+			_, view, err := openView(c)
 			if err != nil {
 				return err
 			}

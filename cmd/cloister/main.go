@@ -42,7 +42,6 @@ func commands() []*urfave.Command {
 		consentCommand(),
 		auditCommand(),
 		evidenceCommand(),
-		ledgerCommand(),
 		witnessCommand(),
 		doctorCommand(),
 		imageCommand(),

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -70,7 +71,13 @@ func TestScripts(t *testing.T) {
 
 // setUp gives a script what these commands need.
 func setUp(t *testing.T) func(*testscript.Env) error {
+	bin := t.TempDir()
+	build := exec.Command("go", "build", "-tags", "urfave_cli_no_docs", "-o", bin+"/", "cloister/cmd/cloister-ledger")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building cloister-ledger: %v\n%s", err, out)
+	}
 	return func(e *testscript.Env) error {
+		e.Setenv("PATH", e.Getenv("PATH")+string(filepath.ListSeparator)+bin)
 		e.Values[scriptKey{}] = &script{t: t, served: map[string]*served{}}
 		return nil
 	}

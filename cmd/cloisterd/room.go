@@ -14,7 +14,7 @@ import (
 	"cloister/enclave/launch"
 	"cloister/enclave/sidecar"
 	"cloister/governance"
-	"cloister/governance/ledger"
+	"cloister/governance/remote"
 	"cloister/internal/fault"
 	"cloister/policy/spec"
 )
@@ -46,8 +46,8 @@ type ending struct {
 // the last records. Beyond it the outputs are reported incomplete.
 const finishTime = 10 * time.Minute
 
-func (r *room) run(ctx context.Context, ledgerDir, specification string) (exit int, err error) {
-	if err := r.begin(ctx, ledgerDir, specification); err != nil {
+func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit int, err error) {
+	if err := r.begin(ctx, ledgerURL, specification); err != nil {
 		return 0, interrupted(ctx, err)
 	}
 	defer r.record.Destroy()
@@ -89,8 +89,8 @@ func (r *room) run(ctx context.Context, ledgerDir, specification string) (exit i
 }
 
 // begin opens the ledger and makes a run, whose first statements the gate says.
-func (r *room) begin(ctx context.Context, ledgerDir, specification string) error {
-	log, err := ledger.Open(ctx, ledgerDir)
+func (r *room) begin(ctx context.Context, ledgerURL, specification string) error {
+	log, err := remote.Open(ledgerURL, nil)
 	if err != nil {
 		return fmt.Errorf("opening the ledger: %w", err)
 	}

@@ -41,7 +41,7 @@ func (r *Room) Specify(script string) error {
 			return err
 		}
 	}
-	ledgerKey, err := r.Cloister("ledger", "init", r.Path("ledger"))
+	ledgerKey, err := r.startLedger()
 	if err != nil {
 		return err
 	}
@@ -69,6 +69,18 @@ func (r *Room) Specify(script string) error {
 	)
 }
 
+// startLedger makes the contract's log and serves it. Runs read it before they are
+// known to it, so anyone does.
+func (r *Room) startLedger() (key string, err error) {
+	key, err = r.finish(r.Command("cloister-ledger", "init", "--party", r.Path("hospital.party.pub"), "--party", r.Path("analyst.party.pub"), r.Path("ledger")))
+	if err != nil {
+		return "", err
+	}
+	url, err := r.serve(r.Command("cloister-ledger", "serve", "--anyone-reads", "--listen", "127.0.0.1:0", r.Path("ledger")))
+	r.Ledger = url + ",ca=" + r.Path("ledger", "tls.pem")
+	return key, err
+}
+
 // keysOf is where a party's keys are.
 func (r *Room) keysOf(party string) []string {
 	if slices.Contains(r.AtBroker, party) {
@@ -92,7 +104,7 @@ func (r *Room) PreProvision() error {
 
 // By adds to a command of governance whose word it is.
 func (r *Room) By(party string, args ...string) []string {
-	return append(args, "--ledger", r.Path("ledger"), "--party", r.Path(party+".party"))
+	return append(args, "--ledger", r.Ledger, "--party", r.Path(party+".party"))
 }
 
 // Agree is the contract: both parties approve the same digests, and consent.
@@ -134,7 +146,7 @@ func (r *Room) Guest(name, policy string) error {
 // Doctor has the runtime's doctor look at what a run in a guest depends on.
 func (r *Room) Doctor(guest string) error {
 	_, err := r.finish(r.Command("cloisterd", "doctor", "--specification", r.Path("specification.json"),
-		"--ledger", r.Path("ledger"), "--platform", "simulated:"+r.Path(guest), "--allow-swap"))
+		"--ledger", r.Ledger, "--platform", "simulated:"+r.Path(guest), "--allow-swap"))
 	return err
 }
 
@@ -157,6 +169,6 @@ func (r *Room) Runtime(guest string, args ...string) (*exec.Cmd, error) {
 	}
 	// A simulated guest protects nothing, so it may run where the machine swaps.
 	args = append([]string{"run", "--specification-digest", digest, "--ledger-key", strings.TrimSpace(string(ledgerKey)),
-		"--specification", r.Path("specification.json"), "--ledger", r.Path("ledger"), "--platform", "simulated:" + r.Path(guest), "--allow-swap"}, args...)
+		"--specification", r.Path("specification.json"), "--ledger", r.Ledger, "--platform", "simulated:" + r.Path(guest), "--allow-swap"}, args...)
 	return r.Command("cloisterd", args...), nil
 }
