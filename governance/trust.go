@@ -9,12 +9,14 @@ import (
 
 // Trust is what the runtime knows before it reads the log: all of it is
 // measured, from the specification whose digest the container policy pins, and
-// from the container policy itself. Every field is required.
+// from the container policy itself. Every field is required, but Witnesses where
+// the specification names none.
 type Trust struct {
-	Ledger          string   // the ledger's verifier key
-	Parties         []string // fingerprints of the parties' signing keys
-	Specification   string   // digest of the specification that is running
-	ContainerPolicy string   // digest of the container policy: HOST_DATA of the report
+	Ledger          string    // the ledger's verifier key
+	Witnesses       Witnesses // whose cosignatures a checkpoint needs
+	Parties         []string  // fingerprints of the parties' signing keys
+	Specification   string    // digest of the specification that is running
+	ContainerPolicy string    // digest of the container policy: HOST_DATA of the report
 }
 
 // check refuses a log whose newest contract is not the one that was measured.

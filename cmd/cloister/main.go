@@ -44,6 +44,7 @@ func commands() []*urfave.Command {
 		consentCommand(),
 		auditCommand(),
 		evidenceCommand(),
+		witnessCommand(),
 		doctorCommand(),
 		imageCommand(),
 		localCommand(),

@@ -36,7 +36,6 @@ func TestRefusesWhatItCannotDo(t *testing.T) {
 		"application.start manual": func(s *spec.Specification) { s.Application.Start = spec.StartManual },
 		"fetch whole":              func(s *spec.Specification) { s.DataSources[0].Fetch = spec.FetchWhole },
 		"publish at-end, padded":   func(s *spec.Specification) { s.DataSinks[0].Publish = spec.PublishAtEndPadded },
-		"governance.witnesses":     func(s *spec.Specification) { s.Governance.Witnesses = []string{"w"} },
 		"deployment.replicas":      func(s *spec.Specification) { s.Deployment.Replicas = 2 },
 	}
 	if len(changes) != len(asked(plain())) {
