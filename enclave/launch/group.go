@@ -3,8 +3,10 @@ package launch
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -45,13 +47,15 @@ func makeGroupIn(own string, l Limits) *group {
 	if g.open, err = os.Open(g.dir); err != nil {
 		return nil
 	}
-	// Without an error here a group may still have no controller, and then no such
-	// files; with one it has those that it has.
+	// Each may be refused: the machine has not got the controller, or processes are
+	// in the runtime's own group. The group then has no such files, and the log
+	// says so.
 	for _, controller := range []string{"pids", "memory", "cpu"} {
 		_ = os.WriteFile(filepath.Join(own, "cgroup.subtree_control"), []byte("+"+controller), 0)
 	}
-	for name, value := range l.files() {
-		if os.WriteFile(filepath.Join(g.dir, name), []byte(value), 0) == nil {
+	files := l.files()
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if os.WriteFile(filepath.Join(g.dir, name), []byte(files[name]), 0) == nil {
 			g.limits = append(g.limits, name)
 		}
 	}
