@@ -5,13 +5,17 @@ export CGO_ENABLED := 0
 export GOFLAGS := -trimpath
 
 BIN := bin
-BINARIES := cloister cloisterd
+BINARIES := cloister cloisterd cloister-ledger
 
-.PHONY: all build demo test test-all test-setup bench lint fuzz cross clean image image-root image-twice
+.PHONY: all build frameworks demo test test-enforcer test-kubernetes test-all test-setup bench lint fuzz cross clean image image-root image-twice
 
 all: build
 
-build:
+# The platform's enforcement frameworks, which `cloister policy test` embeds.
+frameworks:
+	@go run ./policy/framework/fetch
+
+build: frameworks
 	@mkdir -p $(BIN)
 	go build -tags urfave_cli_no_docs -o $(BIN)/ $(addprefix ./cmd/,$(BINARIES))
 
@@ -42,24 +46,42 @@ demo: build
 	go run ./demo -bin $(BIN)
 
 # What the tests need beyond Go: fuse3 for mounts without root; git, sqlite3,
-# ripgrep, python3, tar, rsync and DuckDB as programs to run on a mount; Azurite as the
-# blob store; Chromium to look at the ledger's page; swtpm as the TPM of a confidential VM; podman and runc to run the
-# images, busybox as what is in an application's.
+# ripgrep, python3, tar, rsync and DuckDB as programs to run on a mount; veritysetup as
+# a second opinion on layers' hashes; swtpm as the TPM of a confidential VM; strace to kill a
+# program at a system call; Chromium to look at the ledger's page; Azurite as
+# the blob store; podman and runc to run the images, busybox as what is in an
+# application's.
 test-setup:
-	@./internal/setup/install fuse3 git sqlite3 ripgrep:rg python3 tar rsync nodejs:node npm swtpm chromium
+	@./internal/setup/install fuse3 git sqlite3 ripgrep:rg python3 tar rsync nodejs:node npm swtpm cryptsetup-bin:veritysetup strace chromium
 	@./internal/setup/fuse
 	@./internal/setup/npm azurite azurite
 	@./internal/setup/npm duckdb @duckdb/node-api
 	@./internal/setup/npm chromium playwright-core
 	@./internal/setup/install podman runc conmon catatonit busybox-static:busybox
 
-test: test-setup build cross lint
+test: test-setup build cross lint test-enforcer
 	go test -timeout 18m ./...
+
+# The platform vendor's own enforcer, in a module of its own, at two of its
+# versions, on what we generate.
+test-enforcer: frameworks
+	cd policy/enforcer && go test -tags rego . && go test -tags rego -modfile=earlier.mod .
+
+# The generated manifests, read strictly with Kubernetes' types and dry-run by a real
+# API server, in a module of its own. The server is built once from the module that
+# go.mod there pins (some ten minutes on two cores); etcd is Debian's.
+test-kubernetes: .cache/kube-apiserver
+	@./internal/setup/install etcd-server:etcd
+	cd policy/template/kubernetes && go test .
+
+.cache/kube-apiserver: policy/template/kubernetes/go.mod
+	@mkdir -p .cache
+	cd policy/template/kubernetes && go build -ldflags=-s -o ../../../.cache/kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver
 
 # Slower: the race detector (needs a C compiler), every fuzz target for a
 # minute, readers of every kind on a failing store for two, random operations on an
-# output mount for as long, the images built twice.
-test-all: test fuzz image-twice
+# output mount for as long, the images built twice, manifests at a real API server.
+test-all: test fuzz image-twice test-kubernetes
 	CLOISTER_SOAK=2m go test -count=1 -run '^(TestSoak|TestOutputRandom)$$' -v ./fs/mount
 	CGO_ENABLED=1 go test -race -timeout 60m ./...
 

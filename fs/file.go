@@ -67,19 +67,25 @@ func (v *Volume) readAhead(l *line, inode uint32, s stretch, size int64) {
 			return // the read that comes to it will say so
 		}
 		inObject := int64(e.ObjectOff) - int64(e.FileOff)
-		v.prefetch(l.context(), o, begin+inObject, end+inObject, size)
+		if reached := v.prefetch(l.context(), o, begin+inObject, end+inObject, size) - inObject; reached < end {
+			l.stay(reached)
+			return
+		}
 	}
 }
 
 // prefetch begins to fetch the ranges that hold an object's plaintext from
-// begin to end.
-func (v *Volume) prefetch(ctx context.Context, o *object, begin, end, size int64) {
+// begin to end, and returns how far the cache has room for them.
+func (v *Volume) prefetch(ctx context.Context, o *object, begin, end, size int64) (reached int64) {
 	suite, sealedLen := o.opener.Suite(), o.opener.SealedLen()
 	first, _ := suite.SealedRange(suite.SegmentAt(begin), sealedLen)
 	last, _ := suite.SealedRange(suite.SegmentAt(end-1), sealedLen)
 	for off := first; off <= last; off = off&^(size-1) + size {
-		v.cache.Prefetch(ctx, o.index, off, size, sealedLen)
+		if !v.cache.Prefetch(ctx, o.index, off, size, sealedLen) {
+			return max(begin, suite.PlainStart(off/suite.SegmentSize()))
+		}
 	}
+	return end
 }
 
 // packs are the lines along which packed objects are read, each in the slot of
@@ -118,7 +124,7 @@ func (v *Volume) notePacked(inode uint32, off, n int64) (size int64) {
 	at := int64(extent.ObjectOff) + max(0, off-int64(extent.FileOff))
 	size, ahead := p.note(at, n, v.maxRange, v.maxAhead, v.pace.ahead())
 	if ahead.end = min(ahead.end, o.opener.PlainLen()); ahead.begin < ahead.end {
-		v.prefetch(p.context(), o, ahead.begin, ahead.end, size)
+		p.stay(v.prefetch(p.context(), o, ahead.begin, ahead.end, size))
 	}
 	return size
 }
@@ -162,22 +168,33 @@ func (l *line) note(off, n, maxSize, maxAhead, ways int64) (size int64, ahead st
 	}
 	l.run += n
 	l.next = max(l.next, off+n)
+	if l.run == n { // the first after a seek says nothing of the next
+		return powerOfTwo(min(max(n, minRange), maxSize)), ahead
+	}
 	// What has been read in sequence bounds what is fetched in vain when it
-	// ends; a large read is a sequence by itself. It is fetched in as many
-	// ranges as are worth having on their way.
-	reach := 4 * l.run
-	size = powerOfTwo(min(max(min(l.run, reach/ways), n, minRange), maxSize))
+	// ends. It is fetched in as many ranges as are worth having on their way,
+	// which should soon be large: see maxRange.
+	reach := min(8*l.run, maxAhead, ways*maxSize)
+	size = powerOfTwo(min(max(reach/ways, n, minRange), maxSize))
 	if l.run < 4*minRange {
 		return size, ahead
 	}
 	begin := max(l.next, l.ahead)
-	end := l.next + min(reach, maxAhead, ways*maxSize)
+	end := l.next + reach
 	// Whole ranges at a time: half a range more is not worth a request.
 	if end-begin < size {
 		return size, ahead
 	}
 	l.ahead = end
 	return size, stretch{begin, end}
+}
+
+// stay says that only what lies before here is being fetched: the next read
+// tries again.
+func (l *line) stay(reached int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ahead = min(l.ahead, reached)
 }
 
 // seek forgets the line and gives up what was being read ahead on it. mu is

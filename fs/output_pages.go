@@ -39,12 +39,17 @@ type (
 // guards it.
 type pages struct {
 	free  []*[pageSize]byte
+	fresh []page // got at once too
 	inUse int
 }
 
 func (p *pages) get() *page {
 	p.inUse++
-	pg := &page{}
+	if len(p.fresh) == 0 {
+		p.fresh = make([]page, slabPages)
+	}
+	pg := &p.fresh[0]
+	p.fresh = p.fresh[1:]
 	pg.spans = pg.one[:0]
 	if len(p.free) == 0 {
 		slab := new([slabPages][pageSize]byte)

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"time"
@@ -19,7 +20,7 @@ type pace struct {
 
 const (
 	minPace = 2
-	maxPace = 16
+	maxPace = 32
 
 	// recentRanges is of how many of the last ones the fastest counts: what a
 	// range takes that was retried, or that had to queue, says nothing of the
@@ -29,7 +30,7 @@ const (
 	// toldRange is from which size on a range tells of the line's rate, and not
 	// of how soon it answers; localRate, in bytes a second, is from where on it
 	// came from a cache on disk, and tells nothing.
-	toldRange = 1 << 20
+	toldRange = 256 << 10
 	localRate = 3 << 30
 
 	// enoughRate, in bytes a second, is well below what two cores open and serve
@@ -57,4 +58,20 @@ func (p *pace) took(d time.Duration, n int64) {
 	defer p.mu.Unlock()
 	p.recent[p.taken%recentRanges] = d.Seconds() / float64(n)
 	p.taken++
+}
+
+// paced is a store that tells a pace how long its ranges take, from the
+// manifest's on.
+type paced struct {
+	Store
+	pace *pace
+}
+
+func (s paced) Get(ctx context.Context, name string, off int64, p []byte) error {
+	begin := time.Now()
+	err := s.Store.Get(ctx, name, off, p)
+	if err == nil {
+		s.pace.took(time.Since(begin), int64(len(p)))
+	}
+	return err
 }

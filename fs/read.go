@@ -167,8 +167,9 @@ func (v *Volume) getCached(ctx context.Context, r *run, b *bench, size int64) (f
 		if err != nil {
 			return segment, err
 		}
-		segment, err = r.open(segment, got.Off, got.Data, b)
-		got.Release()
+		next, err := r.open(segment, got.Off, got.Data, b)
+		got.Release(r.sealed(segment, next))
+		segment = next
 		if err != nil {
 			return segment, err
 		}
@@ -196,6 +197,15 @@ func (v *Volume) getOneByOne(ctx context.Context, r *run, b *bench) (failed int6
 		}
 	}
 	return 0, nil
+}
+
+// sealed returns how many sealed bytes the run wants of the segments from first
+// on to before end.
+func (r *run) sealed(first, end int64) int64 {
+	suite := r.object.opener.Suite()
+	from := max(suite.PlainStart(first), r.plainOff)
+	to := min(suite.PlainStart(end), r.plainOff+int64(len(r.dst)))
+	return suite.SealedOff(to) - suite.SealedOff(from)
 }
 
 func (r *run) sealedRange() (off, n int64) {

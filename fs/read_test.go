@@ -353,6 +353,22 @@ func TestRequests(t *testing.T) {
 			t.Errorf("200 random reads of 4 KiB moved %d KiB", moved>>10)
 		}
 	})
+	t.Run("strided", func(t *testing.T) {
+		store := &storetest.Faulty{Store: &mem}
+		v := open(t, store, model, fs.Options{})
+		store.Reset()
+		f := v.Open(model.Inode("big"))
+		defer f.Close()
+		buf := make([]byte, 1<<20)
+		for off := int64(0); off < int64(len(big)); off += 8 << 20 {
+			if _, err := f.ReadAt(t.Context(), buf, off); err != nil || !bytes.Equal(buf, big[off:][:len(buf)]) {
+				t.Fatalf("read at %d: %v", off, err)
+			}
+		}
+		if moved := sum(store); moved > 2*8<<20 {
+			t.Errorf("8 reads of 1 MiB, 8 MiB apart, moved %d KiB", moved>>10)
+		}
+	})
 	t.Run("small files", func(t *testing.T) {
 		store := &storetest.Faulty{Store: &mem}
 		v := open(t, store, model, fs.Options{})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"runtime"
 	"sync"
-	"time"
 
 	"cloister/fs/cache"
 	"cloister/fs/format"
@@ -25,8 +24,8 @@ const DefaultMemory = 256 << 20
 
 // Sizes of requests to a store that is not local, in sealed bytes: powers of
 // two that a segment of any suite divides. A random read costs one request of
-// the least; Azurite answers 8 MiB ranges on the blob's own blocks at three
-// times the rate of 4 MiB ones.
+// the least; of ranges of up to 4 MiB Azurite computes the MD5 first, and answers
+// those of 8 MiB at three times the rate.
 const (
 	minRange = 64 << 10
 	maxRange = 8 << 20
@@ -53,11 +52,12 @@ type Volume struct {
 // Refused, wrapping format.ErrWrongKey, ErrReference, ErrAuthentication or
 // ErrMalformed; the store's.
 func Open(ctx context.Context, store Store, key KeyFunc, o Options) (*Volume, error) {
-	m, err := openManifest(ctx, store, key, o.Reference)
+	v := &Volume{store: store}
+	m, err := openManifest(ctx, paced{store, &v.pace}, key, o.Reference)
 	if err != nil {
 		return nil, err
 	}
-	v := &Volume{manifest: m, store: store}
+	v.manifest = m
 	v.ctx, v.close = context.WithCancel(context.Background())
 	if !isLocal(store) {
 		memory := o.Memory
@@ -89,12 +89,7 @@ func (v *Volume) fetch(ctx context.Context, object uint32, off int64, p []byte) 
 	if err != nil {
 		return err
 	}
-	begin := time.Now()
-	err = v.store.Get(ctx, o.name, off, p)
-	if err == nil {
-		v.pace.took(time.Since(begin), int64(len(p)))
-	}
-	return err
+	return paced{v.store, &v.pace}.Get(ctx, o.name, off, p)
 }
 
 // powerOfTwo rounds n, at least 1, down.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"cloister/governance/statement"
 	"cloister/internal/fault"
@@ -50,6 +51,8 @@ func (r Report) Err() error {
 type Auditor struct {
 	// Key is the ledger's verifier key.
 	Key string
+	// Witnesses are those whose cosignatures the checkpoint needs.
+	Witnesses Witnesses
 	// Remembered is a signed checkpoint of an earlier audit, nil for none.
 	Remembered []byte
 	// Evidence judges the evidence of a run that carries out a contract version.
@@ -74,7 +77,7 @@ type auditedRun struct {
 // be carried out; what it found is in the report.
 func (a *Auditor) Audit(ctx context.Context, log Source) (Report, error) {
 	a.runs, a.versions, a.roots = map[string]*auditedRun{}, map[string]statement.Contract{}, []tlog.Hash{(&Frontier{}).Root()}
-	view := NewView(a.Key)
+	view := NewCosignedView(a.Key, a.Witnesses)
 	err := view.AdvanceToNewest(ctx, log, func(seen Seen) {
 		a.see(seen)
 		a.roots = append(a.roots, view.Tree().Root())
@@ -147,8 +150,15 @@ func (a *Auditor) checkLog(view *View, err error) bool {
 	}
 	checkpoint, signed := view.Checkpoint()
 	a.report.Head = signed
+	a.foundWitnesses(view.Time())
 	a.found("log", "", true, "%d entries have the root of the checkpoint that %s signed", checkpoint.Size, checkpoint.Origin)
 	return true
+}
+
+func (a *Auditor) foundWitnesses(at time.Time) {
+	if needed := a.Witnesses.Needed(); needed > 0 {
+		a.found("witnesses", "", true, "at least %d of %d witnesses cosigned the checkpoint, the last at %s", needed, len(a.Witnesses.Keys), at.UTC().Format(time.RFC3339))
+	}
 }
 
 func (a *Auditor) checkRemembered() {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"cloister/governance/statement"
 
@@ -14,12 +15,18 @@ import (
 // log. It cannot say whether consent held at each step, or whether the ledger
 // ever showed another log: that takes the whole, and the report says so.
 func (a *Auditor) AuditRun(x *Exported) (Report, error) {
-	at, err := OpenCheckpoint([]byte(x.Head.Checkpoint), a.Key)
+	signed := []byte(x.Head.Checkpoint)
+	at, err := OpenCheckpoint(signed, a.Key)
+	var cosigned time.Time
+	if err == nil {
+		cosigned, err = a.Witnesses.Cosigned(signed)
+	}
 	if err != nil {
 		a.found("log", "", false, "%v", err)
 		return a.report, nil
 	}
-	a.report.Entries, a.report.Head = at.Size, []byte(x.Head.Checkpoint)
+	a.foundWitnesses(cosigned)
+	a.report.Entries, a.report.Head = at.Size, signed
 	p, err := readProven(x, at)
 	if err != nil {
 		a.found("log", "", false, "%v", err)
@@ -90,7 +97,7 @@ func (p *proven) add(e ExportedEntry, id string, at Checkpoint) error {
 }
 
 func checkOwnParty(o *statement.Opened, contract statement.Contract) error {
-	version, err := newVersion(contract)
+	version, err := new(State).newVersion(contract, nil)
 	if err != nil {
 		return err
 	}

@@ -36,17 +36,17 @@ type ExportedEntry struct {
 	Proof tlog.RecordProof `json:"proof,omitempty"`
 }
 
-// Export verifies the log whose checkpoints are signed with key and writes it,
-// or, if run is not "", that run's entries and the contract version that it
-// carries out, each with a proof.
-func Export(ctx context.Context, w io.Writer, log Source, key, run string) error {
-	view, picked := NewView(key), picker{run: run}
+// Export verifies the log through view, which is new, and writes it, or, if run is
+// not "", that run's entries and the contract version that it carries out, each
+// with a proof.
+func Export(ctx context.Context, w io.Writer, log Source, view *View, run string) error {
+	picked := picker{run: run}
 	out := json.NewEncoder(w)
 	signed, err := log.Checkpoint(ctx)
 	if err != nil {
 		return err
 	}
-	head := ExportHead{Type: exportType, Ledger: key, Checkpoint: string(signed), Run: run}
+	head := ExportHead{Type: exportType, Ledger: view.key, Checkpoint: string(signed), Run: run}
 	if run == "" {
 		if err := out.Encode(head); err != nil {
 			return err

@@ -9,7 +9,7 @@ import (
 func exported(t *testing.T, l *memLog, run string) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	if err := Export(t.Context(), &b, l, l.key, run); err != nil {
+	if err := Export(t.Context(), &b, l, NewView(l.key), run); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
@@ -52,7 +52,7 @@ func TestExportOfARunIsProven(t *testing.T) {
 			t.Errorf("%v\n%s", err, findings(r))
 		}
 	}
-	if err := Export(t.Context(), &bytes.Buffer{}, l, l.key, "none"); err == nil {
+	if err := Export(t.Context(), &bytes.Buffer{}, l, NewView(l.key), "none"); err == nil {
 		t.Error("a run that is not there is exported")
 	}
 }

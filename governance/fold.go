@@ -25,7 +25,7 @@ func (s *State) Check(entry []byte) error {
 func (s *State) CheckAll(entries [][]byte) (int, error) {
 	after := s
 	if len(entries) > 1 {
-		after = s.clone()
+		after = s.Clone()
 	}
 	for i, entry := range entries {
 		if i == len(entries)-1 {
@@ -90,8 +90,7 @@ func (s *State) judgeOpened(e opened) (judged, error) {
 	return s.judgeParty(opened)
 }
 
-// authenticate checks the one signature of a statement, then that it is new.
-// No type of statement known here has several signers.
+// authenticate checks the signature of a statement that takes one.
 func (s *State) authenticate(o *statement.Opened, key statement.PublicKey) error {
 	if len(o.Signers) != 1 {
 		return Refuse(WrongSignature, "", "%s has %d signers, want 1", o.Body.Type(), len(o.Signers))

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"cloister/governance/statement"
+	"cloister/policy/spec"
 )
 
 // judgeParty judges what parties say. The order of the checks is the order in
@@ -17,9 +18,12 @@ func (s *State) judgeParty(o *statement.Opened) (judged, error) {
 	if s.Status() == Draft {
 		return judged{}, Refuse(WrongState, "propose a contract first", "%s: no contract is proposed in this log", o.Body.Type())
 	}
-	by, ok := s.keys[o.Signers[0].Key]
-	if !ok {
-		return judged{}, Refuse(NotAParty, "sign with the key of a party", "key %s is of no party of contract %q", o.Signers[0].Key, s.contract.ID)
+	if rotate, ok := o.Body.(*statement.Rotate); ok {
+		return s.judgeRotate(o, rotate)
+	}
+	by, err := s.speaker(o.Signers[0].Key)
+	if err != nil {
+		return judged{}, err
 	}
 	if err := s.authenticate(o, by.key); err != nil {
 		return judged{}, err
@@ -34,9 +38,21 @@ func (s *State) judgeParty(o *statement.Opened) (judged, error) {
 	return judged{o, commit}, err
 }
 
+// speaker returns the party whose key it is, of the newest version.
+func (s *State) speaker(fingerprint string) (signer, error) {
+	if next, retired := s.retired[fingerprint]; retired {
+		return signer{}, Refuse(RetiredKey, "sign with the party's new key", "key %s was replaced by %s", fingerprint, next.Fingerprint())
+	}
+	by, ok := s.keys[fingerprint]
+	if !ok {
+		return signer{}, Refuse(NotAParty, "sign with the key of a party", "key %s is of no party of contract %q", fingerprint, s.contract.ID)
+	}
+	return by, nil
+}
+
 func (s *State) judgeBody(o *statement.Opened, party string) (func(int64), error) {
 	if amend, ok := o.Body.(*statement.Amend); ok {
-		return s.judgeAmend(o, amend.Contract, party)
+		return s.judgeAmend(o, amend, party)
 	}
 	if o.Version != s.contract.Version {
 		return nil, Refuse(StaleVersion, "look at the newest version and decide again",
@@ -53,8 +69,8 @@ func (s *State) judgeBody(o *statement.Opened, party string) (func(int64), error
 		return s.judgeGrant(body, party)
 	case *statement.ConsentWithdraw:
 		return func(entry int64) { s.withdrawConsent(body, party, entry) }, nil
-	case *statement.Provisioned:
-		return s.judgeProvisioned()
+	case *statement.ProvisionRequest, *statement.ProvisionDecline, *statement.Provisioned:
+		return s.judgeProvision(body, party)
 	default:
 		return nil, Refuse(UnknownType, "use a newer cloister", "no rule for %s", o.Body.Type())
 	}
@@ -68,7 +84,7 @@ func words(party, did, reason string) string {
 }
 
 func (s *State) judgePropose(o *statement.Opened, body *statement.Propose) (judged, error) {
-	next, err := newVersion(body.Contract)
+	next, err := s.newVersion(body.Contract, body.Specification)
 	if err != nil {
 		return judged{}, err
 	}
@@ -85,7 +101,10 @@ func (s *State) judgePropose(o *statement.Opened, body *statement.Propose) (judg
 	if err := sameVersion(o, body.Contract, 1); err != nil {
 		return judged{}, err
 	}
-	return judged{o, func(int64) { s.install(next) }}, nil
+	return judged{o, func(int64) {
+		s.install(next)
+		s.vouch()
+	}}, nil
 }
 
 // sameVersion holds statement and contract to one id and to the version that
@@ -103,25 +122,34 @@ func sameVersion(o *statement.Opened, contract statement.Contract, next uint64) 
 
 // version is a version of the contract, ready to be installed.
 type version struct {
-	contract statement.Contract
-	digest   string
-	keys     map[string]signer
+	contract      statement.Contract
+	digest        string
+	keys          map[string]signer
+	specification []byte
 }
 
-func newVersion(contract statement.Contract) (version, error) {
+// newVersion is the version that a contract makes. Keys that it names and that
+// were replaced since stand for those in their place.
+func (s *State) newVersion(contract statement.Contract, specification []byte) (version, error) {
 	digest, err := contract.Digest()
 	if err != nil {
 		return version{}, Refuse(Malformed, "", "malformed contract: %w", err)
 	}
+	if made := spec.DigestOf(specification); len(specification) > 0 && made != contract.Specification {
+		return version{}, Refuse(WrongDigest, "", "the contract is about specification %s and comes with %s", contract.Specification, made)
+	}
 	keys := map[string]signer{}
 	for _, p := range contract.Parties {
-		key, err := statement.ParsePublicKey(p.Key)
+		key, err := s.current(p.Key)
 		if err != nil {
 			return version{}, Refuse(Malformed, "", "malformed contract: %w", err)
 		}
+		if other, taken := keys[key.Fingerprint()]; taken {
+			return version{}, Refuse(Malformed, "", "malformed contract: party %q has the key of %q", p.Name, other.party)
+		}
 		keys[key.Fingerprint()] = signer{p.Name, key}
 	}
-	return version{contract, digest, keys}, nil
+	return version{contract, digest, keys, specification}, nil
 }
 
 // install puts a version in the place of the one before. What was said to
@@ -130,38 +158,50 @@ func (s *State) install(v version) {
 	s.repin(v.contract)
 	s.status, s.contract, s.digest, s.keys, s.ended = Proposed, v.contract, v.digest, v.keys, ""
 	s.approvals = map[string]int64{}
-	s.consents = map[consentKey]grant{}
+	s.consents, s.provision, s.specification = map[consentKey]grant{}, map[string]Provision{}, v.specification
 	if s.runs == nil {
 		s.runs = map[string]*run{}
 	}
 }
 
-func (s *State) judgeAmend(o *statement.Opened, next statement.Contract, party string) (func(int64), error) {
-	if err := sameVersion(o, next, s.contract.Version+1); err != nil {
+func (s *State) judgeAmend(o *statement.Opened, body *statement.Amend, party string) (func(int64), error) {
+	if err := sameVersion(o, body.Contract, s.contract.Version+1); err != nil {
 		return nil, err
 	}
-	v, err := newVersion(next)
+	v, err := s.newVersion(body.Contract, body.Specification)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.checkOwners(next, party); err != nil {
+	if err := s.checkKeys(body.Contract, party); err != nil {
+		return nil, err
+	}
+	if err := s.checkOwners(body.Contract, party); err != nil {
 		return nil, err
 	}
 	return func(int64) { s.install(v) }, nil
 }
 
-// checkOwners lets a party change its own volumes only, and nobody's keys: to
-// change a key takes more than one signature.
-func (s *State) checkOwners(next statement.Contract, party string) error {
-	for _, p := range s.contract.Parties {
-		now, stays := next.Party(p.Name)
-		if stays && !(bytes.Equal(p.Key, now.Key) && bytes.Equal(p.Recovery, now.Recovery)) {
-			return Refuse(NotOwner, "", "an amendment cannot change the key of party %q", p.Name)
+// checkKeys lets an amendment change nobody's keys but the speaker's recipient
+// key: to change a key takes more than one signature. It may name a key that was
+// rotated to.
+func (s *State) checkKeys(next statement.Contract, party string) error {
+	for _, now := range next.Parties {
+		was, stays := s.contract.Party(now.Name)
+		if _, retired := s.retired[now.Fingerprint()]; retired && !stays {
+			return Refuse(RetiredKey, "name the party's new key", "key %s of party %q was replaced", now.Fingerprint(), now.Name)
 		}
-		if stays && p.Name != party && !bytes.Equal(p.Recipient, now.Recipient) {
-			return Refuse(NotOwner, "", "party %q cannot change the recipient key of party %q", party, p.Name)
+		if stays && !(s.sameKey(was.Key, now.Key) && s.sameKey(was.Recovery, now.Recovery)) {
+			return Refuse(NotOwner, "rotate it with cloister party rotate", "an amendment cannot change the key of party %q", now.Name)
+		}
+		if stays && now.Name != party && !bytes.Equal(was.Recipient, now.Recipient) {
+			return Refuse(NotOwner, "", "party %q cannot change the recipient key of party %q", party, now.Name)
 		}
 	}
+	return nil
+}
+
+// checkOwners lets a party change its own volumes only, and not leave.
+func (s *State) checkOwners(next statement.Contract, party string) error {
 	if _, stays := next.Party(party); !stays {
 		return Refuse(NotOwner, "withdraw instead", "party %q cannot amend itself out of the contract", party)
 	}
@@ -188,6 +228,7 @@ func (s *State) judgeApprove(body *statement.Approve, party string) (func(int64)
 		s.approvals[party] = entry
 		if len(s.approvals) == len(s.contract.Parties) {
 			s.status = Accepted
+			s.vouch()
 		}
 	}, nil
 }
@@ -201,11 +242,4 @@ func (s *State) judgeReject(body *statement.Reject, party string) (func(int64), 
 		return nil, Refuse(WrongState, "withdraw the contract instead", "party %q cannot reject: the contract is %s", party, s.status)
 	}
 	return func(int64) { s.status, s.ended = Rejected, words(party, "rejected the contract", body.Reason) }, nil
-}
-
-func (s *State) judgeProvisioned() (func(int64), error) {
-	if s.status != Accepted {
-		return nil, Refuse(WrongState, "wait until all parties have approved", "the contract is %s, resources are provisioned for an accepted one", s.status)
-	}
-	return func(int64) {}, nil
 }

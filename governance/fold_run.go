@@ -57,6 +57,11 @@ func (s *State) judgeBegin(o *statement.Opened, body *statement.RunBegin) (judge
 	if err != nil {
 		return judged{}, Refuse(Malformed, "", "malformed statement: %w", err)
 	}
+	if s.Evidence != nil {
+		if err := s.Evidence(body, s.contract); err != nil {
+			return judged{}, Refuse(Unapproved, "", "the evidence of run %s: %w", body.Run.ID, err)
+		}
+	}
 	r := &run{key: key, version: o.Version, evidence: evidence, sequence: 1, previous: o.EntryDigest(), asked: map[string]Answer{}}
 	return judged{o, func(entry int64) {
 		r.begun = entry

@@ -50,14 +50,20 @@ func (r *Run) question(scope, what string) (body, error) {
 }
 
 // answer reads the answer to a check off the view, which is right after it. The
-// nonce makes sure that it is the answer to this question.
+// nonce makes sure that it is the answer to this question. The fold judged it by
+// the times that statements name, all of which a host may have held back; here
+// consent must also hold at the time that the witnesses vouch for.
 func (r *Run) answer(check statement.ConsentCheck) error {
-	answer := r.view.State().runs[r.id].asked[check.Scope]
+	run := r.view.State().runs[r.id]
+	answer := run.asked[check.Scope]
 	if answer.nonce != check.Nonce {
 		return fault.Errorf(fault.Refused, "", "the log holds no answer to this run's question")
 	}
 	if !answer.Allowed {
 		return fault.Errorf(fault.Refused, "see cloister contract status", "no consent to %s: %s", check.Scope, answer.Reason)
+	}
+	if ok, why := r.view.State().allows(r.id, run, check.Scope, r.view.Time()); !ok {
+		return fault.Errorf(fault.Refused, "set this machine's clock; the witnesses' is ahead of it", "no consent to %s at the witnesses' time: %s", check.Scope, why)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"flag"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -23,9 +24,11 @@ type reference struct {
 	members  []string
 	owner    string // of the one volume, which nobody changes
 	approved []string
-	consent  map[string]refConsent // execution only
+	consent  map[string]refConsent // by scope and name
 	runs     map[int]*refRun
 	latest   time.Time
+	rotated  map[string]bool // who has another key than in the beginning
+	vouch    []string        // who may vouch for another's rotation
 }
 
 type refConsent struct {
@@ -36,8 +39,7 @@ type refConsent struct {
 
 type refRun struct {
 	version int
-	yes     bool
-	asked   bool
+	asked   map[string]bool // by scope: the newest answer
 	over    bool
 }
 
@@ -55,13 +57,20 @@ func (m *reference) propose(who string, members []string) bool {
 		return false
 	}
 	m.newVersion(1, members)
-	m.owner = members[0]
+	m.owner, m.vouch = members[0], members
 	return true
 }
 
-func (m *reference) amend(who string, version int, members []string) bool {
+// amend may name the keys that the members had in the beginning. Who comes in by
+// it has no key but his newest.
+func (m *reference) amend(who string, version int, members []string, firstKeys bool) bool {
 	if !m.open() || !m.member(who) || version != m.version+1 || !slices.Contains(members, who) || !slices.Contains(members, m.owner) {
 		return false
+	}
+	for _, name := range members {
+		if firstKeys && m.rotated[name] && !m.member(name) {
+			return false
+		}
 	}
 	m.newVersion(version, members)
 	return true
@@ -73,8 +82,17 @@ func (m *reference) approve(who string, version int, same bool) bool {
 	}
 	m.approved = append(m.approved, who)
 	if len(m.approved) == len(m.members) {
-		m.status = Accepted
+		m.status, m.vouch = Accepted, m.members
 	}
+	return true
+}
+
+func (m *reference) rotate(who, by string, version int, fresh bool) bool {
+	vouched := by == "alice-recovery" && who == "alice" || by != who && m.member(by) && slices.Contains(m.vouch, by)
+	if !m.open() || !m.member(who) || version != m.version || !vouched || !fresh {
+		return false
+	}
+	m.rotated[who] = true
 	return true
 }
 
@@ -94,19 +112,23 @@ func (m *reference) withdraw(who string, version int) bool {
 	return true
 }
 
-func (m *reference) grant(who string, version int, until time.Time, runs int) bool {
+func (m *reference) grant(who string, version int, scopes []string, until time.Time, runs int) bool {
 	if m.status != Accepted || !m.member(who) || version != m.version {
 		return false
 	}
-	m.consent[who] = refConsent{until: until, runs: runs}
+	for _, scope := range scopes {
+		m.consent[scope+who] = refConsent{until: until, runs: runs}
+	}
 	return true
 }
 
-func (m *reference) revoke(who string, version int) bool {
+func (m *reference) revoke(who string, version int, scopes []string) bool {
 	if !m.open() || !m.member(who) || version != m.version {
 		return false
 	}
-	delete(m.consent, who)
+	for _, scope := range scopes {
+		delete(m.consent, scope+who)
+	}
 	return true
 }
 
@@ -114,11 +136,11 @@ func (m *reference) begin(id, version int, same bool) bool {
 	if m.status != Accepted || version != m.version || !same || m.runs[id] != nil {
 		return false
 	}
-	m.runs[id] = &refRun{version: version}
+	m.runs[id] = &refRun{version: version, asked: map[string]bool{}}
 	return true
 }
 
-func (m *reference) may(id int, now time.Time) bool {
+func (m *reference) may(id int, scope string, now time.Time) bool {
 	if now.Before(m.latest) {
 		now = m.latest
 	}
@@ -126,7 +148,7 @@ func (m *reference) may(id int, now time.Time) bool {
 		return false
 	}
 	for _, who := range m.members {
-		c, ok := m.consent[who]
+		c, ok := m.consent[scope+who]
 		if !ok || !c.until.IsZero() && !c.until.After(now) {
 			return false
 		}
@@ -137,18 +159,19 @@ func (m *reference) may(id int, now time.Time) bool {
 	return true
 }
 
-func (m *reference) check(id int, now time.Time) bool {
+func (m *reference) check(id int, scope string, now time.Time) bool {
 	r := m.runs[id]
 	if r == nil || r.over {
 		return false
 	}
-	r.asked, r.yes = true, m.may(id, now)
-	if r.yes {
-		for who, c := range m.consent {
-			if !slices.Contains(c.used, id) {
-				c.used = append(c.used, id)
-				m.consent[who] = c
-			}
+	r.asked[scope] = m.may(id, scope, now)
+	if !r.asked[scope] {
+		return true
+	}
+	for _, who := range m.members {
+		if c := m.consent[scope+who]; !slices.Contains(c.used, id) {
+			c.used = append(c.used, id)
+			m.consent[scope+who] = c
 		}
 	}
 	return true
@@ -156,7 +179,7 @@ func (m *reference) check(id int, now time.Time) bool {
 
 func (m *reference) access(id int, now time.Time) bool {
 	r := m.runs[id]
-	return r != nil && !r.over && r.asked && r.yes && m.may(id, now)
+	return r != nil && !r.over && r.asked[statement.ScopeExecution] && m.may(id, statement.ScopeExecution, now)
 }
 
 func (m *reference) complete(id int) bool {
@@ -175,7 +198,9 @@ type play struct {
 	ref      reference
 	state    State
 	index    int64
-	past     [][]byte                   // accepted entries, to be replayed
+	past     [][]byte                         // accepted entries, to be replayed
+	first    map[string]*statement.PrivateKey // the keys that parties had in the beginning
+	retired  []*statement.PrivateKey
 	contract map[int]statement.Contract // by version
 	runs     map[int]*playRun
 	reached  map[string]int // how often acts were accepted, over all plays
@@ -229,9 +254,80 @@ func (p *play) digest() (string, bool) {
 	return digestB, false
 }
 
+// terms is a contract in which alice has a recovery key.
+func (p *play) terms(version int, members []string, firstKeys bool) statement.Contract {
+	k := p.w.contract(uint64(version), members...)
+	for i, party := range k.Parties {
+		if firstKeys {
+			k.Parties[i].Key = p.first[party.Name].Public().SPKI()
+		}
+		if party.Name == "alice" {
+			k.Parties[i].Recovery = p.w.keys["alice-recovery"].Public().SPKI()
+		}
+	}
+	return k
+}
+
+// rotate is mostly signed as it must be.
+func (p *play) rotate(t *rapid.T) {
+	who, version := p.who(), p.version()
+	by := rapid.SampledFrom([]string{"alice-recovery", "alice", "bob", "carol", "eve"}).Draw(t, "voucher")
+	next, fresh := p.newKey(), true
+	if rapid.IntRange(0, 4).Draw(t, "used key") == 0 && len(p.retired) > 0 {
+		next, fresh = p.retired[0], false
+	}
+	var signers []statement.Signature
+	for _, key := range []*statement.PrivateKey{p.w.keys[who], next, p.w.keys[by]} {
+		p.w.counter++
+		if !slices.ContainsFunc(signers, func(s statement.Signature) bool { return s.Signer == key }) {
+			signers = append(signers, statement.Signature{Signer: key, Counter: p.w.counter})
+		}
+	}
+	missing := rapid.IntRange(0, 11).Draw(t, "missing")
+	if missing < len(signers) {
+		signers = slices.Delete(signers, missing, missing+1)
+	}
+	entry, err := statement.Sign(statement.Statement{Body: &statement.Rotate{Key: next.Public().SPKI(), Party: who}, Contract: "trial", Time: p.w.now, Version: uint64(version)}, signers...)
+	if err != nil {
+		p.Fatalf("%v", err)
+	}
+	want := len(signers) == 3 && p.ref.rotate(who, by, version, fresh)
+	p.act("rotate by "+who, want, entry)
+	if want {
+		p.retired = append(p.retired, p.w.keys[who])
+		p.w.keys[who] = next
+	}
+}
+
+func (p *play) newKey() *statement.PrivateKey {
+	key, err := statement.GenerateKey(statement.Ed25519)
+	if err != nil {
+		p.Fatalf("%v", err)
+	}
+	return key
+}
+
+// stolen has a key speak that its party replaced.
+func (p *play) stolen(t *rapid.T) {
+	if len(p.retired) == 0 {
+		return
+	}
+	p.w.counter++
+	entry, err := statement.Sign(statement.Statement{Body: &statement.Withdraw{}, Contract: "trial", Time: p.w.now, Version: uint64(max(1, p.ref.version))},
+		statement.Signature{Signer: rapid.SampledFrom(p.retired).Draw(t, "key"), Counter: p.w.counter})
+	if err != nil {
+		p.Fatalf("%v", err)
+	}
+	p.act("withdraw by a retired key", false, entry)
+}
+
+func (p *play) scopes() []string {
+	return rapid.SampledFrom([][]string{execution(), execution(), {statement.ScopeLogging}, {statement.ScopeExecution, statement.ScopeTelemetry}}).Draw(p.T, "scopes")
+}
+
 func (p *play) propose(*rapid.T) {
 	who, members := p.who(), p.members()
-	k := p.w.contract(1, members...)
+	k := p.terms(1, members, false)
 	want := p.ref.propose(who, members)
 	if want {
 		p.contract[1] = k
@@ -242,11 +338,12 @@ func (p *play) propose(*rapid.T) {
 func (p *play) amend(*rapid.T) {
 	who, members := p.who(), p.members()
 	version := max(1, p.ref.version+rapid.SampledFrom([]int{1, 1, 1, 0, 2}).Draw(p.T, "version"))
-	k := p.w.contract(uint64(version), members...)
+	firstKeys := rapid.IntRange(0, 3).Draw(p.T, "first keys") == 0
+	k := p.terms(version, members, firstKeys)
 	if k.Volumes = p.contract[p.ref.version].Volumes; !slices.Contains(members, p.ref.owner) {
 		k.Volumes = nil // a volume without its owner is no contract at all
 	}
-	want := p.ref.amend(who, version, members)
+	want := p.ref.amend(who, version, members, firstKeys)
 	if want {
 		p.contract[version] = k
 	}
@@ -275,18 +372,18 @@ func (p *play) withdraw(t *rapid.T) {
 
 func (p *play) grant(*rapid.T) {
 	who, version := p.who(), p.version()
-	grant := &statement.ConsentGrant{Scopes: execution(), Runs: uint64(rapid.IntRange(0, 2).Draw(p.T, "runs"))}
+	grant := &statement.ConsentGrant{Scopes: p.scopes(), Runs: uint64(rapid.IntRange(0, 2).Draw(p.T, "runs"))}
 	var until time.Time
 	if rapid.Bool().Draw(p.T, "expires") {
 		until = statement.NewTime(p.w.now.Add(time.Duration(rapid.IntRange(-5, 40).Draw(p.T, "seconds")) * time.Second)).Time
 		grant.Expires = &statement.Time{Time: until}
 	}
-	p.act("grant by "+who, p.ref.grant(who, version, until, int(grant.Runs)), p.w.by(who, uint64(version), grant))
+	p.act("grant by "+who, p.ref.grant(who, version, grant.Scopes, until, int(grant.Runs)), p.w.by(who, uint64(version), grant))
 }
 
 func (p *play) revoke(*rapid.T) {
-	who, version := p.who(), p.version()
-	p.act("revoke by "+who, p.ref.revoke(who, version), p.w.by(who, uint64(version), &statement.ConsentWithdraw{Scopes: execution()}))
+	who, version, scopes := p.who(), p.version(), p.scopes()
+	p.act("revoke by "+who, p.ref.revoke(who, version, scopes), p.w.by(who, uint64(version), &statement.ConsentWithdraw{Scopes: scopes}))
 }
 
 // agree takes the straight road to consent by all, so that runs have a chance.
@@ -299,7 +396,7 @@ func (p *play) agree(*rapid.T) {
 		p.act("approve by "+who, p.ref.approve(who, p.ref.version, true), p.w.by(who, uint64(p.ref.version), &statement.Approve{Digest: p.w.digest(k)}))
 	}
 	for _, who := range p.ref.members {
-		p.act("grant by "+who, p.ref.grant(who, p.ref.version, time.Time{}, 0), p.w.by(who, uint64(p.ref.version), &statement.ConsentGrant{Scopes: execution()}))
+		p.act("grant by "+who, p.ref.grant(who, p.ref.version, execution(), time.Time{}, 0), p.w.by(who, uint64(p.ref.version), &statement.ConsentGrant{Scopes: execution()}))
 	}
 }
 
@@ -341,17 +438,20 @@ func (p *play) record(what string, want func(int, time.Time) bool, body func(sta
 		r.counter, r.previous = r.counter+1, statement.EntryDigest(entry)
 	}
 	p.act(fmt.Sprint(what, " by run ", i), ok, entry)
-	if ref := p.ref.runs[i]; ref != nil && ref.asked {
-		if got := p.state.runs[runID(i)].asked[statement.ScopeExecution].Allowed; got != ref.yes {
-			p.Fatalf("run %d: the fold's answer is %v, the reference's %v", i, got, ref.yes)
+	if ref := p.ref.runs[i]; ref != nil {
+		for scope, yes := range ref.asked {
+			if got := p.state.runs[runID(i)].asked[scope]; got.Allowed != yes || yes != (got.Reason == "") {
+				p.Fatalf("run %d, %s: the fold's answer is %+v, the reference's %v", i, scope, got, yes)
+			}
 		}
 	}
 }
 
 func (p *play) check(*rapid.T) {
 	evidence, _ := testEvidence().Digest()
-	p.record("check", p.ref.check, func(head statement.Run) statement.Body {
-		return &statement.ConsentCheck{Evidence: evidence, Nonce: runID(1) + runID(2), Run: head, Scope: statement.ScopeExecution}
+	scope := rapid.SampledFrom([]string{statement.ScopeExecution, statement.ScopeExecution, statement.ScopeLogging, statement.ScopeTelemetry}).Draw(p.T, "scope")
+	p.record("check", func(i int, now time.Time) bool { return p.ref.check(i, scope, now) }, func(head statement.Run) statement.Body {
+		return &statement.ConsentCheck{Evidence: evidence, Nonce: runID(1) + runID(2), Run: head, Scope: scope}
 	})
 }
 
@@ -368,24 +468,25 @@ func (p *play) complete(*rapid.T) {
 }
 
 func TestFoldAgreesWithTheReference(t *testing.T) {
-	shared := newWorld(t, "alice", "bob", "carol", "eve", "run0", "run1", "run2", "run3")
+	shared := newWorld(t, "alice", "alice-recovery", "bob", "carol", "eve", "run0", "run1", "run2", "run3")
 	// Thirty acts, the default, seldom get as far as a run.
 	if err := flag.Set("rapid.steps", "120"); err != nil {
 		t.Fatal(err)
 	}
 	reached := map[string]int{}
 	rapid.Check(t, func(rt *rapid.T) {
-		w := &world{failer: rt, keys: shared.keys, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
-		p := &play{T: rt, w: w, ref: reference{status: Draft, consent: map[string]refConsent{}, runs: map[int]*refRun{}},
+		w := &world{failer: rt, keys: maps.Clone(shared.keys), now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
+		p := &play{T: rt, w: w, ref: reference{status: Draft, consent: map[string]refConsent{}, runs: map[int]*refRun{}, rotated: map[string]bool{}}, first: shared.keys,
 			contract: map[int]statement.Contract{}, runs: map[int]*playRun{}, reached: reached}
 		rt.Repeat(map[string]func(*rapid.T){
 			"propose": p.propose, "amend": p.amend, "approve": p.approve, "reject": p.reject, "withdraw": p.withdraw,
 			"grant": p.grant, "revoke": p.revoke, "agree": p.agree, "agree again": p.agree, "tick": p.tick, "replay": p.replay,
+			"rotate": p.rotate, "rotate again": p.rotate, "stolen": p.stolen,
 			"begin": p.begin, "begin again": p.begin, "check": p.check, "check again": p.check, "access": p.access,
 			"access again": p.access, "complete": p.complete,
 		})
 	})
-	for _, act := range strings.Fields("propose amend approve reject withdraw grant revoke begin check access completion") {
+	for _, act := range strings.Fields("propose amend approve reject withdraw rotate grant revoke begin check access completion") {
 		if reached[act] == 0 {
 			t.Errorf("no play had %q accepted: the test looks at too little: %v", act, reached)
 		}

@@ -62,7 +62,7 @@ type denial struct {
 // run-begin statement goes into the log in one append with the run's first
 // statements: until then the run has done nothing that anybody must know of.
 func Begin(ctx context.Context, log Log, trust Trust, attest Attest) (*Run, error) {
-	view := NewView(trust.Ledger)
+	view := NewCosignedView(trust.Ledger, trust.Witnesses)
 	if err := view.AdvanceToNewest(ctx, log, nil); err != nil {
 		return nil, fmt.Errorf("following the contract's log: %w", err)
 	}

@@ -23,19 +23,27 @@ const (
 // State is what a log of statements comes to. The zero State is that of an
 // empty log. It is not safe for concurrent use.
 type State struct {
-	status    Status
-	contract  statement.Contract
-	digest    string
-	keys      map[string]signer    // by fingerprint; the newest version's parties
-	approvals map[string]int64     // party → entry
-	consents  map[consentKey]grant // newest version only
-	counters  map[string]uint64    // by fingerprint; over the whole log
-	runs      map[string]*run      // by run id
-	heads     map[string]Head      // of output volumes, by name
-	pinned    map[string]uint64    // sink → version in which its owner pinned it last
-	newest    time.Time            // the latest time any accepted statement names
-	unknown   int                  // entries that only a newer Cloister understands
-	ended     string               // who withdrew or rejected, in words
+	status        Status
+	contract      statement.Contract
+	digest        string
+	keys          map[string]signer              // by fingerprint; the newest version's parties
+	retired       map[string]statement.PublicKey // by fingerprint: the key in its place; over the whole log
+	vouchers      map[string]bool                // by fingerprint: keys whose parties may vouch for another's rotation
+	approvals     map[string]int64               // party → entry
+	consents      map[consentKey]grant           // newest version only
+	counters      map[string]uint64              // by fingerprint; over the whole log
+	provision     map[string]Provision           // by volume; newest version only
+	specification []byte                         // canonical, of the newest version; nil where its proposer left it out
+	runs          map[string]*run                // by run id
+	heads         map[string]Head                // of output volumes, by name
+	pinned        map[string]uint64              // sink → version in which its owner pinned it last
+	newest        time.Time                      // the latest time any accepted statement names
+	unknown       int                            // entries that only a newer Cloister understands
+	ended         string                         // who withdrew or rejected, in words
+
+	// Evidence judges the evidence of a run that begins under a contract version,
+	// as in Auditor. Nil leaves it unjudged: whoever relies on a run has one.
+	Evidence func(*statement.RunBegin, statement.Contract) error
 }
 
 type signer struct {
@@ -73,11 +81,12 @@ type Answer struct {
 	nonce   string
 }
 
-// clone returns a State that shares nothing with s that a statement changes.
-func (s *State) clone() *State {
+// Clone returns a State that shares nothing with s that a statement changes.
+func (s *State) Clone() *State {
 	c := *s
 	c.keys, c.approvals, c.counters = maps.Clone(s.keys), maps.Clone(s.approvals), maps.Clone(s.counters)
 	c.heads, c.pinned, c.consents, c.runs = maps.Clone(s.heads), maps.Clone(s.pinned), maps.Clone(s.consents), maps.Clone(s.runs)
+	c.retired, c.vouchers, c.provision = maps.Clone(s.retired), maps.Clone(s.vouchers), maps.Clone(s.provision)
 	for k, g := range c.consents {
 		g.runs = maps.Clone(g.runs)
 		c.consents[k] = g
@@ -101,6 +110,10 @@ func (s *State) Status() Status {
 // Contract returns the newest version and its digest; zero and "" in a Draft.
 func (s *State) Contract() (statement.Contract, string) { return s.contract, s.digest }
 
+// Specification returns the canonical specification of the newest version, whose
+// digest is the contract's; nil where its proposer left it out.
+func (s *State) Specification() []byte { return s.specification }
+
 // Ended says in words who rejected or withdrew, and why; "" where nobody did.
 func (s *State) Ended() string { return s.ended }
 
@@ -115,6 +128,23 @@ func (s *State) Unknown() int { return s.unknown }
 func (s *State) Party(fingerprint string) (string, bool) {
 	k, ok := s.keys[fingerprint]
 	return k.party, ok
+}
+
+// Knows says whether a key is of a party of the newest version, or is the audit
+// key of a run.
+func (s *State) Knows(fingerprint string) bool {
+	if _, party := s.keys[fingerprint]; party {
+		return true
+	}
+	if _, spoke := s.counters[fingerprint]; !spoke {
+		return false
+	}
+	for _, r := range s.runs {
+		if r.key.Fingerprint() == fingerprint {
+			return true
+		}
+	}
+	return false
 }
 
 // NextCounter returns the counter for a key's next statement. It is the time in

@@ -1,7 +1,6 @@
 package governance
 
 import (
-	"maps"
 	"slices"
 	"strings"
 
@@ -10,12 +9,14 @@ import (
 
 // Trust is what the runtime knows before it reads the log: all of it is
 // measured, from the specification whose digest the container policy pins, and
-// from the container policy itself. Every field is required.
+// from the container policy itself. Every field is required, but Witnesses where
+// the specification names none.
 type Trust struct {
-	Ledger          string   // the ledger's verifier key
-	Parties         []string // fingerprints of the parties' signing keys
-	Specification   string   // digest of the specification that is running
-	ContainerPolicy string   // digest of the container policy: HOST_DATA of the report
+	Ledger          string    // the ledger's verifier key
+	Witnesses       Witnesses // whose cosignatures a checkpoint needs
+	Parties         []string  // fingerprints of the parties' signing keys
+	Specification   string    // digest of the specification that is running
+	ContainerPolicy string    // digest of the container policy: HOST_DATA of the report
 }
 
 // check refuses a log whose newest contract is not the one that was measured.
@@ -39,10 +40,16 @@ func (t Trust) check(s *State) error {
 }
 
 // checkParties wants exactly the measured parties: a party more would have had
-// a say in the contract that the specification does not give it.
+// a say in the contract that the specification does not give it. A key that was
+// replaced since is still the one that the contract names: the fold has seen its
+// rotation.
 func (t Trust) checkParties(s *State) error {
 	want := slices.Sorted(slices.Values(t.Parties))
-	got := slices.Sorted(maps.Keys(s.keys))
+	var got []string
+	for _, p := range s.contract.Parties {
+		got = append(got, p.Fingerprint())
+	}
+	slices.Sort(got)
 	if len(want) == 0 || !slices.Equal(want, got) {
 		return fault.Errorf(fault.Refused, "the contract's parties must be exactly those of the specification",
 			"the contract is signed by %s, the specification names %s", orNobody(got), orNobody(want))

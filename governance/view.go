@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"time"
 
 	"cloister/governance/statement"
 	"cloister/internal/fault"
@@ -13,12 +14,14 @@ import (
 // on: it never goes back, and a log that once contradicted a checkpoint is
 // refused from then on. A View is not safe for concurrent use.
 type View struct {
-	key      string
-	tree     Frontier
-	state    State
-	verified Checkpoint
-	signed   []byte
-	broken   error
+	key       string
+	witnesses Witnesses
+	tree      Frontier
+	state     State
+	verified  Checkpoint
+	signed    []byte
+	time      time.Time
+	broken    error
 }
 
 // Seen is one entry as Advance meets it.
@@ -30,14 +33,23 @@ type Seen struct {
 }
 
 // NewView returns a View of nothing yet, of the log whose checkpoints are
-// signed with key, a verifier key of a signed note.
-func NewView(key string) *View { return &View{key: key} }
+// signed with key, a verifier key of a signed note. It believes the ledger about
+// there being nothing newer.
+func NewView(key string) *View { return NewCosignedView(key, Witnesses{}) }
+
+// NewCosignedView is NewView of a log whose checkpoints count only with the
+// cosignatures of witnesses.
+func NewCosignedView(key string, w Witnesses) *View { return &View{key: key, witnesses: w} }
 
 // State returns the fold of the verified entries. The caller only reads it.
 func (v *View) State() *State { return &v.state }
 
 // Checkpoint returns the newest verified checkpoint and its signed form.
 func (v *View) Checkpoint() (Checkpoint, []byte) { return v.verified, v.signed }
+
+// Time returns the latest time that a witness vouched for: it has passed,
+// whatever the clock here says. It is zero where no witness is demanded.
+func (v *View) Time() time.Time { return v.time }
 
 // Tree returns the verified entries' tree. The caller only reads it.
 func (v *View) Tree() *Frontier { return &v.tree }
@@ -66,6 +78,11 @@ func (v *View) Advance(ctx context.Context, log Source, signed []byte, visit fun
 	if next.Size < v.tree.Size() {
 		return v.breaks("the ledger shows a log of %d entries after one of %d: it was rolled back", next.Size, v.tree.Size())
 	}
+	at, err := v.witnesses.Cosigned(signed)
+	if err != nil {
+		return err
+	}
+	v.time = later(v.time, at)
 	for v.tree.Size() < next.Size {
 		// A failed read leaves the view between two checkpoints, from where the
 		// next Advance goes on.

@@ -15,7 +15,7 @@ func TestNoPolicyOfAConfidentialVM(t *testing.T) {
 	if _, err := KeyRelease(s, [32]byte{1}); fault.KindOf(err) != fault.Usage || !strings.Contains(err.Error(), "no key release policy of kind cvm tells one confidential VM from another") {
 		t.Errorf("key release policy: %v", err)
 	}
-	if _, err := cce.Generate(s); err == nil {
+	if _, err := cce.Generate(s, cce.Inputs{}); err == nil {
 		t.Error("a container policy is made")
 	}
 }

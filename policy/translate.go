@@ -19,10 +19,10 @@ type Translation struct {
 }
 
 // Translate turns a valid specification into its policies. Whoever has the
-// specification gets the same bytes, so every party can check what it is asked
-// to approve.
-func Translate(s spec.Specification) (Translation, error) {
-	container, err := cce.Generate(s)
+// specification and the images that it names gets the same bytes, so every party
+// can check what it is asked to approve.
+func Translate(s spec.Specification, in cce.Inputs) (Translation, error) {
+	container, err := cce.Generate(s, in)
 	if err != nil {
 		return Translation{}, err
 	}

@@ -22,7 +22,7 @@ func TestTranslate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := Translate(s)
+	got, err := Translate(s, cce.Inputs{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func TestTranslate(t *testing.T) {
 	}
 
 	s.Application.Command[1] = "--other"
-	other, err := Translate(s)
+	other, err := Translate(s, cce.Inputs{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func TestTranslate(t *testing.T) {
 	if d.Met || len(d.Failures) != 1 || d.Failures[0].Claim != "x-ms-sevsnpvm-hostdata" {
 		t.Errorf("another specification's container is given the key: %+v", d)
 	}
-	if _, err := Translate(spec.Specification{}); err == nil {
+	if _, err := Translate(spec.Specification{}, cce.Inputs{}); err == nil {
 		t.Error("nothing was translated")
 	}
 }

@@ -15,7 +15,6 @@ import (
 	"io"
 	"os"
 	"path"
-	"runtime"
 	"strings"
 
 	"cloister/enclave/sidecar/shim"
@@ -23,8 +22,6 @@ import (
 )
 
 func main() {
-	// The thread that gives up privileges must be the one that forks.
-	runtime.LockOSThread()
 	os.Exit(run(os.Args[1:]))
 }
 

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"cloister/governance"
-	"cloister/governance/ledger"
 	"cloister/governance/statement"
 	"cloister/internal/cli"
 	"cloister/internal/fault"
@@ -25,37 +24,56 @@ func auditCommand() *urfave.Command {
 	}
 }
 
-func ledgerKeyFlag() urfave.Flag {
-	return &urfave.StringFlag{Name: "ledger-key", Usage: "the ledger's verifier `KEY`, from the specification; without it the ledger's own word is taken"}
+// auditFlags name a log that is read, who reads, and whose word about it counts.
+func auditFlags(more ...urfave.Flag) []urfave.Flag {
+	return append(append(readerFlags(), specificationFlag(),
+		&urfave.StringFlag{Name: "ledger-key", Usage: "the ledger's verifier `KEY`, in place of a specification; without either the ledger's own word is taken"}), more...)
 }
 
-// auditLog opens the log that --ledger names and its key, with no key to write.
-func auditLog(c *urfave.Context) (governance.Source, string, error) {
-	key, err := ledger.ReadKey(c.String("ledger"))
-	if given := c.String("ledger-key"); given != "" && err == nil {
-		key = given
+// believed is whose word about a log counts: the specification's ledger key and
+// witnesses, or the key given. The key is "" where neither is named.
+func believed(c *urfave.Context) (key string, w governance.Witnesses, err error) {
+	path, key := c.String("specification"), c.String("ledger-key")
+	if path == "" {
+		return key, w, nil
 	}
-	return ledger.Read(c.String("ledger")), key, err
+	if key != "" {
+		return "", w, fault.Errorf(fault.Usage, "give one of them", "the ledger's key is in --specification, and in --ledger-key")
+	}
+	s, err := loadSpec(path)
+	return s.Governance.LedgerKey, governance.Witnesses{Keys: s.Governance.Witnesses, Threshold: s.Governance.Threshold}, err
+}
+
+// auditLog is findLog with the key and the witnesses that are believed.
+func auditLog(c *urfave.Context) (log governance.Source, key string, w governance.Witnesses, done func(), err error) {
+	own := ""
+	if log, own, done, err = findLog(c); err != nil {
+		return nil, "", w, done, err
+	}
+	if key, w, err = believed(c); key == "" {
+		key = own
+	}
+	return log, key, w, done, err
 }
 
 // auditFilter is what of the record is shown.
 type auditFilter struct {
-	run, kind, party string
-	since, until     time.Time
+	run, kind, by string
+	since, until  time.Time
 }
 
 func filterFlags() []urfave.Flag {
 	return []urfave.Flag{
 		&urfave.StringFlag{Name: "run", Usage: "only of the run `ID`"},
 		&urfave.StringFlag{Name: "kind", Usage: "only statements of the `TYPE`, as in record-access"},
-		&urfave.StringFlag{Name: "party", Usage: "only by the party `NAME`; `enclave` is every run"},
+		&urfave.StringFlag{Name: "by", Usage: "only by the party `NAME`; enclave is every run"},
 		&urfave.StringFlag{Name: "since", Usage: "not before `TIME` (RFC 3339), by the signers' clocks"},
 		&urfave.StringFlag{Name: "until", Usage: "before `TIME` (RFC 3339), by the signers' clocks"},
 	}
 }
 
 func filterOf(c *urfave.Context) (f auditFilter, err error) {
-	f = auditFilter{run: c.String("run"), kind: c.String("kind"), party: c.String("party")}
+	f = auditFilter{run: c.String("run"), kind: c.String("kind"), by: c.String("by")}
 	for flag, t := range map[string]*time.Time{"since": &f.since, "until": &f.until} {
 		if text := c.String(flag); text != "" && err == nil {
 			if *t, err = time.Parse(time.RFC3339, text); err != nil {
@@ -67,14 +85,14 @@ func filterOf(c *urfave.Context) (f auditFilter, err error) {
 }
 
 func (f auditFilter) shows(e governance.Line) bool {
-	return (f.run == "" || f.run == e.Run) && (f.kind == "" || f.kind == string(e.Type)) && (f.party == "" || f.party == e.By) &&
+	return (f.run == "" || f.run == e.Run) && (f.kind == "" || f.kind == string(e.Type)) && (f.by == "" || f.by == e.By) &&
 		!e.Time.Before(f.since) && (f.until.IsZero() || e.Time.Before(f.until))
 }
 
 func auditListCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "list", Usage: "print the entries of the record in words, a line each",
-		Flags: append([]urfave.Flag{ledgerFlag(), ledgerKeyFlag(), jsonFlag()}, filterFlags()...),
+		Flags: append(auditFlags(jsonFlag()), filterFlags()...),
 		Action: action(func(c *urfave.Context, _ []string) error {
 			out := json.NewEncoder(c.App.Writer)
 			return eachLine(c, func(e governance.Line, s *statement.Statement) error {
@@ -95,11 +113,12 @@ func eachLine(c *urfave.Context, print func(governance.Line, *statement.Statemen
 	if err != nil {
 		return err
 	}
-	log, key, err := auditLog(c)
+	log, key, witnesses, done, err := auditLog(c)
+	defer done()
 	if err != nil {
 		return err
 	}
-	view := governance.NewView(key)
+	view := governance.NewCosignedView(key, witnesses)
 	var failed error
 	err = view.AdvanceToNewest(c.Context, log, func(seen governance.Seen) {
 		if seen.Statement == nil || failed != nil {
@@ -120,9 +139,9 @@ func auditExportCommand() *urfave.Command {
 		Name: "export", Usage: "write the record into a file that audit verify checks without the ledger",
 		Description: "JSON is one object a line and holds all that verify needs; with --run, only that\n" +
 			"run's entries, each with a proof. CSV is for spreadsheets and proves nothing.",
-		Flags: append([]urfave.Flag{ledgerFlag(), ledgerKeyFlag(),
+		Flags: append(auditFlags(
 			&urfave.StringFlag{Name: "format", Usage: "json or csv", Value: "json"},
-			&urfave.StringFlag{Name: "out", Usage: "a new `FILE`; without it, standard output"}}, filterFlags()...),
+			&urfave.StringFlag{Name: "out", Usage: "a new `FILE`; without it, standard output"}), filterFlags()...),
 		Action: action(func(c *urfave.Context, _ []string) error {
 			write, err := exporter(c)
 			if err != nil || c.String("out") == "" {
@@ -168,14 +187,22 @@ func exporter(c *urfave.Context) (func(io.Writer) error, error) {
 			return table.Flush()
 		}, nil
 	case "json":
-		for _, flag := range []string{"kind", "party", "since", "until"} {
+		for _, flag := range []string{"kind", "by", "since", "until"} {
 			if c.IsSet(flag) {
 				return nil, fault.Errorf(fault.Usage, "leave --"+flag+" out, or take --format csv", "a part of the record, but for one run, proves nothing")
 			}
 		}
-		log, key, err := auditLog(c)
-		return func(w io.Writer) error { return governance.Export(c.Context, w, log, key, c.String("run")) }, err
+		return func(w io.Writer) error { return exportProven(c, w) }, nil
 	default:
 		return nil, fault.Errorf(fault.Usage, "--format json, or csv", "there is no format %q", format)
 	}
+}
+
+func exportProven(c *urfave.Context, w io.Writer) error {
+	log, key, witnesses, done, err := auditLog(c)
+	defer done()
+	if err != nil {
+		return err
+	}
+	return governance.Export(c.Context, w, log, governance.NewCosignedView(key, witnesses), c.String("run"))
 }

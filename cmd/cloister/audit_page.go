@@ -19,10 +19,10 @@ import (
 func auditPageCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "page", Usage: "show the contract and its record in a browser on this machine, until a signal",
-		Flags: []urfave.Flag{ledgerFlag(), ledgerKeyFlag(),
-			&urfave.IntFlag{Name: "port", Usage: "the `PORT` on the loopback address; 0 takes a free one"}},
+		Flags: auditFlags(&urfave.IntFlag{Name: "port", Usage: "the `PORT` on the loopback address; 0 takes a free one"}),
 		Action: action(func(c *urfave.Context, _ []string) error {
-			log, key, err := auditLog(c)
+			log, key, _, done, err := auditLog(c) // witnesses are for audit verify to judge, the page says so
+			defer done()
 			if err != nil {
 				return err
 			}

@@ -24,11 +24,11 @@ func auditVerifyCommand() *urfave.Command {
 		Name: "verify", Usage: "check every signature, the chain of the log and the sequence of every run",
 		Description: "The head that was seen is remembered in --heads, and the next verify demands that\n" +
 			"the log has only grown. Exit code 5 where anything does not hold.",
-		Flags: []urfave.Flag{ledgerFlag(), ledgerKeyFlag(), jsonFlag(),
+		Flags: auditFlags(jsonFlag(),
 			&urfave.StringFlag{Name: "export", Usage: "check this `FILE` of audit export, in place of a ledger"},
 			&urfave.StringFlag{Name: "heads", Usage: "where seen heads are remembered, `DIR`; by default with the user's configuration"},
 			&urfave.StringFlag{Name: "platform", Usage: "judge the runs' evidence, of this platform: `amd`, or simulated:GUESTDIR"},
-			&urfave.Uint64Flag{Name: "min-svn", Usage: "the lowest version `N` of the utility VM that is good enough", Value: minimumUVMSVN}},
+			&urfave.Uint64Flag{Name: "min-svn", Usage: "the lowest version `N` of the utility VM that is good enough", Value: minimumUVMSVN}),
 		Action: action(runAuditVerify),
 	}
 }
@@ -59,11 +59,12 @@ func auditOf(c *urfave.Context, a governance.Auditor) (report governance.Report,
 	if c.String("export") != "" {
 		return auditExported(c, a)
 	}
-	log, key, err := auditLog(c)
+	log, key, witnesses, done, err := auditLog(c)
+	defer done()
 	if err != nil {
 		return report, h, err
 	}
-	a.Key = key
+	a.Key, a.Witnesses = key, witnesses
 	if h, a.Remembered, err = recall(c, key); err != nil {
 		return report, h, err
 	}
@@ -81,7 +82,10 @@ func auditExported(c *urfave.Context, a governance.Auditor) (report governance.R
 	if err != nil {
 		return report, h, err
 	}
-	if a.Key = c.String("ledger-key"); a.Key == "" {
+	if a.Key, a.Witnesses, err = believed(c); err != nil {
+		return report, h, err
+	}
+	if a.Key == "" {
 		a.Key = x.Head.Ledger
 	}
 	if x.Head.Run != "" {

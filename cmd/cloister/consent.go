@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"time"
 
 	"cloister/governance"
@@ -49,15 +50,23 @@ func consentGrantCommand() *urfave.Command {
 func consentWithdrawCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "withdraw", Usage: "take consent back; a running clean room ends at its next question",
-		Flags: append(partyFlags(), reasonFlag(), jsonFlag()),
+		Description: "With --witness, the party's witness stops cosigning whatever the ledger says, so\n" +
+			"that a ledger that hides the withdrawal ends the clean room too. Afterwards\n" +
+			"`cloister witness resume DIR` lets it cosign again.",
+		Flags: append(partyFlags(), reasonFlag(),
+			&urfave.StringFlag{Name: "witness", Usage: "also withdraw the party's witness, in `DIR`"}, jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
-			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
+			said := say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
 				k, _, err := newest(s)
 				if err != nil {
 					return nil, "", 0, err
 				}
 				return &statement.ConsentWithdraw{Scopes: []string{statement.ScopeExecution}, Reason: c.String("reason")}, k.ID, k.Version, nil
 			})
+			if dir := c.String("witness"); dir != "" {
+				return errors.Join(said, withdrawWitness(dir, c.String("reason")))
+			}
+			return said
 		}, saysTakes()...),
 	}
 }

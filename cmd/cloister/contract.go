@@ -43,7 +43,7 @@ func proposeCommand(name, usage string) *urfave.Command {
 		Description: "The digests of the specification and of both policies are computed here, from\n" +
 			"the specification. A data source's REFERENCE is what `cloister prep encrypt`\n" +
 			"printed; a data sink's what `cloister prep sink` printed.",
-		Flags: append(partyFlags(), specificationFlag(),
+		Flags: append(append(partyFlags(), imageFlags()...), specificationFlag(),
 			&urfave.StringSliceFlag{Name: "volume", Usage: "`NAME=REFERENCE` of a volume of the specification; once for each"},
 			jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
@@ -65,7 +65,7 @@ func proposeCommand(name, usage string) *urfave.Command {
 
 // contractOf makes the contract of a specification and the references given.
 func contractOf(c *urfave.Context) (statement.Contract, error) {
-	s, t, err := translate(c.String("specification"))
+	s, t, err := translate(c)
 	if err != nil {
 		return statement.Contract{}, err
 	}
@@ -94,12 +94,16 @@ type digests struct{ specification, containerPolicy, keyReleasePolicy string }
 
 // translate reads a specification and makes its policies here, on this
 // machine: a party believes nobody about them.
-func translate(path string) (spec.Specification, digests, error) {
-	s, err := loadSpec(path)
+func translate(c *urfave.Context) (spec.Specification, digests, error) {
+	s, err := loadSpec(c.String("specification"))
 	if err != nil {
 		return s, digests{}, err
 	}
-	t, err := policy.Translate(s)
+	in, err := inputsOf(c, s)
+	if err != nil {
+		return s, digests{}, err
+	}
+	t, err := policy.Translate(s, in)
 	if err != nil {
 		return s, digests{}, err
 	}
@@ -236,9 +240,9 @@ func approveCommand() *urfave.Command {
 	return &urfave.Command{
 		Name:  "approve",
 		Usage: "approve the newest version, after its policies were made again here from the specification",
-		Flags: append(partyFlags(), specificationFlag(), jsonFlag()),
+		Flags: append(append(partyFlags(), imageFlags()...), specificationFlag(), jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
-			_, want, err := translate(c.String("specification"))
+			_, want, err := translate(c)
 			if err != nil {
 				return err
 			}
@@ -305,9 +309,9 @@ type contractStatus struct {
 func contractStatusCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "status", Usage: "where the contract stands",
-		Flags: []urfave.Flag{ledgerFlag(), jsonFlag()},
+		Flags: append(readerFlags(), jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
-			_, view, err := openView(c.Context, c.String("ledger"))
+			_, view, err := openView(c)
 			if err != nil {
 				return err
 			}

@@ -10,7 +10,7 @@ import (
 	enclaveazure "cloister/enclave/azure"
 	"cloister/enclave/kbs"
 	"cloister/enclave/vault"
-	"cloister/governance/ledger"
+	"cloister/governance/remote"
 	"cloister/internal/cli"
 	"cloister/internal/fault"
 	"cloister/policy/spec"
@@ -31,7 +31,7 @@ func doctorCommand() *urfave.Command {
 		Description: "Tried are the stores, your sign-in, the vaults, the attestation service and the\n" +
 			"ledger, of the specification's volumes or of the ones named. No key is fetched\n" +
 			"and nothing is written. The exit code is that of the first failure.",
-		Flags:  []urfave.Flag{specificationFlag(), ledgerFlag()},
+		Flags:  append(readerFlags(), specificationFlag()),
 		Action: action(runDoctor, "--specification", "--ledger", "[VOLUME...]"),
 	}
 }
@@ -81,7 +81,12 @@ func runDoctor(c *urfave.Context, names []string) error {
 		try("the attestation service "+s.Attestation.Authority, func(ctx context.Context) (string, error) { return tryAttestation(ctx, s) })
 	}
 	try("the ledger "+c.String("ledger"), func(ctx context.Context) (string, error) {
-		return ledger.Probe(ctx, c.String("ledger"), s.Governance.LedgerKey)
+		log, _, done, err := findLog(c)
+		defer done()
+		if err != nil {
+			return "", err
+		}
+		return remote.Probe(ctx, log, s.Governance.LedgerKey)
 	})
 	return check.Err()
 }

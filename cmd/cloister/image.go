@@ -10,6 +10,7 @@ import (
 	"cloister/internal/cli"
 	"cloister/internal/fault"
 	"cloister/internal/image"
+	policyimage "cloister/policy/image"
 	"cloister/policy/spec"
 
 	urfave "github.com/urfave/cli/v2"
@@ -67,15 +68,15 @@ func imageWrap(c *urfave.Context) error {
 	if !ok {
 		return fault.Errorf(fault.Usage, "give monolithic or distributed", "there is no model %q", c.String("model"))
 	}
-	app, err := image.Load(c.Context, args[0])
+	app, err := policyimage.OpenAny(c.Context, args[0])
 	if err != nil {
 		return err
 	}
-	front, err := image.InLayout(c.String("runtime"), program)
+	front, err := policyimage.InLayout(c.String("runtime"), program)
 	if err != nil {
 		return err
 	}
-	w, err := image.Wrap(app, front)
+	w, err := image.Wrap(app.Parts, front.Parts)
 	if err != nil {
 		return fmt.Errorf("wrapping %s: %w", args[0], err)
 	}
@@ -90,7 +91,7 @@ func imageWrap(c *urfave.Context) error {
 }
 
 func reportOf(c *urfave.Context, w image.Wrapped) (r wrapReport, err error) {
-	entry, err := image.EntryOf(c.String("repository"), w.Image)
+	entry, err := image.EntryOf(c.Context, c.String("repository"), w.Image)
 	if err != nil {
 		return r, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"cloister/internal/cli"
 	"cloister/internal/image"
+	policyimage "cloister/policy/image"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
@@ -96,8 +97,8 @@ func TestImageWrap(t *testing.T) {
 			t.Errorf("%q is not in what it printed: %s", want, rest)
 		}
 	}
-	wrapped := must(image.InLayout(filepath.Join(w.dir, "out"), "application"))(t)
-	if got := must(wrapped.Digest())(t).String(); got != digest {
+	wrapped := must(policyimage.InLayout(filepath.Join(w.dir, "out"), "application"))(t)
+	if got := must(wrapped.Parts.Digest())(t).String(); got != digest {
 		t.Errorf("printed was %s, written %s", digest, got)
 	}
 	if code, again, stderr := w.wrap("layout", "again"); code != 0 || !strings.HasPrefix(again, "digest "+digest+"\n") {
@@ -111,7 +112,7 @@ func TestImageWrap(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdout), &report); code != 0 || err != nil {
 		t.Fatalf("exit code %d, %q, %q", code, stdout, stderr)
 	}
-	beside := must(must(image.InLayout(report.Layout, ""))(t).ConfigFile())(t).Config
+	beside := must(policyimage.InLayout(report.Layout, "application"))(t).Config
 	if beside.Entrypoint[0] != "/cloister-shim" || beside.User != "1000:1001" || len(report.Application.Image.Layers) != 2 {
 		t.Errorf("%+v, %+v", beside, report)
 	}

@@ -1,43 +1,24 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"time"
 
 	"cloister/governance"
-	"cloister/governance/ledger"
+	"cloister/governance/remote"
 	"cloister/governance/statement"
 
 	urfave "github.com/urfave/cli/v2"
 )
 
-// ledgerCommand is "cloister ledger": the record on files.
-func ledgerCommand() *urfave.Command {
-	return &urfave.Command{
-		Name:  "ledger",
-		Usage: "a contract's record on files of this machine",
-		Description: "Parties that share a ledger on files believe whoever owns the files about there\n" +
-			"being nothing newer. What is in it nobody can forge: every entry is signed.",
-		Subcommands: []*urfave.Command{{
-			Name:      "init",
-			Usage:     "make a ledger in DIR; prints its verifier key, for the specification",
-			ArgsUsage: "DIR",
-			Flags:     []urfave.Flag{jsonFlag()},
-			Action: action(func(c *urfave.Context, args []string) error {
-				key, err := ledger.Init(args[0], "")
-				if err != nil {
-					return err
-				}
-				return printResult(c, map[string]string{"key": key}, func(stdout, _ io.Writer) { fmt.Fprintln(stdout, key) })
-			}, "DIR"),
-		}},
-	}
+func ledgerFlag() urfave.Flag {
+	return &urfave.StringFlag{Name: "ledger", Usage: "the log's `URL`, with \",ca=FILE\" where its certificate is not the system's to trust; for reading, also a ledger's directory"}
 }
 
-func ledgerFlag() urfave.Flag {
-	return &urfave.StringFlag{Name: "ledger", Usage: "the ledger's `DIR`"}
+// readerFlags name a log that is read, and who reads.
+func readerFlags() []urfave.Flag {
+	return []urfave.Flag{ledgerFlag(), &urfave.StringFlag{Name: "party", Usage: "the signing key of the party who reads, `PARTYFILE`"}}
 }
 
 func partyFlags() []urfave.Flag {
@@ -57,28 +38,47 @@ type said struct {
 	Version  uint64         `json:"version"`
 }
 
-// openView opens the ledger and follows its log to the newest checkpoint.
-func openView(ctx context.Context, dir string) (*ledger.Ledger, *governance.View, error) {
-	l, err := ledger.Open(ctx, dir)
+// findLog returns the log that --ledger names, its key, and what lets go of the key
+// of the party that reads.
+func findLog(c *urfave.Context) (log remote.Keyed, key string, done func(), err error) {
+	done = func() {}
+	var signer statement.Signer
+	if path := c.String("party"); path != "" {
+		_, private, err := readParty(path)
+		if err != nil {
+			return nil, "", done, err
+		}
+		signer, done = private, private.Destroy
+	}
+	if log, err = remote.Find(c.String("ledger"), signer); err == nil {
+		key, err = log.Key(c.Context)
+	}
+	return log, key, done, err
+}
+
+// openView follows the log to its newest checkpoint.
+func openView(c *urfave.Context) (governance.Log, *governance.View, error) {
+	log, key, done, err := findLog(c)
+	defer done()
 	if err != nil {
 		return nil, nil, err
 	}
-	view := governance.NewView(l.Key())
-	return l, view, view.AdvanceToNewest(ctx, l, nil)
+	view := governance.NewView(key)
+	return log, view, view.AdvanceToNewest(c.Context, log, nil)
 }
 
 // say appends a party's statement about the newest version of the contract.
 // body is given the state to speak about; for a proposal that is empty.
 func say(c *urfave.Context, body func(s *governance.State, party string) (b statement.Body, contract string, version uint64, err error)) error {
-	l, view, err := openView(c.Context, c.String("ledger"))
-	if err != nil {
-		return err
-	}
 	name, key, err := readParty(c.String("party"))
 	if err != nil {
 		return err
 	}
 	defer key.Destroy()
+	l, view, err := openView(c)
+	if err != nil {
+		return err
+	}
 	b, contract, version, err := body(view.State(), name)
 	if err != nil {
 		return err

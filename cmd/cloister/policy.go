@@ -28,9 +28,12 @@ const (
 // platform and the vaults.
 func policyCommand() *urfave.Command {
 	return &urfave.Command{
-		Name:        "policy",
-		Usage:       "translate a specification into what the platform enforces",
-		Subcommands: []*urfave.Command{policyGenerateCommand()},
+		Name:  "policy",
+		Usage: "translate a specification into what the platform enforces",
+		Subcommands: []*urfave.Command{
+			policyGenerateCommand(), policyTestCommand(), policyExplainCommand(), policyDiffCommand(), policyVerifyCommand(),
+			policyIndexCommand(),
+		},
 	}
 }
 
@@ -39,17 +42,21 @@ func policyGenerateCommand() *urfave.Command {
 		Name:      "generate",
 		Usage:     "write " + containerPolicyFile + " and " + keyReleasePolicyFile + " for a specification",
 		ArgsUsage: "SPEC",
-		Flags: []urfave.Flag{
+		Flags: append(imageFlags(),
 			&urfave.StringFlag{Name: "out", Usage: "the `DIR` to write to; made if it is not there"},
 			&urfave.BoolFlag{Name: "force", Usage: "replace files that say something else"},
 			jsonFlag(),
-		},
+		),
 		Action: action(func(c *urfave.Context, args []string) error {
 			s, err := loadSpec(args[0])
 			if err != nil {
 				return err
 			}
-			t, err := policy.Translate(s)
+			in, err := inputsOf(c, s)
+			if err != nil {
+				return err
+			}
+			t, err := policy.Translate(s, in)
 			if err != nil {
 				return err
 			}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -41,6 +42,9 @@ func TestMain(m *testing.M) {
 //	azurite                       put a new volume's URL at a proxy before Azurite
 //	                              in $URL, and a SAS for its container in $SAS;
 //	                              in the environment is a connection string
+//	registry CAFILE               serve an empty image registry over TLS at $REGISTRY
+//	image DIR PATH...             make an OCI layout of an image of one layer that
+//	                              holds these empty files, and directories ("etc/")
 //	strike METHOD NAME TIMES DO   what the proxy does to requests for blobs whose
 //	                              path contains NAME, see proxy_test.go
 func TestScripts(t *testing.T) {
@@ -64,14 +68,21 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "secret": secret, "secrets": secrets, "serve": startServed, "end": endServed, "capture": capture,
 			"loadenv": loadenv, "noise": noise, "flip": flip, "azurite": startAzurite, "strike": strikeProxy,
+			"registry": startRegistry, "image": makeImage,
 		},
 	})
 }
 
 // setUp gives a script what these commands need.
 func setUp(t *testing.T) func(*testscript.Env) error {
+	bin := t.TempDir()
+	build := exec.Command("go", "build", "-tags", "urfave_cli_no_docs", "-o", bin+"/", "cloister/cmd/cloister-ledger")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building cloister-ledger: %v\n%s", err, out)
+	}
 	return func(e *testscript.Env) error {
 		e.Setenv("XDG_CONFIG_HOME", filepath.Join(e.WorkDir, ".config")) // where heads are remembered
+		e.Setenv("PATH", e.Getenv("PATH")+string(filepath.ListSeparator)+bin)
 		e.Values[scriptKey{}] = &script{t: t, served: map[string]*served{}}
 		return nil
 	}

@@ -22,7 +22,8 @@ func patienceFlag() urfave.Flag {
 
 // anyStore is what holds for every store that a command opens.
 func anyStore(c *urfave.Context) (store.Options, error) {
-	o := store.Options{CAFile: c.String("ca-file"), Patience: c.Duration("patience")}
+	o := store.Options{CAFile: c.String("ca-file"), Patience: c.Duration("patience"),
+		Waiting: func(line string) { fmt.Fprintln(c.App.ErrWriter, "cloister:", line) }}
 	if o.Patience <= 0 {
 		return o, fault.Errorf(fault.Usage, "give a time such as 60s", "--patience %v is not a time to wait", o.Patience)
 	}

@@ -66,8 +66,12 @@ func (c *cloud) broker(p platform, b spec.Broker) (*kbs.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	want, err := demands(c.spec, p)
+	if err != nil {
+		return nil, err
+	}
 	return kbs.New(kbs.Options{URL: b.URL, Roots: roots, Prove: func(ctx context.Context, about snp.Statement) (*snp.Evidence, error) {
-		e, _, err := snp.Prove(ctx, p.Platform, demands(c.spec, p), about)
+		e, _, err := snp.Prove(ctx, p.Platform, want, about)
 		if err == nil && e.Quote != nil {
 			return nil, fault.Errorf(fault.Refused, "keep its keys in a vault, or run it in a confidential container",
 				"the key broker %s has no place for a TPM quote, so it could not judge this confidential VM", b.URL)

@@ -10,8 +10,14 @@ import (
 
 // canMeet refuses a specification that asks for what this runtime does not do:
 // the parties agreed on it, so a run without it is not theirs. Who builds one
-// of these takes its line out.
-func canMeet(s spec.Specification) error {
+// of these takes its line out. The model is that of the command that was
+// started, which is measured: an application beside the runtime is not one under
+// it, and the parties agreed to one of them.
+func canMeet(s spec.Specification, model string) error {
+	if s.Model != model {
+		return fault.Errorf(fault.Refused, "start `cloisterd run` for model "+spec.Monolithic+", and `cloisterd serve` for model "+spec.Distributed,
+			"this command carries out model %s, and the specification's is %s", model, s.Model)
+	}
 	var cannot []string
 	for _, f := range asked(s) {
 		if f.wanted {
@@ -32,14 +38,11 @@ type feature struct {
 
 func asked(s spec.Specification) []feature {
 	return []feature{
-		{s.Model != spec.Monolithic, "model " + s.Model},
 		{s.Network.Egress != spec.EgressClosed, "network.egress " + s.Network.Egress},
 		{len(s.Endpoints) > 0, "endpoints"},
 		{s.Application.Start == spec.StartManual, "application.start " + s.Application.Start},
-		{s.Application.Restart != "" && s.Application.Restart != spec.RestartNever, "application.restart " + s.Application.Restart},
 		{slices.ContainsFunc(append(slices.Clone(s.Code), s.DataSources...), fetchedWhole), "fetch " + spec.FetchWhole},
 		{slices.ContainsFunc(s.DataSinks, publishedAtEnd), "publish " + spec.PublishAtEndPadded},
-		{len(s.Governance.Witnesses) > 0, "governance.witnesses"},
 		{s.Deployment != nil && s.Deployment.Replicas > 1, "deployment.replicas"},
 	}
 }

@@ -17,19 +17,26 @@ func TestRefusesWhatItCannotDo(t *testing.T) {
 			DataSources: []spec.Source{{Fetch: spec.FetchOnDemand}}, DataSinks: []spec.Sink{{Publish: spec.PublishAsWritten}},
 			Deployment: &spec.Deployment{Replicas: 1}}
 	}
-	if err := canMeet(plain()); err != nil {
+	if err := canMeet(plain(), spec.Monolithic); err != nil {
 		t.Error(err)
 	}
+	for model, other := range map[string]string{spec.Monolithic: spec.Distributed, spec.Distributed: spec.Monolithic} {
+		s := plain()
+		s.Model = model
+		if err := canMeet(s, model); err != nil {
+			t.Error(err)
+		}
+		if err := canMeet(s, other); fault.KindOf(err) != fault.Refused || !strings.HasSuffix(err.Error(), "the specification's is "+model) {
+			t.Errorf("%s under the command for %s: %v", model, other, err)
+		}
+	}
 	changes := map[string]func(*spec.Specification){
-		"model distributed":              func(s *spec.Specification) { s.Model = spec.Distributed },
-		"network.egress list":            func(s *spec.Specification) { s.Network.Egress = spec.EgressList },
-		"endpoints":                      func(s *spec.Specification) { s.Endpoints = []spec.Endpoint{{Name: "a"}} },
-		"application.start manual":       func(s *spec.Specification) { s.Application.Start = spec.StartManual },
-		"application.restart on-failure": func(s *spec.Specification) { s.Application.Restart = spec.RestartOnFailure },
-		"fetch whole":                    func(s *spec.Specification) { s.DataSources[0].Fetch = spec.FetchWhole },
-		"publish at-end, padded":         func(s *spec.Specification) { s.DataSinks[0].Publish = spec.PublishAtEndPadded },
-		"governance.witnesses":           func(s *spec.Specification) { s.Governance.Witnesses = []string{"w"} },
-		"deployment.replicas":            func(s *spec.Specification) { s.Deployment.Replicas = 2 },
+		"network.egress list":      func(s *spec.Specification) { s.Network.Egress = spec.EgressList },
+		"endpoints":                func(s *spec.Specification) { s.Endpoints = []spec.Endpoint{{Name: "a"}} },
+		"application.start manual": func(s *spec.Specification) { s.Application.Start = spec.StartManual },
+		"fetch whole":              func(s *spec.Specification) { s.DataSources[0].Fetch = spec.FetchWhole },
+		"publish at-end, padded":   func(s *spec.Specification) { s.DataSinks[0].Publish = spec.PublishAtEndPadded },
+		"deployment.replicas":      func(s *spec.Specification) { s.Deployment.Replicas = 2 },
 	}
 	if len(changes) != len(asked(plain())) {
 		t.Errorf("%d of %d are tried", len(changes), len(asked(plain())))
@@ -37,7 +44,7 @@ func TestRefusesWhatItCannotDo(t *testing.T) {
 	for want, change := range changes {
 		s := plain()
 		change(&s)
-		if err := canMeet(s); fault.KindOf(err) != fault.Refused || !strings.HasSuffix(err.Error(), ": "+want) {
+		if err := canMeet(s, spec.Monolithic); fault.KindOf(err) != fault.Refused || !strings.HasSuffix(err.Error(), ": "+want) {
 			t.Errorf("%s: %v", want, err)
 		}
 	}

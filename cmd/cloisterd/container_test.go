@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"cloister/internal/cleanroom"
 	"cloister/internal/cli"
 	"cloister/internal/image"
 	"cloister/internal/podman"
@@ -27,9 +28,10 @@ type containers struct {
 	*podman.Engine
 }
 
-func newContainers(t *testing.T) *containers {
+func newContainers(t *testing.T, distributed bool) *containers {
 	t.Helper()
-	c := &containers{newRoom(t, 0), podman.New(t)}
+	room := newRoomWith(t, 0, func(r *cleanroom.Room) { r.Distributed = distributed })
+	c := &containers{room, podman.New(t)}
 	must(t, os.MkdirAll(c.share(), 0o755))
 	return c
 }
@@ -114,7 +116,7 @@ func (c *containers) launchContainer(args ...string) *process {
 // container's first process, with no more than mounting takes.
 func TestContainerMonolithic(t *testing.T) {
 	t.Parallel()
-	c := newContainers(t)
+	c := newContainers(t, false)
 	c.load("monolithic")
 	args := append([]string{"--rm", "--network", "host", "--device", "/dev/fuse", "--cap-add", "SYS_ADMIN", "--volume", c.Dir + ":" + c.Dir}, c.environment()...)
 	args = append(append(args, "localhost/monolithic:test", "run"), c.measured()...)
@@ -141,11 +143,41 @@ func TestContainerMonolithic(t *testing.T) {
 	}
 }
 
+// TestContainerMemory: where the container's memory ends, the kernel ends what of
+// the application took it, and not the runtime, whose mounts still serve.
+func TestContainerMemory(t *testing.T) {
+	t.Parallel()
+	c := newContainers(t, false)
+	c.load("monolithic")
+	args := append([]string{"--rm", "--network", "host", "--device", "/dev/fuse", "--cap-add", "SYS_ADMIN", "--memory", "512m", "--volume", c.Dir + ":" + c.Dir}, c.environment()...)
+	run := c.launchContainer(append(append(args, "localhost/monolithic:test", "run"), c.measured()...)...)
+	if said := run.hear(); said != "up" {
+		t.Fatalf("the application said %q", said)
+	}
+	run.do("echo kept > $OUT/kept")
+	run.do(`dd if=/dev/zero of=/dev/null bs=1900M count=1; test "$?" = 137`)
+	run.do("cat $IN/private/secret.txt > $OUT/secret")
+	run.tell("exit 0")
+	run.ends(0)
+	files := c.decrypt(run.reference("output"))
+	if files["kept"] != "kept\n" || files["secret"] != "for the owner alone\n" {
+		t.Errorf("the output is %q", files)
+	}
+}
+
 // newPair is containers for the distributed model, and the shared directory as a
 // node's agent prepares it: a mount that passes on what is mounted in it.
 func newPair(t *testing.T) *containers {
 	t.Helper()
-	c := newContainers(t)
+	c := newContainers(t, true)
+	c.beside = true
+	must(t, os.Mkdir(c.Path("app"), 0o777))
+	for _, pipe := range []string{"app/said", "app/told"} {
+		must(t, syscall.Mkfifo(c.Path(pipe), 0o666))
+	}
+	for _, path := range []string{"app", "app/said", "app/told"} {
+		must(t, os.Chmod(c.Path(path), 0o777))
+	}
 	must(t, syscall.Mount(c.share(), c.share(), "", syscall.MS_BIND, ""))
 	t.Cleanup(func() {
 		if err := syscall.Unmount(c.share(), 0); err != nil {

@@ -10,7 +10,7 @@ import (
 
 	"cloister/enclave/azure"
 	"cloister/enclave/vault"
-	"cloister/governance/ledger"
+	"cloister/governance/remote"
 	"cloister/internal/cli"
 	"cloister/internal/fault"
 	"cloister/internal/memory"
@@ -28,7 +28,7 @@ func doctorCommand() *urfave.Command {
 			"steps are the gate's, and recorded. The exit code is that of the first failure.",
 		Flags: []urfave.Flag{
 			&urfave.StringFlag{Name: "specification", Usage: "the specification in its canonical form, `FILE` (default: the runtime's variable)"},
-			&urfave.StringFlag{Name: "ledger", Usage: "the ledger's `DIR`", EnvVars: []string{"CLOISTER_LEDGER"}, Required: true},
+			&urfave.StringFlag{Name: "ledger", Usage: ledgerUsage, EnvVars: []string{"CLOISTER_LEDGER"}, Required: true},
 			platformFlag(), machinePolicyFlag(),
 			memory.AllowSwapFlag(),
 		},
@@ -162,7 +162,11 @@ func (v *visit) fuse(context.Context) (string, error) {
 }
 
 func (v *visit) ledger(ctx context.Context) (string, error) {
-	return ledger.Probe(ctx, v.c.String("ledger"), v.spec.Governance.LedgerKey)
+	log, err := remote.Open(v.c.String("ledger"), nil)
+	if err != nil {
+		return "", err
+	}
+	return remote.Probe(ctx, log, v.spec.Governance.LedgerKey)
 }
 
 func (v *visit) identity(s spec.Source) func(context.Context) (string, error) {

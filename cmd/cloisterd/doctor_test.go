@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -16,6 +17,8 @@ import (
 	"testing"
 
 	"cloister/internal/cli"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // Without a specification there is nothing to ask the others about.
@@ -65,7 +68,7 @@ func (v visited) doctor() (int, string) {
 	}
 	file := filepath.Join(v.t.TempDir(), "specification.json")
 	must(v.t, os.WriteFile(file, []byte(canonical), 0o644))
-	args := map[string]string{"--specification": file, "--ledger": v.Path("ledger"), "--platform": "simulated:" + v.Path("guest")}
+	args := map[string]string{"--specification": file, "--ledger": v.Ledger, "--platform": "simulated:" + v.Path("guest")}
 	line := []string{"doctor", "--allow-swap"}
 	for name, value := range args {
 		if other, ok := v.args[name]; ok {
@@ -134,7 +137,9 @@ func TestDoctorNamesWhatIsInTheWay(t *testing.T) {
 	must(t, os.WriteFile(nobodys, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: stranger.Certificate().Raw}), 0o644))
 	assertion := filepath.Join(t.TempDir(), "token") // of the platform, for workload identity
 	workload := strings.Fields(r.cloister("local", "env", "--dir", r.Path("cloud"), "--identity", "clean-room", "--federated-token", assertion))
-	other := r.cloister("ledger", "init", r.Path("other-ledger"))
+	_, other, err := note.GenerateKey(rand.Reader, "other-ledger")
+	must(t, err)
+	nowhere := strings.Replace(r.Ledger, "/ledger,", "/nowhere,", 1)
 	ledger, err := os.ReadFile(r.Path("ledger", "ledger.pub"))
 	must(t, err)
 	faulty := func(service string, args ...string) func(on bool) {
@@ -192,10 +197,12 @@ func TestDoctorNamesWhatIsInTheWay(t *testing.T) {
 			}},
 		{name: "the vault finds the identity's token expired", code: cli.ExitDenied, fault: faulty("vault", "--clock-skew=48h"),
 			want: [][3]string{{"the wrapped DEK of source", "token expired at ", "compare this machine's clock with the vault's"}, {"the wrapped DEK of report", "token expired at ", "compare this machine's clock with the vault's"}}},
-		{name: "no ledger", code: cli.ExitNotFound, visit: visited{args: map[string]string{"--ledger": r.Path("nowhere")}},
-			want: [][3]string{{"the ledger " + r.Path("nowhere"), "there is no ledger", "cloister ledger init"}}},
+		{name: "no ledger", code: cli.ExitNotFound, visit: visited{args: map[string]string{"--ledger": nowhere}},
+			want: [][3]string{{"the ledger " + nowhere, "there is no /nowhere/checkpoint here", "openapi.json"}}},
+		{name: "no server of ledgers", code: cli.ExitUnavailable, visit: visited{args: map[string]string{"--ledger": closed + "/ledger"}},
+			want: [][3]string{{"the ledger " + closed + "/ledger", "connection refused", "see that the ledger runs"}}},
 		{name: "another ledger's key", code: cli.ExitRefused, visit: visited{spec: swap(strings.TrimSpace(string(ledger)), other)},
-			want: [][3]string{{"the ledger " + r.Path("ledger"), "checkpoint", ""}}},
+			want: [][3]string{{"the ledger " + r.Ledger, "checkpoint", ""}}},
 		{name: "no /dev/fuse", code: cli.ExitUnavailable, visit: visited{bare: true},
 			want: [][3]string{{"mounts", "/dev/fuse: no such file or directory", "give the container /dev/fuse"}}},
 		{name: "no security context", code: cli.ExitNotFound, visit: visited{args: map[string]string{"--platform": "simulated:" + r.Path("nowhere")}},
@@ -213,7 +220,7 @@ func TestDoctorNamesWhatIsInTheWay(t *testing.T) {
 				tc.fault(true)
 				defer tc.fault(false)
 			}
-			tc.visit.site = &site{r.Room, t}
+			tc.visit.site = &site{Room: r.Room, t: t}
 			code, out := tc.visit.doctor()
 			if code != tc.code {
 				t.Errorf("exit code %d, want %d", code, tc.code)

@@ -35,7 +35,7 @@ func TestExitCodes(t *testing.T) {
 		said string
 	}{
 		"another specification": {[]string{"--specification-digest", "sha256:" + strings.Repeat("0", 64)}, cli.ExitRefused, "the measured command line pins"},
-		"no ledger":             {[]string{"--ledger", r.Path("absent")}, cli.ExitNotFound, "there is no ledger"},
+		"no ledger":             {[]string{"--ledger", strings.Replace(r.Ledger, "/ledger,", "/absent,", 1)}, cli.ExitNotFound, "there is no /absent/checkpoint here"},
 		"no platform":           {[]string{"--platform", "magic"}, cli.ExitUsage, "no platform"},
 		"no such option":        {[]string{"--nonsense"}, cli.ExitUsage, "nonsense"},
 		"no interval":           {[]string{"--consent-interval", "0s"}, cli.ExitUsage, "--consent-interval"},
@@ -60,7 +60,7 @@ func TestTerminate(t *testing.T) {
 	r := newRoom(t, os.Getuid())
 	run := r.start()
 	run.do("echo before > $OUT/before")
-	run.tell(`trap 'echo after > $OUT/after; exit 0' TERM; echo 0 > ` + r.Path("app", "said") + `; while :; do sleep 0.05; done`)
+	run.tell(`trap 'echo after > $OUT/after; exit 0' TERM; echo 0 > ` + private + `/said; while :; do sleep 0.05; done`)
 	run.hear()
 	must(t, run.cmd.Process.Signal(syscall.SIGTERM))
 	run.ends(cli.ExitIncomplete, "ended by a signal", "hint: ")
@@ -83,7 +83,7 @@ func TestTerminateStubborn(t *testing.T) {
 	r := newRoom(t, os.Getuid())
 	run := r.start("--grace", "300ms")
 	run.do("trap '' TERM; echo kept > $OUT/kept")
-	run.tell(`echo 0 > ` + r.Path("app", "said") + `; while :; do sleep 0.05; done`)
+	run.tell(`echo 0 > ` + private + `/said; while :; do sleep 0.05; done`)
 	run.hear()
 	must(t, run.cmd.Process.Signal(syscall.SIGTERM))
 	run.ends(cli.ExitIncomplete, "exit=137")
@@ -194,12 +194,13 @@ func TestTerminateBeforeStart(t *testing.T) {
 	r := newRoom(t, os.Getuid())
 	release := r.holdLedger()
 	defer release()
+	ledger := r.Jobs()[len(r.Jobs())-1]
 	run := r.launch()
-	until(t, "the runtime waits for the ledger", func() bool {
+	until(t, "the ledger waits for its lock", func() bool {
 		locks, err := os.ReadFile("/proc/locks")
 		must(t, err)
 		for line := range strings.Lines(string(locks)) {
-			if f := strings.Fields(line); f[1] == "->" && f[5] == strconv.Itoa(run.cmd.Process.Pid) {
+			if f := strings.Fields(line); f[1] == "->" && f[5] == strconv.Itoa(ledger) {
 				return true
 			}
 		}
@@ -224,11 +225,11 @@ func TestNoAnswerIsNotYes(t *testing.T) {
 	until(t, "the application is ended", func() bool { return strings.Contains(run.stderr.String(), `msg="application ended"`) })
 	until(t, "the mounts are gone", func() bool { return len(r.mounted()) == 0 })
 	release()
-	run.ends(cli.ExitUnavailable, "the application was ended", "locking the ledger")
+	run.ends(cli.ExitUnavailable, "the application was ended", "asking the ledger")
 	if got := r.decrypt(run.reference("partial"))["before"]; got != "before\n" {
 		t.Errorf("the output has %q", got)
 	}
-	if last := r.last(); last.Complete || !strings.Contains(last.Detail, "locking the ledger") {
+	if last := r.last(); last.Complete || !strings.Contains(last.Detail, "asking the ledger") {
 		t.Errorf("recorded as %+v", last)
 	}
 }

@@ -42,7 +42,9 @@ func (r *room) beginRun(ctx context.Context, log governance.Log, specification s
 	if err != nil {
 		return nil, fmt.Errorf("reading the security context: %w", err)
 	}
-	trust := governance.Trust{Ledger: r.spec.Governance.LedgerKey, Specification: specification,
+	g := r.spec.Governance
+	trust := governance.Trust{Ledger: g.LedgerKey, Specification: specification,
+		Witnesses:       governance.Witnesses{Keys: g.Witnesses, Threshold: g.Threshold},
 		ContainerPolicy: fmt.Sprintf("sha256:%x", secctx.HostData())}
 	for _, p := range r.spec.Parties {
 		fingerprint, err := p.Fingerprint()
@@ -66,7 +68,11 @@ func (r *room) attestRun(ctx context.Context, b governance.Binding) (statement.E
 		return statement.Evidence{}, nil, err
 	}
 	about := snp.Identity{RunID: b.RunID, ContractDigest: b.ContractDigest, AuditKey: b.AuditKey, TLSKey: tlsKey}
-	e, _, err := snp.Prove(ctx, r.platform.Platform, demands(r.spec, r.platform), about)
+	want, err := demands(r.spec, r.platform)
+	if err != nil {
+		return statement.Evidence{}, nil, err
+	}
+	e, _, err := snp.Prove(ctx, r.platform.Platform, want, about)
 	if err != nil {
 		return statement.Evidence{}, nil, err
 	}

@@ -192,11 +192,16 @@ func (c *cloud) vaultKeys(p platform) (*azurekeys.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return azurekeys.New(p.Platform, demands(c.spec, p), service, c.vault), nil
+	want, err := demands(c.spec, p)
+	if err != nil {
+		return nil, err
+	}
+	return azurekeys.New(p.Platform, want, service, c.vault), nil
 }
 
 // demands is what this machine must show of itself before it is shown to
 // anybody else.
-func demands(s spec.Specification, p platform) azurekeys.Requirements {
-	return azurekeys.Requirements{SMT: snp.SMTAllowed, MinTCB: snp.BaseFloors(), MinUVMSVN: uint64(s.Attestation.MinSVN), VM: p.vm}
+func demands(s spec.Specification, p platform) (snp.Requirements, error) {
+	ledgers, err := s.Attestation.TransparencyServices()
+	return snp.Requirements{SMT: snp.SMTAllowed, MinTCB: snp.BaseFloors(), MinUVMSVN: uint64(s.Attestation.MinSVN), VM: p.vm, UVMLedgers: ledgers}, err
 }

@@ -36,7 +36,7 @@ func buildAndRun(m *testing.M) int {
 	if err := os.Chmod(bin, 0o755); err != nil {
 		panic(err)
 	}
-	build := exec.Command("go", "build", "-tags", "urfave_cli_no_docs", "-o", bin+"/", "cloister/cmd/cloister", "cloister/cmd/cloisterd", "cloister/cmd/cloister-shim")
+	build := exec.Command("go", "build", "-tags", "urfave_cli_no_docs", "-o", bin+"/", "cloister/cmd/cloister", "cloister/cmd/cloisterd", "cloister/cmd/cloister-ledger", "cloister/cmd/cloister-shim")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0") // an image from scratch has no C library
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "building: %v\n%s", err, out)
@@ -47,7 +47,11 @@ func buildAndRun(m *testing.M) int {
 
 // script is the application: it says that it is there, and then the status of
 // each line it is told to do.
-const script = `cd /; echo up > %[1]s/said; while read -r line < %[1]s/told; do eval "$line"; echo $? > %[1]s/said; done`
+const script = `cd /; [ -p %[1]s/told ] || mkfifo %[1]s/said %[1]s/told; echo up > %[1]s/said; while read -r line < %[1]s/told; do eval "$line"; echo $? > %[1]s/said; done`
+
+// private is where an application that the runtime starts has its pipes: only it
+// sees the directory.
+const private = "/tmp"
 
 // patience bounds what is waited for; nothing is measured by it.
 const patience = 60 * time.Second
@@ -55,7 +59,8 @@ const patience = 60 * time.Second
 // site is a clean room that is ready to run.
 type site struct {
 	*cleanroom.Room
-	t *testing.T
+	t      *testing.T
+	beside bool // the application is in a container of its own, which shares its pipes
 }
 
 func newRoom(t *testing.T, uid int, recipients ...string) *site {
@@ -71,7 +76,7 @@ func newRoomWith(t *testing.T, uid int, change func(*cleanroom.Room)) *site {
 		t.Fatal(err)
 	}
 	change(r)
-	room := &site{r, t}
+	room := &site{Room: r, t: t}
 	t.Cleanup(room.close)
 	source := r.Path("data")
 	must(t, os.MkdirAll(filepath.Join(source, "private"), 0o755))
@@ -80,20 +85,13 @@ func newRoomWith(t *testing.T, uid int, change func(*cleanroom.Room)) *site {
 	if uid == 0 { // who else could seal it?
 		must(t, os.WriteFile(filepath.Join(source, "closed.txt"), []byte("for others than its owner\n"), 0o044))
 	}
-	must(t, os.Mkdir(r.Path("app"), 0o777))
-	for _, pipe := range []string{"app/said", "app/told"} {
-		must(t, syscall.Mkfifo(r.Path(pipe), 0o666))
-	}
-	for _, path := range []string{"app", "app/said", "app/told"} {
-		must(t, os.Chmod(r.Path(path), 0o777))
-	}
 	if os.Getuid() != uid {
 		must(t, filepath.WalkDir(source, func(path string, _ os.DirEntry, err error) error {
 			return errors.Join(err, os.Lchown(path, uid, uid))
 		}))
 	}
 	for _, phase := range []func() error{
-		r.StartCloud, func() error { return r.Prepare(source) }, func() error { return r.Specify(fmt.Sprintf(script, r.Path("app"))) },
+		r.StartCloud, func() error { return r.Prepare(source) }, func() error { return r.Specify(": " + r.Dir + "; " + fmt.Sprintf(script, private)) },
 		r.PreProvision, r.Agree, r.Provision, func() error { return r.Guest("guest", r.Policy()) },
 	} {
 		must(t, phase())
@@ -165,6 +163,36 @@ func (r *site) processes() (lines []string) {
 	return lines
 }
 
+// pipe is one of those between the test and the application, "" while it is not
+// there. One that the application alone sees is looked for with its own eyes.
+func (r *site) pipe(name string) string {
+	if r.beside {
+		return r.Path("app", name)
+	}
+	for _, line := range r.processes() {
+		pid, command, _ := strings.Cut(line, " ")
+		pipe := filepath.Join("/proc", pid, "root", private, name)
+		if info, err := os.Stat(pipe); err == nil && info.Mode().Type() == os.ModeNamedPipe && strings.Contains(command, private+"/told") {
+			return pipe
+		}
+	}
+	return ""
+}
+
+// piped waits until a pipe is there, or the process has ended.
+func (r *process) piped(name string) string {
+	for {
+		select {
+		case <-r.ended:
+			return ""
+		case <-time.After(10 * time.Millisecond):
+			if pipe := r.pipe(name); pipe != "" {
+				return pipe
+			}
+		}
+	}
+}
+
 // process is a runtime that was started.
 type process struct {
 	*site
@@ -230,7 +258,7 @@ func (r *process) hear() string {
 	r.t.Helper()
 	said := make(chan string, 1)
 	go func() {
-		b, _ := os.ReadFile(r.Path("app", "said"))
+		b, _ := os.ReadFile(r.piped("said"))
 		said <- strings.TrimSpace(string(b))
 	}()
 	select {
@@ -248,7 +276,7 @@ func (r *process) hear() string {
 func (r *process) tell(line string) {
 	r.t.Helper()
 	told := make(chan error, 1)
-	go func() { told <- os.WriteFile(r.Path("app", "told"), []byte(line+"\n"), 0) }()
+	go func() { told <- os.WriteFile(r.piped("told"), []byte(line+"\n"), 0) }()
 	select {
 	case err := <-told:
 		must(r.t, err)

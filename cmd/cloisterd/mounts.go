@@ -11,6 +11,7 @@ import (
 
 	"cloister/enclave"
 	"cloister/enclave/envelope"
+	"cloister/enclave/launch"
 	"cloister/fs"
 	"cloister/fs/format"
 	"cloister/fs/mount"
@@ -78,6 +79,14 @@ func (m *mounts) mount(ctx context.Context, volumes []enclave.Opened) error {
 		m.log.Info("mounted", "volume", v.Name, "writable", ready[i].output != nil)
 	}
 	return errors.Join(errs...)
+}
+
+// shown is where the application finds the volumes.
+func (m *mounts) shown() (all []launch.Mount) {
+	for _, v := range m.open {
+		all = append(all, launch.Mount{Path: v.mount.Dir(), Writable: v.output != nil})
+	}
+	return all
 }
 
 // mountOne leaves nothing behind where it fails. The DEK is the caller's.

@@ -14,7 +14,7 @@ import (
 	"cloister/enclave/launch"
 	"cloister/enclave/sidecar"
 	"cloister/governance"
-	"cloister/governance/ledger"
+	"cloister/governance/remote"
 	"cloister/internal/fault"
 	"cloister/policy/spec"
 )
@@ -46,8 +46,8 @@ type ending struct {
 // the last records. Beyond it the outputs are reported incomplete.
 const finishTime = 10 * time.Minute
 
-func (r *room) run(ctx context.Context, ledgerDir, specification string) (exit int, err error) {
-	if err := r.begin(ctx, ledgerDir, specification); err != nil {
+func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit int, err error) {
+	if err := r.begin(ctx, ledgerURL, specification); err != nil {
 		return 0, interrupted(ctx, err)
 	}
 	defer r.record.Destroy()
@@ -89,8 +89,8 @@ func (r *room) run(ctx context.Context, ledgerDir, specification string) (exit i
 }
 
 // begin opens the ledger and makes a run, whose first statements the gate says.
-func (r *room) begin(ctx context.Context, ledgerDir, specification string) error {
-	log, err := ledger.Open(ctx, ledgerDir)
+func (r *room) begin(ctx context.Context, ledgerURL, specification string) error {
+	log, err := remote.Open(ledgerURL, nil)
 	if err != nil {
 		return fmt.Errorf("opening the ledger: %w", err)
 	}
@@ -151,16 +151,53 @@ func (r *room) start(ctx context.Context, specification string) error {
 	return nil
 }
 
-// application runs to its end; what it wrote is not yet durable then.
+// application runs to its end, as often as the specification has it start again;
+// what it wrote is not yet durable then.
 func (r *room) application(ctx context.Context) {
+	app, name := r.launched(), r.spec.Application.Name
+	for wait := firstWait; ; wait = min(2*wait, longestWait) {
+		r.log.Info("application starts", "application", name)
+		exit, err := launch.Run(ctx, app)
+		r.log.Info("application ended", "application", name, "exit", exit)
+		if err != nil || !startsAgain(r.spec.Application.Restart, exit) || !sleep(ctx, wait) {
+			r.ended <- ending{true, exit, err}
+			return
+		}
+	}
+}
+
+// launched is what the specification has run.
+func (r *room) launched() launch.Application {
 	a := r.spec.Application
-	app := launch.Application{Command: a.Command, Environment: a.Environment, WorkingDir: a.WorkingDir,
-		Grace: r.grace, Stdout: os.Stderr, Stderr: os.Stderr} // standard output is the runtime's own word
+	app := launch.Application{Command: a.Command, Environment: a.Environment, WorkingDir: a.WorkingDir, Mounts: r.mounts.shown(),
+		Grace: r.grace, Stdout: os.Stderr, Stderr: os.Stderr, Log: r.log} // standard output is the runtime's own word
 	app.UID, app.GID = applicationUser(r.spec)
-	r.log.Info("application starts", "application", a.Name)
-	exit, err := launch.Run(ctx, app)
-	r.log.Info("application ended", "application", a.Name, "exit", exit)
-	r.ended <- ending{true, exit, err}
+	if a.Resources != nil {
+		app.Limits = launch.Limits(*a.Resources)
+	}
+	return app
+}
+
+// What is waited before an application starts again, the double each time: as
+// container engines do, so that one that cannot run does not keep the machine
+// busy.
+const (
+	firstWait   = 100 * time.Millisecond
+	longestWait = time.Minute
+)
+
+func startsAgain(restart string, exit int) bool {
+	return restart == spec.RestartAlways || restart == spec.RestartOnFailure && exit != 0
+}
+
+// sleep reports whether the run is still to go on after a while.
+func sleep(ctx context.Context, wait time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(wait):
+		return true
+	}
 }
 
 // applicationUser is who the application runs as: the specification's user

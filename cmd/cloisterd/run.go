@@ -33,7 +33,7 @@ func runCommand() *urfave.Command {
 			&urfave.StringFlag{Name: "specification-digest", Usage: "the `DIGEST` of the specification to carry out", Required: true},
 			&urfave.StringFlag{Name: "ledger-key", Usage: "the ledger's verifier `KEY`; it must be the specification's", Required: true},
 			&urfave.StringFlag{Name: "specification", Usage: "the specification in its canonical form, `FILE` (default: the variable " + cce.SpecificationVariable + ", in base64)"},
-			&urfave.StringFlag{Name: "ledger", Usage: "the ledger's `DIR`", EnvVars: []string{"CLOISTER_LEDGER"}, Required: true},
+			&urfave.StringFlag{Name: "ledger", Usage: ledgerUsage, EnvVars: []string{"CLOISTER_LEDGER"}, Required: true},
 			platformFlag(), machinePolicyFlag(),
 			&urfave.DurationFlag{Name: "grace", Usage: "how long the application has to end after SIGTERM, before it is killed", Value: 10 * time.Second},
 			&urfave.DurationFlag{Name: "consent-interval", Usage: "how often consent is asked again while the application runs; withdrawn, it is ended within this, 10s for the answer, and --grace", Value: 30 * time.Second},
@@ -42,6 +42,8 @@ func runCommand() *urfave.Command {
 		Action: run,
 	}
 }
+
+const ledgerUsage = "the log's `URL`, with \",ca=FILE\" where its certificate is not the system's to trust"
 
 func run(c *urfave.Context) error {
 	log := slog.New(slog.NewTextHandler(c.App.ErrWriter, nil))
@@ -99,7 +101,7 @@ func readSpecification(c *urfave.Context) (spec.Specification, error) {
 		return s, fault.Errorf(fault.Refused, "give the ledger key that the specification names",
 			"the specification names the ledger key %s, the command line %s", s.Governance.LedgerKey, c.String("ledger-key"))
 	}
-	return s, canMeet(s)
+	return s, canMeet(s, modelOf(c))
 }
 
 // specificationBytes takes the specification from a file, or from the variable

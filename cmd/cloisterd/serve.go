@@ -28,6 +28,14 @@ func serveCommand() *urfave.Command {
 	return c
 }
 
+// modelOf returns the model that a command carries out: to serve is to share.
+func modelOf(c *urfave.Context) string {
+	if c.String("share") != "" {
+		return spec.Distributed
+	}
+	return spec.Monolithic
+}
+
 // shareOf returns the shared directory of a command that has one.
 func shareOf(c *urfave.Context, s spec.Specification) (string, error) {
 	share := c.String("share")
@@ -36,6 +44,9 @@ func shareOf(c *urfave.Context, s spec.Specification) (string, error) {
 	}
 	if !path.IsAbs(share) || path.Clean(share) != share {
 		return "", fault.Errorf(fault.Usage, "give the path at which both containers mount it", "--share %q is not a clean absolute path", share)
+	}
+	if restart := s.Application.Restart; restart != "" && restart != spec.RestartNever {
+		return "", fault.Errorf(fault.Refused, "agree on a specification without it", "the shim does not start an application again: application.restart %s", restart)
 	}
 	for _, v := range volumesOf(s) {
 		if !strings.HasPrefix(v.Mount, share+"/") || v.Mount == sidecar.Socket(share) {

@@ -32,7 +32,7 @@ func TestDoctorInAConfidentialVM(t *testing.T) {
 	doctor := func(pcr string) string {
 		policy := fmt.Sprintf(`{"measurements":["%x"],"pcrs":{"11":"%s"}}`, simulator.Measurement(), strings.Repeat(pcr, 32))
 		must(t, os.WriteFile(room.Path("machine.json"), []byte(policy), 0o644))
-		out, _ := room.Command("cloisterd", "doctor", "--specification", room.Path("specification.json"), "--ledger", room.Path("ledger"),
+		out, _ := room.Command("cloisterd", "doctor", "--specification", room.Path("specification.json"), "--ledger", room.Ledger,
 			"--platform", "simulated-vtpm:"+room.Path("vm"), "--machine-policy", room.Path("machine.json"), "--allow-swap").CombinedOutput()
 		return string(out)
 	}

@@ -27,10 +27,13 @@ type description struct {
 	UID        uint32   `json:"uid"`
 	GID        uint32   `json:"gid"`
 	SetUser    bool     `json:"setUser"` // false: the user is the runtime's own, in a user namespace
+	Mounts     []Mount  `json:"mounts"`
+	Limits     Limits   `json:"limits"`
 }
 
 func (a Application) describe() description {
-	d := description{Command: a.Command, Env: []string{}, WorkingDir: a.WorkingDir, UID: a.UID, GID: a.GID, SetUser: true}
+	d := description{Command: a.Command, Env: []string{}, WorkingDir: a.WorkingDir, UID: a.UID, GID: a.GID, SetUser: true,
+		Mounts: a.Mounts, Limits: a.Limits}
 	if uid := os.Getuid(); uid != 0 {
 		d.UID, d.GID, d.SetUser = uint32(uid), uint32(os.Getgid()), false
 	}
@@ -58,8 +61,6 @@ func Init() {
 }
 
 func runInit() (exit int, err error) {
-	// The thread that gives up privileges must be the one that forks.
-	runtime.LockOSThread()
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCHLD)
 
@@ -72,7 +73,7 @@ func runInit() (exit int, err error) {
 			return exitNotStarted, err
 		}
 	}
-	if err := prepareMounts(); err != nil {
+	if err := d.confine(); err != nil {
 		return exitNotStarted, err
 	}
 	cmd := exec.Command(d.Command[0], d.Command[1:]...)
@@ -80,24 +81,75 @@ func runInit() (exit int, err error) {
 	if d.SetUser {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: d.UID, Gid: d.GID}}
 	}
-	return Supervise(cmd, signals)
+	return supervise(cmd, signals, func() error { return errors.Join(d.giveUp(), giveUp()) })
+}
+
+// confine takes from this process, as the namespaces' first, what it and the
+// application are to do without.
+func (d description) confine() error {
+	if err := bound(); err != nil {
+		return err
+	}
+	if err := enterView(d.Mounts, d.Limits); err != nil {
+		return err
+	}
+	// Without a user of its own the application could read the init, and write to it.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("keeping the init from being read: %w", err)
+	}
+	return nil
+}
+
+// giveUp is of what the application does without the part that takes privileges,
+// or its description, to give up.
+func (d description) giveUp() error {
+	if err := dropCapabilities(); err != nil {
+		return err
+	}
+	if err := noNewPrivileges(); err != nil { // Landlock's condition
+		return err
+	}
+	return landlock(d.writable())
+}
+
+// writable are the directories in which the application may change things.
+func (d description) writable() []string {
+	dirs := []string{"/tmp", "/var/tmp", "/dev/shm"}
+	for _, m := range d.Mounts {
+		if m.Writable {
+			dirs = append(dirs, m.Path)
+		}
+	}
+	return dirs
 }
 
 // Supervise starts a command in a session of its own, without a way to more
-// privileges, and returns its exit code, or 128 and the signal's number, once it
+// privileges and without the system calls that no application needs, and returns its exit code, or 128 and the signal's number, once it
 // has ended. Until then it passes on what comes on signals, which must be
 // notified of SIGCHLD, and reaps what the command orphans. Its caller is a PID
-// namespace's first process and locked to its thread; where the command cannot
-// be started the exit code is 251.
+// namespace's first process; where the command cannot be started the exit code
+// is 251.
 func Supervise(cmd *exec.Cmd, signals <-chan os.Signal) (exit int, err error) {
-	if err := giveUp(); err != nil {
-		return exitNotStarted, err
-	}
+	return supervise(cmd, signals, giveUp)
+}
+
+func supervise(cmd *exec.Cmd, signals <-chan os.Signal, giveUp func() error) (exit int, err error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
 	cmd.SysProcAttr.Setsid = true
-	if err := cmd.Start(); err != nil {
+	started := make(chan error)
+	go func() {
+		// The thread that gives up must be the one that forks. It is never unlocked,
+		// and ends here: another run's would else give up what is gone.
+		runtime.LockOSThread()
+		err := giveUp()
+		if err == nil {
+			err = cmd.Start()
+		}
+		started <- err
+	}()
+	if err := <-started; err != nil {
 		return exitNotStarted, err
 	}
 	return reap(cmd.Process.Pid, signals), nil
@@ -128,30 +180,6 @@ func mapUser(uid, gid uint32) error {
 		if err := os.WriteFile("/proc/self/"+f.name, []byte(f.text), 0); err != nil {
 			return fmt.Errorf("mapping the user: %w", err)
 		}
-	}
-	return nil
-}
-
-// prepareMounts keeps what is mounted from here on from reaching the runtime's
-// namespace, and hides its processes behind a /proc of this PID namespace.
-func prepareMounts() error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
-		return fmt.Errorf("making the mounts private: %w", err)
-	}
-	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
-		return fmt.Errorf("mounting /proc: %w", err)
-	}
-	return nil
-}
-
-// giveUp makes sure that neither a setuid program nor an inherited capability
-// raises what the application may do.
-func giveUp() error {
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("setting no_new_privs: %w", err)
-	}
-	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
-		return fmt.Errorf("clearing ambient capabilities: %w", err)
 	}
 	return nil
 }

@@ -1,16 +1,26 @@
 // Package launch runs the application: another user, in namespaces of its own,
 // with nothing of the runtime in reach but the mounts.
 //
-// Life of an application: the runtime calls Run. Run starts this same program
-// again as the init of new PID, mount, IPC, UTS and network namespaces (Init,
-// which main calls first of all); the init mounts a /proc of its own, gives up
-// what it could hand on, starts the application as its user and waits, reaping
-// what it orphans and passing signals on. The init ends with the
-// application's exit code, and with it every process of the PID namespace. If
-// the runtime dies, the kernel kills the init, and so all of them.
+// Life of an application: the runtime calls Run. Run makes a control group where
+// it may, and starts this same program again, in that group, as the init of new
+// PID, mount, IPC, UTS, control group and network namespaces (Init, which main
+// calls first of all). The init bounds what it may use, builds the application's
+// view of the file system (view.go), gives up what it could hand on
+// (confine.go), starts the application as its user and waits, reaping what it
+// orphans and passing signals on. The init ends with the application's exit
+// code, and with it every process of the PID namespace. If the runtime dies, the
+// kernel kills the init, and so all of them; that needs no control group.
 //
 // The network namespace is empty: without a rule that says otherwise there is
 // no way out.
+//
+// What keeps the application in, from the outside: the user, the namespaces, the
+// read-only view, no_new_privs with an empty bounding set, Landlock for writes,
+// seccomp for what no program needs. Each of them is demanded, but for Landlock
+// and the control group, which not every machine has; the log says what is
+// there. Where there is no control group, limits on the number of processes and
+// on the temporary files hold all the same, and where memory ends the kernel
+// ends the application first.
 package launch
 
 import (
@@ -18,6 +28,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"syscall"
@@ -32,10 +43,22 @@ type Application struct {
 	Environment map[string]string // all of it: nothing is inherited
 	WorkingDir  string
 	UID, GID    uint32 // who it runs as where the runtime is root
+	// Mounts are all that it sees mounted beside the root, which is read-only, and
+	// a /proc, a /dev and temporary directories of its own.
+	Mounts []Mount
+	Limits Limits
 	// Grace is how long the application has after SIGTERM before it is killed.
 	Grace time.Duration
-	// Stdout and Stderr are given to the application; nil is nowhere.
+	// Stdout and Stderr are given to the application; nil is nowhere. It reads
+	// nothing from standard input.
 	Stdout, Stderr *os.File
+	Log            *slog.Logger // is told what confines it; nil: nobody is
+}
+
+// Mount is a directory at which a volume is mounted.
+type Mount struct {
+	Path     string `json:"path"`
+	Writable bool   `json:"writable"`
 }
 
 // initName is the argument by which main knows that it is to be the init. The
@@ -55,25 +78,16 @@ func Run(ctx context.Context, a Application) (exit int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	group := makeGroup(a.Limits)
+	defer func() { err = errors.Join(err, group.remove()) }()
+	a.say(group)
 	r, w, err := os.Pipe()
 	if err != nil {
 		return 0, err
 	}
 	defer r.Close()
 	defer w.Close()
-
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Args = []string{initName}
-	cmd.Env = []string{}
-	cmd.Dir = "/"
-	if a.Stdout != nil {
-		cmd.Stdout = a.Stdout
-	}
-	if a.Stderr != nil {
-		cmd.Stderr = a.Stderr
-	}
-	cmd.ExtraFiles = []*os.File{r}
-	cmd.SysProcAttr = isolation()
+	cmd := a.init(r, group)
 	if err := startPinned(cmd); err != nil {
 		return 0, fault.Errorf(fault.Denied, "the runtime needs the right to make namespaces: run it as root, or allow user namespaces",
 			"isolating %s: %w", a.Command[0], err)
@@ -84,15 +98,39 @@ func Run(ctx context.Context, a Application) (exit int, err error) {
 
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
-	err = a.wait(ctx, cmd.Process, done)
+	err = a.wait(ctx, cmd.Process, group, done)
 	if werr != nil {
 		return 0, fmt.Errorf("describing %s to its init: %w", a.Command[0], werr)
 	}
 	return exitCode(a, err)
 }
 
+// init is the command that is the namespaces' init.
+func (a Application) init(description *os.File, g *group) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = []string{initName}
+	cmd.Env = []string{}
+	cmd.Dir = "/"
+	if a.Stdout != nil {
+		cmd.Stdout = a.Stdout
+	}
+	if a.Stderr != nil {
+		cmd.Stderr = a.Stderr
+	}
+	cmd.ExtraFiles = []*os.File{description}
+	cmd.SysProcAttr = isolation()
+	g.hold(cmd.SysProcAttr)
+	return cmd
+}
+
+func (a Application) say(g *group) {
+	if a.Log != nil {
+		a.Log.Info("application is confined", "landlock", landlockVersion(), "cgroup", g.String())
+	}
+}
+
 // wait returns what the init's end was, and sees to it that there is one.
-func (a Application) wait(ctx context.Context, init *os.Process, done <-chan error) error {
+func (a Application) wait(ctx context.Context, init *os.Process, g *group, done <-chan error) error {
 	select {
 	case err := <-done:
 		return err
@@ -104,6 +142,7 @@ func (a Application) wait(ctx context.Context, init *os.Process, done <-chan err
 		return err
 	case <-time.After(a.Grace):
 	}
+	g.kill()
 	init.Kill()
 	return <-done
 }
@@ -128,19 +167,23 @@ func exitCode(a Application, err error) (int, error) {
 }
 
 // isolation asks for the namespaces. Where the runtime is not root, a user
-// namespace gives the init what it needs to map its user and to mount /proc.
+// namespace gives the init what it needs to map its user and to mount.
 func isolation() *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS | syscall.CLONE_NEWNET,
+		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS | syscall.CLONE_NEWNET | syscall.CLONE_NEWCGROUP,
 		Pdeathsig:  syscall.SIGKILL,
 		Setsid:     true,
 	}
 	if os.Getuid() != 0 {
 		attr.Cloneflags |= syscall.CLONE_NEWUSER
-		attr.AmbientCaps = []uintptr{capSysAdmin}
+		attr.AmbientCaps = []uintptr{capSysAdmin, capSetPCap}
 	}
 	return attr
 }
 
-// capSysAdmin is CAP_SYS_ADMIN of linux/capability.h.
-const capSysAdmin = 21
+// The capabilities that the init takes mounting and giving up to, of
+// linux/capability.h.
+const (
+	capSetPCap  = 8
+	capSysAdmin = 21
+)

@@ -16,9 +16,12 @@ import (
 
 func TestMain(m *testing.M) {
 	Init()
+	hostile()
 	if os.Getenv("LAUNCH_TEST_RUNTIME") != "" {
 		// A runtime to be killed: its application writes down that it lives.
-		Run(context.Background(), shell(os.Getenv("LAUNCH_TEST_RUNTIME")))
+		a := shell(os.Getenv("LAUNCH_TEST_RUNTIME"))
+		a.Mounts = []Mount{{Path: os.Getenv("LAUNCH_TEST_OUTPUT"), Writable: true}}
+		Run(context.Background(), a)
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
@@ -60,7 +63,7 @@ func TestExitCodeIsPassedOn(t *testing.T) {
 func TestApplicationIsAlone(t *testing.T) {
 	t.Setenv("SECRET_OF_THE_RUNTIME", "leak")
 	out, _ := output(t, shell(`id -u; env | grep -c SECRET; ls /proc | grep -c '^[0-9]'; cat /proc/1/environ | wc -c
-grep -c : /proc/net/dev; ls /proc/self/fd | wc -l; grep NoNewPrivs /proc/self/status; grep CapEff /proc/self/status; hostname >/dev/null`))
+grep -c : /proc/net/dev; ls /proc/self/fd | wc -l; grep NoNewPrivs /proc/self/status; grep -E 'Cap|Seccomp:' /proc/self/status; cat /proc/self/oom_score_adj; hostname >/dev/null`))
 	lines := strings.Fields(strings.ReplaceAll(out, "\t", " "))
 	uid := fmt.Sprint(os.Getuid())
 	if uid == "0" {
@@ -69,7 +72,7 @@ grep -c : /proc/net/dev; ls /proc/self/fd | wc -l; grep NoNewPrivs /proc/self/st
 	if len(lines) < 6 || lines[0] != uid || lines[1] != "0" {
 		t.Fatalf("the application sees %q", out)
 	}
-	for _, want := range []string{"NoNewPrivs: 1", "CapEff: 0000000000000000"} {
+	for _, want := range []string{"NoNewPrivs: 1", "CapEff: 0000000000000000", "CapBnd: 0000000000000000", "CapInh: 0000000000000000", "Seccomp: 2", "\n1000\n"} {
 		if !strings.Contains(strings.ReplaceAll(out, "\t", " "), want) {
 			t.Errorf("%s is missing in %q", want, out)
 		}
@@ -135,7 +138,7 @@ func TestNothingOutlivesTheRuntime(t *testing.T) {
 	}
 	beat := filepath.Join(dir, "beat")
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "LAUNCH_TEST_RUNTIME=setsid sh -c 'while :; do date +%s%N > "+beat+"; sleep 0.02; done' & sleep 1000")
+	cmd.Env = append(os.Environ(), "LAUNCH_TEST_RUNTIME=setsid sh -c 'while :; do date +%s%N > "+beat+"; sleep 0.02; done' & sleep 1000", "LAUNCH_TEST_OUTPUT="+dir)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,8 @@ package snp
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"slices"
 	"time"
 )
 
@@ -11,13 +13,14 @@ type Machine interface {
 	Anchors() (Anchors, error)
 }
 
-// Requirements are what a machine demands of itself. All are required; see
-// Expectations.
+// Requirements are what a machine demands of itself; see Expectations.
 type Requirements struct {
 	SMT       SMT
 	MinTCB    Floors
 	MinUVMSVN uint64
 	VM        *VMExpectations // of a confidential VM, in place of MinUVMSVN
+	// UVMLedgers are believed beside the machine's own: see Anchors. May be empty.
+	UVMLedgers []*ecdsa.PublicKey
 }
 
 // Prove has a report made and judges it before anybody else is shown it: it
@@ -28,6 +31,7 @@ func Prove(ctx context.Context, m Machine, want Requirements, about Statement) (
 	if err != nil {
 		return nil, nil, err
 	}
+	anchors.UVMLedgers = slices.Concat(anchors.UVMLedgers, want.UVMLedgers)
 	e, err := Collect(ctx, m, about)
 	if err != nil {
 		return nil, nil, err

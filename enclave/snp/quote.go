@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -73,23 +74,27 @@ func (q *Quote) JSON() ([]byte, error) {
 func ParseQuote(data []byte) (*Quote, error) {
 	var f quoteFile
 	if err := json.Unmarshal(data, &f); err != nil {
-		return nil, fault.Errorf(fault.Refused, "", "the quote is malformed: %w", err)
+		return nil, fault.Errorf(fault.Refused, "have the VM quote again", "the quote is malformed: %w", err)
 	}
 	q := &Quote{Message: f.Message, Signature: f.Signature, PCRs: PCRs{}}
 	for index, value := range f.PCRs {
 		if err := q.PCRs.Set(index, value); err != nil {
-			return nil, fault.Errorf(fault.Refused, "", "the quote is malformed: %w", err)
+			return nil, fault.Errorf(fault.Refused, "have the VM quote again", "the quote is malformed: %w", err)
 		}
 	}
 	return q, nil
 }
 
-// Set puts in a value given as text: a decimal index and 64 hex digits.
+// Set puts in a value given as text: a decimal index and 64 hex digits. An index
+// has one value and one spelling.
 func (p PCRs) Set(index, value string) error {
 	i, err := strconv.ParseUint(index, 10, 8)
 	raw, hexErr := hex.DecodeString(value)
 	if err != nil || i > maxPCR || hexErr != nil || len(raw) != sha256.Size {
 		return fault.Errorf(fault.Usage, fmt.Sprintf("give an index of 0 to %d and 64 hex digits", maxPCR), "PCR %.20q is not %.80q", index, value)
+	}
+	if _, twice := p[uint(i)]; twice || index != strconv.FormatUint(i, 10) {
+		return fault.Errorf(fault.Usage, "give each PCR once, without leading zeros", "PCR %.20q is given twice, or not in decimal", index)
 	}
 	p[uint(i)] = [sha256.Size]byte(raw)
 	return nil
@@ -122,8 +127,12 @@ func ParseVMPolicy(text []byte) (*VMExpectations, error) {
 	}
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&file); err != nil || dec.More() {
-		return nil, bad("it is not such JSON: %v", err)
+	err := dec.Decode(&file)
+	if err == nil {
+		_, err = dec.Token()
+	}
+	if !errors.Is(err, io.EOF) {
+		return nil, bad("it is not such JSON, and nothing else: %v", err)
 	}
 	want := &VMExpectations{PCRs: PCRs{}}
 	for _, m := range file.Measurements {
@@ -205,9 +214,8 @@ type quoteInfo struct {
 	pcrs      PCRs
 }
 
-// verify checks the signature first, so that only a TPM's own bytes are parsed.
-// The key is restricted to what begins with the TPM's magic where the TPM made
-// it, so a signature under it is no outsider's message.
+// verify checks the signature first, so that only bytes that a TPM signed are
+// parsed. What then begins with the TPM's magic the TPM also made.
 func (q *Quote) verify(ak *rsa.PublicKey) (*quoteInfo, error) {
 	if ak == nil {
 		return nil, errors.New("there is no key to verify it with")
@@ -233,11 +241,16 @@ func (q *Quote) verify(ak *rsa.PublicKey) (*quoteInfo, error) {
 	return &quoteInfo{extraData: attest.ExtraData.Buffer, pcrs: q.PCRs}, nil
 }
 
-// parseAttest reads a TPMS_ATTEST that has nothing behind it.
+// parseAttest reads a TPMS_ATTEST that has nothing behind it. A restricted key
+// signs what somebody hands it too, unless that begins with the TPM's magic (TPM
+// 2.0 Library, part 1, "Restricted Attribute"); the library does not look at it.
 func parseAttest(message []byte) (*tpm2.TPMSAttest, error) {
 	attest, err := tpm2.Unmarshal[tpm2.TPMSAttest](message)
 	if err != nil || !bytes.Equal(tpm2.Marshal(attest), message) {
 		return nil, errors.New("the quote is not a TPMS_ATTEST structure")
+	}
+	if err := attest.Magic.Check(); err != nil {
+		return nil, errors.New("the quote was not made by the TPM, which only signed it")
 	}
 	return attest, nil
 }

@@ -8,7 +8,7 @@
 // A failed fetch is an answer to those who waited for it, and is not kept. The
 // memory of a range that was evicted, once its last reader has released it,
 // serves the next one: memory that is fresh from the system costs as much as
-// fetching.
+// fetching. What a reader from front to back has been given is not held on to.
 package cache
 
 import (
@@ -30,8 +30,12 @@ type Range struct {
 	entry *entry
 }
 
-// Release gives the range back.
-func (r Range) Release() { r.cache.leave(r.entry) }
+// Release gives the range back, of which read bytes were used. One that has been
+// used as often as it has bytes is forgotten, unless it is of the least size: a
+// reader from front to back does not come again (the kernel keeps what it
+// showed), and the next range is faster into memory that the processor's caches
+// still hold. What is read at random stays.
+func (r Range) Release(read int64) { r.cache.leave(r.entry, read) }
 
 // Cache is safe for concurrent use.
 type Cache struct {
@@ -62,6 +66,7 @@ type entry struct {
 	err     error
 	done    chan struct{} // closed when data or err is set
 	users   int           // who wait for it or read it
+	unread  int64         // bytes of it that nobody has used yet, each counted once
 	cancel  context.CancelFunc
 	element *list.Element // in recent; nil while on its way, and once evicted
 }
@@ -109,23 +114,26 @@ func (c *Cache) Get(ctx context.Context, object uint32, off, size, length int64)
 	}
 }
 
-// Prefetch begins to fetch what Get would, unless it is there or on its way or
-// ranges on their way already take half the budget. It does not wait; when ctx
-// ends before the fetch and nobody else waits, the fetch is given up.
-func (c *Cache) Prefetch(ctx context.Context, object uint32, off, size, length int64) {
+// Prefetch begins to fetch what Get would, and reports false where it does not
+// because ranges on their way already take half the budget. It does not wait;
+// when ctx ends before the fetch and nobody else waits, the fetch is given up.
+func (c *Cache) Prefetch(ctx context.Context, object uint32, off, size, length int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed || ctx.Err() != nil || c.covering(object, off) != nil {
-		return
+		return true
 	}
-	if e := c.launch(object, off, size, length, c.budget/2); e != nil {
-		e.users++
-		c.running.Go(func() {
-			if r, err := c.wait(ctx, e); err == nil {
-				r.Release()
-			}
-		})
+	e := c.launch(object, off, size, length, c.budget/2)
+	if e == nil {
+		return false
 	}
+	e.users++
+	c.running.Go(func() {
+		if r, err := c.wait(ctx, e); err == nil {
+			r.Release(0)
+		}
+	})
+	return true
 }
 
 // Close gives up what is on its way, waits for it to end, and forgets
@@ -176,7 +184,7 @@ func (c *Cache) launch(object uint32, off, size, length, limit int64) *entry {
 	}
 	c.evict(n)
 	ctx, cancel := context.WithCancel(context.Background())
-	e := &entry{key: k, data: c.spare.take(n), done: make(chan struct{}), cancel: cancel}
+	e := &entry{key: k, data: c.spare.take(n), done: make(chan struct{}), cancel: cancel, unread: n}
 	c.entries[k] = e
 	c.used += n
 	c.spare.trim(c.budget - c.used)
@@ -189,12 +197,18 @@ func (c *Cache) launch(object uint32, off, size, length, limit int64) *entry {
 // evict makes room for n bytes, as far as ranges that are held can. mu is held.
 func (c *Cache) evict(n int64) {
 	for c.used+n > c.budget && c.recent.Len() > 0 {
-		e := c.recent.Remove(c.recent.Back()).(*entry)
-		e.element = nil
-		delete(c.entries, e.key)
-		c.used -= int64(len(e.data))
+		e := c.recent.Back().Value.(*entry)
+		c.forget(e)
 		c.recycle(e)
 	}
+}
+
+// forget ends the holding of a range. mu is held.
+func (c *Cache) forget(e *entry) {
+	c.recent.Remove(e.element)
+	e.element = nil
+	delete(c.entries, e.key)
+	c.used -= int64(len(e.data))
 }
 
 // recycle gives the memory of a range to the next one, unless the range is
@@ -239,12 +253,12 @@ func (c *Cache) wait(ctx context.Context, e *entry) (Range, error) {
 	select {
 	case <-e.done:
 		if e.err != nil {
-			c.leave(e)
+			c.leave(e, 0)
 			return Range{}, e.err
 		}
 		return c.reading(e), nil
 	case <-ctx.Done():
-		c.leave(e)
+		c.leave(e, 0)
 		return Range{}, ctx.Err()
 	}
 }
@@ -253,12 +267,15 @@ func (c *Cache) reading(e *entry) Range { return Range{e.off, e.data, c, e} }
 
 // leave counts a user out. The last one gives up a fetch that is under way; who
 // comes later must not share its end.
-func (c *Cache) leave(e *entry) {
+func (c *Cache) leave(e *entry, read int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e.users--
 	select {
 	case <-e.done:
+		if e.unread -= read; e.unread <= 0 && e.size > c.minSize && e.element != nil {
+			c.forget(e)
+		}
 		c.recycle(e)
 		return
 	default:

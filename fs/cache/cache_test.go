@@ -56,7 +56,7 @@ func get(t *testing.T, c *Cache, object uint32, off, size int64) Range {
 		t.Fatal(err)
 	}
 	check(t, r, object, off)
-	r.Release()
+	r.Release(0)
 	return r
 }
 
@@ -129,11 +129,42 @@ func TestEveryBudgetMakesProgress(t *testing.T) {
 					return
 				}
 				check(t, r, 3, off)
-				r.Release()
+				r.Release(0)
 			}
 		})
 	}
 	wg.Wait()
+}
+
+// What was read from front to back is not held; what has the least size is.
+func TestReadToTheEndIsForgotten(t *testing.T) {
+	s := &source{}
+	c := New(1000, 32, 64, s.fetch)
+	defer c.Close()
+	take := func(off, size, read int64) {
+		t.Helper()
+		r, err := c.Get(t.Context(), 1, off, size, length)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Release(read)
+	}
+	for _, step := range []struct {
+		off, size, read int64
+		fetches         int64
+		what            string
+	}{
+		{0, 64, 40, 1, "the first part of a range"},
+		{40, 64, 0, 1, "nothing of the rest"},
+		{40, 64, 24, 1, "the rest"},
+		{0, 64, 0, 2, "it again"},
+		{64, 32, 32, 3, "all of a range of the least size"},
+		{64, 32, 32, 3, "it again"},
+	} {
+		if take(step.off, step.size, step.read); s.fetches.Load() != step.fetches {
+			t.Fatalf("after reading %s: %d fetches, want %d", step.what, s.fetches.Load(), step.fetches)
+		}
+	}
 }
 
 func TestOneFlightForAll(t *testing.T) {
@@ -149,7 +180,7 @@ func TestOneFlightForAll(t *testing.T) {
 				return
 			}
 			check(t, r, 1, 40)
-			r.Release()
+			r.Release(0)
 		})
 	}
 	until(t, func() bool { return c.waiters() == 10 })
@@ -243,9 +274,12 @@ func TestPrefetch(t *testing.T) {
 	s := &source{gate: make(chan struct{})}
 	c := New(128, 16, 64, s.fetch)
 	ctx, cancel := context.WithCancel(t.Context())
-	c.Prefetch(ctx, 1, 0, 64, length)
-	c.Prefetch(ctx, 1, 16, 16, length) // on its way
-	c.Prefetch(ctx, 1, 64, 64, length) // half the budget is
+	if !c.Prefetch(ctx, 1, 0, 64, length) || !c.Prefetch(ctx, 1, 16, 16, length) { // on its way
+		t.Error("Prefetch finds no room for a range in an empty cache")
+	}
+	if c.Prefetch(ctx, 1, 64, 64, length) { // half the budget is on its way
+		t.Error("Prefetch says that a range is on its way for which there is no room")
+	}
 	if n := len(c.entries); n != 1 {
 		t.Errorf("%d ranges on their way, want 1", n)
 	}
@@ -291,7 +325,7 @@ func TestPublishedIsImmutable(t *testing.T) {
 				if !bytes.Equal(kept[i].Data, copies[i]) {
 					t.Error("a published range has changed")
 				}
-				kept[i].Release()
+				kept[i].Release(0)
 			}
 		})
 	}
@@ -318,7 +352,7 @@ func TestMemoryIsUsedAgain(t *testing.T) {
 	if memory[&read.Data[0]] > 0 {
 		t.Error("the memory of a range that is being read was given away")
 	}
-	read.Release()
+	read.Release(0)
 	get(t, c, 2, 0, 16) // of another size: what is spare beyond the budget goes
 	if held := c.used + c.spare.bytes(); held > 128 {
 		t.Errorf("%d bytes are held, the budget is 128", held)

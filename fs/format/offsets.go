@@ -80,6 +80,15 @@ func (s Suite) PlainStart(segment int64) int64 {
 	return max(0, segment*(s.SegmentSize()-tagSize)-headerSize)
 }
 
+// SealedOff returns where plainOff lies in the stream; 0, with the header, for
+// the first byte.
+func (s Suite) SealedOff(plainOff int64) int64 {
+	if plainOff == 0 {
+		return 0
+	}
+	return headerSize + plainOff + s.SegmentAt(plainOff)*tagSize
+}
+
 // SealedRange returns where a segment lies in a stream of sealedLen bytes, the
 // header not included.
 func (s Suite) SealedRange(segment, sealedLen int64) (sealedOff, length int64) {

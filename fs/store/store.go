@@ -53,6 +53,9 @@ type Options struct {
 	// Patience is how long a store may be away before operations fail; 0 is
 	// azure.DefaultPatience, which says what it means.
 	Patience time.Duration
+	// Waiting, if set, is given a line to show when a blob service that has not
+	// answered yet fails in a way that may pass, once.
+	Waiting func(line string)
 	// Cache, where its Dir is set, keeps data objects on this machine's disk.
 	Cache diskcache.Options
 }
@@ -112,7 +115,7 @@ func open(ctx context.Context, location string, o Options) (*Store, error) {
 		return &Store{s}, nil
 	case strings.EqualFold(scheme, "http"), strings.EqualFold(scheme, "https"):
 		s, err := azure.Open(ctx, location, azure.Options{
-			Create: o.Create, Credential: o.Credential, Client: o.Client, CAFile: o.CAFile, Patience: o.Patience})
+			Create: o.Create, Credential: o.Credential, Client: o.Client, CAFile: o.CAFile, Patience: o.Patience, Waiting: o.Waiting})
 		if err != nil {
 			return nil, err
 		}

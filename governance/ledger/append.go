@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"cloister/governance"
@@ -16,106 +17,179 @@ import (
 // expires is judged by the latest time in the log, so nobody may push it.
 const maxSkew = 10 * time.Minute
 
-// Append implements governance.Log.
+// commitTime is how long a commit has whoever waits for it: writing takes
+// milliseconds, and cosigners answer in seconds or not at all.
+const commitTime = 30 * time.Second
+
+// request is an append that waits. Its owner reads the outcome after done is
+// closed, and whoever has the turn sets it before.
+type request struct {
+	entries  [][]byte
+	admitted int // of the entries, after the fold was asked
+	receipt  governance.Receipt
+	err      error
+	done     chan struct{}
+}
+
+func (r *request) answer(receipt governance.Receipt, err error) {
+	r.receipt, r.err = receipt, err
+	close(r.done)
+}
+
+// Append implements governance.Log. Many that wait at the same time share an
+// integration and a checkpoint.
 func (l *Ledger) Append(ctx context.Context, entries ...[]byte) (governance.Receipt, error) {
 	if err := checkBatch(entries); err != nil {
 		return governance.Receipt{}, err
 	}
-	release, err := l.take(ctx)
-	if err != nil {
-		return governance.Receipt{}, err
+	r := &request{entries: entries, done: make(chan struct{})}
+	l.mu.Lock()
+	l.waiting = append(l.waiting, r)
+	l.mu.Unlock()
+	select {
+	case l.turn <- struct{}{}:
+		l.lead(ctx, r)
+		<-l.turn
+	case <-r.done:
+	case <-ctx.Done():
+		l.giveUp(r, ctx.Err())
 	}
-	defer release()
-	unlock, err := l.lockFiles(ctx)
-	if err != nil {
-		return governance.Receipt{}, err
-	}
-	defer unlock()
-	if err := l.follow(ctx); err != nil {
-		return governance.Receipt{}, err
-	}
-	if err := l.repair(ctx); err != nil {
-		return governance.Receipt{}, fmt.Errorf("repairing the log's end: %w", err)
-	}
-	n, refused := l.admit(entries)
-	if n == 0 {
-		return governance.Receipt{}, refused
-	}
-	receipt, err := l.put(ctx, entries[:n])
-	if err != nil {
-		return governance.Receipt{}, err
-	}
-	return receipt, refused
+	<-r.done
+	return r.receipt, r.err
 }
 
-// checkBatch wants one entry, or some of one run: what a kill can leave behind
-// is then told from what somebody wrote into the file.
-func checkBatch(entries [][]byte) error {
-	if len(entries) == 0 || len(entries) > governance.MaxAppend {
-		return fault.Errorf(fault.Internal, "", "%d entries in one append, 1 to %d are taken", len(entries), governance.MaxAppend)
+// giveUp answers a request that nobody has taken yet. What has been taken is
+// being written and answered by whoever took it.
+func (l *Ledger) giveUp(r *request, cause error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i := slices.Index(l.waiting, r); i >= 0 {
+		l.waiting = slices.Delete(l.waiting, i, i+1)
+		r.answer(governance.Receipt{}, fault.Errorf(fault.Unavailable, "try again", "waiting for the ledger: %w", cause))
 	}
-	if len(entries) > 1 && !ofOneRun(entries) {
-		return governance.Refuse(governance.Malformed, "append them one by one", "the entries of one append are not all of one run")
+}
+
+// lead commits what waits until own is among it. The lock is waited for in own's
+// time; what comes then is done for the others too, and does not end with it.
+func (l *Ledger) lead(ctx context.Context, own *request) {
+	for !isDone(own) {
+		if err := l.round(ctx); err != nil {
+			l.giveUpWith(own, err)
+			return
+		}
+	}
+}
+
+func isDone(r *request) bool {
+	select {
+	case <-r.done:
+		return true
+	default:
+		return false
+	}
+}
+
+func (l *Ledger) giveUpWith(own *request, err error) {
+	l.mu.Lock()
+	l.waiting = slices.DeleteFunc(l.waiting, func(r *request) bool { return r == own })
+	l.mu.Unlock()
+	own.answer(governance.Receipt{}, err)
+}
+
+// round makes the log ready to be appended to and commits what waits by then.
+func (l *Ledger) round(ctx context.Context) error {
+	unlock, err := l.lockFiles(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTime)
+	defer cancel()
+	if err := l.follow(ctx); err != nil {
+		return err
+	}
+	if err := l.repair(ctx); err != nil {
+		return fmt.Errorf("repairing the log's end: %w", err)
+	}
+	if taken := l.takeWaiting(); len(taken) > 0 {
+		l.commit(ctx, taken)
 	}
 	return nil
 }
 
-func ofOneRun(entries [][]byte) bool {
-	id := ""
-	for i, entry := range entries {
-		opened, err := statement.Open(entry)
-		if err != nil {
-			return false
-		}
-		body, ok := opened.Body.(statement.RunBody)
-		if !ok || i > 0 && body.Header().ID != id {
-			return false
-		}
-		id = body.Header().ID
+// takeWaiting takes as many requests as one integration has room for.
+func (l *Ledger) takeWaiting() []*request {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n, entries := 0, 0
+	for n < len(l.waiting) && entries+len(l.waiting[n].entries) <= maxTogether {
+		entries += len(l.waiting[n].entries)
+		n++
 	}
-	return true
+	taken := slices.Clone(l.waiting[:n])
+	l.waiting = slices.Delete(l.waiting, 0, n)
+	return taken
 }
 
-// lockFiles takes the lock against other processes, and gives up with ctx. A
-// lock that comes after that is let go at once.
-func (l *Ledger) lockFiles(ctx context.Context) (unlock func(), err error) {
-	type result struct {
-		unlock func()
-		err    error
+// commit appends what the fold admits of the requests, and answers each.
+func (l *Ledger) commit(ctx context.Context, requests []*request) {
+	entries, refusals := l.admit(requests)
+	at := l.view.Tree().Size()
+	var signed []byte
+	var failed error
+	if len(entries) > 0 {
+		signed, failed = l.put(ctx, entries)
 	}
-	done := make(chan result, 1)
-	go func() {
-		unlock, err := l.lock.Lock()
-		done <- result{unlock, err}
-	}()
-	select {
-	case r := <-done:
-		if r.err != nil {
-			return nil, fmt.Errorf("locking the ledger: %w", r.err)
+	for i, r := range requests {
+		switch {
+		case r.admitted == 0:
+			r.answer(governance.Receipt{}, refusals[i])
+		case failed != nil:
+			r.answer(governance.Receipt{}, failed)
+		default:
+			r.answer(governance.Receipt{Index: at, Count: r.admitted, Checkpoint: signed}, refusals[i])
 		}
-		return r.unlock, nil
-	case <-ctx.Done():
-		go func() {
-			if r := <-done; r.err == nil {
-				r.unlock()
+		at += int64(r.admitted)
+	}
+}
+
+// admit asks the fold about each entry after those before it, and notes how far
+// each request comes and why not further.
+func (l *Ledger) admit(requests []*request) (entries [][]byte, refusals []error) {
+	after := l.view.State()
+	if len(requests) > 1 || len(requests[0].entries) > 1 {
+		after = after.Clone()
+	}
+	refusals = make([]error, len(requests))
+	for i, r := range requests {
+		for _, entry := range r.entries {
+			if refusals[i] = l.admitOne(after, int64(len(entries)), entry); refusals[i] != nil {
+				break
 			}
-		}()
-		return nil, fault.Errorf(fault.Unavailable, "another process appends; try again", "locking the ledger: %w", ctx.Err())
-	}
-}
-
-// admit returns how many of the entries may be appended, and why no more.
-func (l *Ledger) admit(entries [][]byte) (int, error) {
-	n, refused := l.view.State().CheckAll(entries)
-	for i, entry := range entries[:n] {
-		if err := checkClock(entry); err != nil {
-			return i, err
+			entries = append(entries, entry)
+			r.admitted++
 		}
 	}
-	return n, refused
+	return entries, refusals
 }
 
-func checkClock(entry []byte) error {
+func (l *Ledger) admitOne(after *governance.State, index int64, entry []byte) error {
+	if err := after.Check(entry); err != nil {
+		return err
+	}
+	if err := l.checkEntry(after, entry); err != nil {
+		return err
+	}
+	if after == l.view.State() {
+		return nil // the only one: nothing is judged after it
+	}
+	_, err := after.Apply(index, entry)
+	return err
+}
+
+// checkEntry is what a ledger asks beyond the fold: a clock near its own, and of
+// the first statement that it is by whom the operator made the ledger for.
+func (l *Ledger) checkEntry(after *governance.State, entry []byte) error {
 	opened, err := statement.Open(entry)
 	if err != nil {
 		return err
@@ -124,27 +198,35 @@ func checkClock(entry []byte) error {
 		return governance.Refuse(governance.ClockFarOff, "set the clock", "the statement's time is %s from the ledger's, at most %s are allowed",
 			skew.Round(time.Second), maxSkew)
 	}
-	return nil
+	if after.Status() != governance.Draft {
+		return nil
+	}
+	ok, err := l.mayPropose(opened.Signers[0].Key)
+	if err == nil && !ok {
+		err = governance.Refuse(governance.NotAParty, "have the ledger's operator name the key to cloister-ledger init", "key %s may not propose a contract in this ledger", opened.Signers[0].Key)
+	}
+	return err
 }
 
-func (l *Ledger) put(ctx context.Context, entries [][]byte) (governance.Receipt, error) {
-	if err := l.files.appendLines(entries); err != nil {
-		return governance.Receipt{}, err
+// put returns the checkpoint that covers the entries, once everything is durable.
+func (l *Ledger) put(ctx context.Context, entries [][]byte) ([]byte, error) {
+	at := l.view.Tree().Size()
+	if err := l.store.add(ctx, at, entries); err != nil {
+		return nil, err
 	}
-	signed, err := l.publish(entries)
+	signed, err := l.publish(ctx, entries)
 	if err != nil {
-		return governance.Receipt{}, err
+		return nil, err
 	}
-	index := l.view.Tree().Size()
 	if err := l.followTo(ctx, signed); err != nil {
-		return governance.Receipt{}, fmt.Errorf("reading back entry %d: %w", index, err)
+		return nil, fmt.Errorf("reading back entry %d: %w", at, err)
 	}
-	return governance.Receipt{Index: index, Count: len(entries), Checkpoint: signed}, nil
+	return signed, nil
 }
 
-// publish signs and stores the checkpoint of the verified log and some entries
-// more, which are on disk.
-func (l *Ledger) publish(entries [][]byte) ([]byte, error) {
+// publish signs, has cosigned and stores the checkpoint of the verified log and
+// some entries more, which are in the tiles.
+func (l *Ledger) publish(ctx context.Context, entries [][]byte) ([]byte, error) {
 	tree := l.view.Tree().Clone()
 	for _, entry := range entries {
 		tree.Add(entry)
@@ -153,7 +235,16 @@ func (l *Ledger) publish(entries [][]byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return signed, l.files.putCheckpoint(signed)
+	old, _ := l.view.Checkpoint()
+	proof, err := l.prove(ctx, old, governance.Checkpoint{Size: tree.Size(), Root: tree.Root()})
+	if err != nil {
+		return nil, err
+	}
+	cosigned, err := l.cosign(ctx, signed, old.Size, proof)
+	if err != nil {
+		return nil, fmt.Errorf("having a checkpoint of %d entries cosigned: %w", tree.Size(), err)
+	}
+	return cosigned, putCheckpoint(l.dir, cosigned)
 }
 
 func sign(signer note.Signer, tree *governance.Frontier) ([]byte, error) {

@@ -1,19 +1,28 @@
-// Package ledger is a contract's log on files: one directory, one contract.
+// Package ledger is a contract's log: one directory, one contract.
 //
-// Life of an append: Append takes the directory's lock, follows what other
-// processes appended since, asks the fold whether the statement, or each of a
-// run's several after the one before it, may be the next, writes those that may
-// as lines of entries.jsonl and syncs, signs one checkpoint over the grown tree
-// and puts it in place of the old one, syncs again, follows its own entries back
-// from the file, and acknowledges. The checkpoint is what makes an
-// entry part of the log: readers go up to it and no further, so they need no
-// lock.
+// Life of an append: Append queues its entries; who has the turn takes the
+// directory's lock, follows what other processes appended since, and takes
+// everything that waits by then. The fold is asked whether each entry may be the
+// next after the one before it; those that may go to Tessera, which writes entry
+// bundles and tiles and syncs them. One checkpoint over the grown tree is held
+// against the tiles, signed, offered to Cosign, and put in place of the old one;
+// the new entries are followed back from the bundles, and everybody who waited
+// gets his receipt. The checkpoint is what makes an entry part of the log:
+// readers go up to it and no further, so they need no lock.
 //
-//	entries.jsonl   one entry a line, in order
-//	checkpoint      signed, C2SP tlog-checkpoint
-//	ledger.key      the key that signs it, mode 0600
-//	ledger.pub      its verifier key, as a specification names it
-//	lock            held by whoever appends
+//	log/         Tessera's: tile/ as in C2SP tlog-tiles, and its own state
+//	checkpoint   signed, C2SP tlog-checkpoint
+//	ledger.key   the key that signs it, mode 0600
+//	ledger.pub   its verifier key, as a specification names it
+//	parties      who may propose the contract: fingerprints of keys, a line each
+//	lock         held by whoever appends
+//
+// Several processes may serve one directory; one process opens it once.
+//
+// Tessera's own publishing of checkpoints, at intervals and in the background, is
+// not what readers see: it would publish what no witness has cosigned, and tell
+// nobody why it could not. So log/checkpoint is only the mark up to which Tessera
+// removes parts of tiles that are full by now, signed with a key of the moment.
 //
 // Whoever can write the directory is the ledger's operator, and with the key in
 // it can show different logs to different readers, or hold entries back. What

@@ -8,18 +8,24 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"cloister/governance"
 	"cloister/governance/statement"
+	"cloister/governance/tiles"
 	"cloister/internal/fault"
 
 	"golang.org/x/mod/sumdb/note"
 )
 
 // Init makes a ledger in dir, which must be empty or not there, and returns its
-// verifier key. An empty name takes a random one.
-func Init(dir, name string) (string, error) {
+// verifier key. parties are the fingerprints of the keys of which one may propose
+// the contract, and may read before there is one. An empty name takes a random one.
+func Init(dir, name string, parties ...string) (string, error) {
+	if len(parties) == 0 {
+		return "", fault.Errorf(fault.Usage, "name the party that is to propose the contract", "nobody could propose a contract in ledger %s", dir)
+	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fault.Errorf(fault.Usage, "", "making the ledger's directory: %w", err)
 	}
@@ -42,11 +48,11 @@ func Init(dir, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return public, create(dir, secret, public)
+	return public, create(dir, secret, public, parties)
 }
 
 // create writes the checkpoint last: with it, the directory is a ledger.
-func create(dir, secret, public string) error {
+func create(dir, secret, public string, parties []string) error {
 	signer, err := note.NewSigner(secret)
 	if err != nil {
 		return err
@@ -59,22 +65,22 @@ func create(dir, secret, public string) error {
 		name string
 		mode os.FileMode
 		data string
-	}{{keyFile, 0o600, secret + "\n"}, {publicFile, 0o644, public + "\n"}, {entriesFile, 0o644, ""}, {lockFile, 0o644, ""}} {
+	}{{keyFile, 0o600, secret + "\n"}, {tiles.KeyFile, 0o644, public + "\n"},
+		{partiesFile, 0o644, strings.Join(parties, "\n") + "\n"}, {lockFile, 0o644, ""}} {
 		if err := writeNew(filepath.Join(dir, f.name), []byte(f.data), f.mode); err != nil {
 			return err
 		}
 	}
-	return newFiles(dir).putCheckpoint(signed)
+	return putCheckpoint(tiles.Dir(dir), signed)
 }
 
-// ReadKey returns the verifier key that the ledger in dir says it has. Whoever
-// has a specification goes by the key in there instead.
-func ReadKey(dir string) (string, error) {
-	raw, err := os.ReadFile(filepath.Join(dir, publicFile))
-	if errors.Is(err, os.ErrNotExist) {
-		return "", fault.Errorf(fault.NotFound, "make one with cloister ledger init", "there is no ledger in %s", dir)
+// mayPropose says whether the operator made the ledger for the party of a key.
+func (l *Ledger) mayPropose(fingerprint string) (bool, error) {
+	raw, err := os.ReadFile(filepath.Join(string(l.dir), partiesFile))
+	if err != nil {
+		return false, fmt.Errorf("reading who may propose a contract: %w", err)
 	}
-	return strings.TrimSpace(string(raw)), err
+	return slices.Contains(strings.Fields(string(raw)), fingerprint), nil
 }
 
 func readSigner(path, public string) (note.Signer, error) {
@@ -93,7 +99,22 @@ func readSigner(path, public string) (note.Signer, error) {
 	}
 	verifier, err := note.NewVerifier(public)
 	if err != nil || verifier.Name() != signer.Name() || verifier.KeyHash() != signer.KeyHash() {
-		return nil, fault.Errorf(fault.Refused, "restore both from one backup", "%s is not the key that %s names", path, publicFile)
+		return nil, fault.Errorf(fault.Refused, "restore both from one backup", "%s is not the key that %s names", path, tiles.KeyFile)
 	}
 	return signer, nil
+}
+
+// checkPrivate refuses a key that others can read.
+func checkPrivate(path string) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return fault.Errorf(fault.NotFound, "", "there is no ledger key %s", path)
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return fault.Errorf(fault.Refused, "chmod 600 "+path, "ledger key %s is readable by others (mode %o)", path, info.Mode().Perm())
+	}
+	return nil
 }

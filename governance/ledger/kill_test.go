@@ -1,4 +1,4 @@
-//go:build unix
+//go:build linux
 
 package ledger
 
@@ -19,16 +19,20 @@ import (
 
 	"cloister/governance"
 	"cloister/governance/statement"
+	"cloister/governance/tiles"
+
+	"golang.org/x/mod/sumdb/tlog"
 )
 
-// The appender of the kill tests is this test binary run again: it appends
-// grants, prints each acknowledged index, and kills itself with SIGKILL at the
-// n-th step of its writes.
-const childDir, childStep, childKey = "CLOISTER_LEDGER_DIR", "CLOISTER_LEDGER_STEP", "CLOISTER_LEDGER_KEY"
+// The appender of the kill tests is this test binary run again, under strace,
+// which kills it with SIGKILL as it enters the n-th system call that changes a
+// file: before the kernel does anything, so after the call before it. The binary
+// says what was acknowledged.
+const childDir, childTogether, childKey = "CLOISTER_LEDGER_DIR", "CLOISTER_LEDGER_TOGETHER", "CLOISTER_LEDGER_KEY"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childDir); dir != "" {
-		if err := appendUntilKilled(dir); err != nil {
+		if err := appendForChild(dir); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -37,19 +41,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// childAppends is how many appends the child makes.
 const childAppends = 3
 
-// stepsPerAppend is how many times files.before is called for one append.
-const stepsPerAppend = 5
-
 // teller is a ledger that says what it acknowledged.
-type teller struct {
-	*Ledger
-	next []byte // what is being appended
-}
+type teller struct{ *Ledger }
 
 func (l *teller) Append(ctx context.Context, entries ...[]byte) (governance.Receipt, error) {
-	l.next = append(bytes.Join(entries, []byte("\n")), '\n')
 	r, err := l.Ledger.Append(ctx, entries...)
 	for i := range r.Count {
 		fmt.Println(r.Index + int64(i))
@@ -57,12 +55,7 @@ func (l *teller) Append(ctx context.Context, entries ...[]byte) (governance.Rece
 	return r, err
 }
 
-func appendUntilKilled(dir string) error {
-	var step int
-	var torn, together bool
-	if _, err := fmt.Sscanf(os.Getenv(childStep), "%d %t %t", &step, &torn, &together); err != nil {
-		return err
-	}
+func appendForChild(dir string) error {
 	raw, err := hex.DecodeString(os.Getenv(childKey))
 	if err != nil {
 		return err
@@ -74,22 +67,7 @@ func appendUntilKilled(dir string) error {
 	l := &teller{Ledger: opened}
 	a := newAuthor(&testing.T{}, raw)
 	a.counter = 100
-	seen := 0
-	l.files.before = func(name string) {
-		if seen++; seen != step {
-			return
-		}
-		if torn && name == "write" {
-			// The kernel took half of the write.
-			f, err := os.OpenFile(filepath.Join(dir, entriesFile), os.O_WRONLY|os.O_APPEND, 0)
-			if err == nil {
-				_, _ = f.Write(l.next[:len(l.next)/2])
-			}
-		}
-		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-		select {}
-	}
-	if together {
+	if os.Getenv(childTogether) == "true" {
 		return appendTogether(l, a)
 	}
 	for range childAppends {
@@ -133,46 +111,62 @@ func (a *author) run(ctx context.Context, l interface {
 	})
 }
 
-func TestKilledAtEveryWriteLosesNothingAcknowledged(t *testing.T) {
-	self, err := os.Executable()
-	check(t, err)
-	killed := 0
-	for _, tc := range []struct{ torn, together bool }{{false, false}, {true, false}, {false, true}, {true, true}} {
-		for step := 1; step <= childAppends*stepsPerAppend+1; step++ {
-			if tc.torn && step%stepsPerAppend != 1 {
-				continue
-			}
-			t.Run(fmt.Sprintf("step %d torn %t together %t", step, tc.torn, tc.together), func(t *testing.T) {
-				dir := initLedger(t)
-				a := newAuthor(t, nil)
-				put(t, open(t, dir), a.propose(), a.approve())
-				raw, err := a.key.PKCS8()
-				check(t, err)
+// changes are the system calls with which package os changes files. Each thread
+// counts its own.
+var changes = []string{"write", "fsync", "renameat", "linkat", "unlinkat", "mkdirat"}
 
-				child := exec.Command(self)
-				child.Env = append(os.Environ(), childDir+"="+dir, fmt.Sprintf("%s=%d %t %t", childStep, step, tc.torn, tc.together), childKey+"="+hex.EncodeToString(raw))
-				var stderr bytes.Buffer
-				child.Stderr = &stderr
-				out, err := child.Output()
-				var exit *exec.ExitError
-				dead := errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
-				if dead != (step <= childAppends*stepsPerAppend) {
-					t.Fatalf("killed: %v (%v)\n%s", dead, err, &stderr)
+func TestKilledAtEveryWriteLosesNothingAcknowledged(t *testing.T) {
+	if _, err := exec.LookPath("strace"); err != nil {
+		t.Fatal("needs strace: apt-get install strace")
+	}
+	for _, call := range changes {
+		for _, together := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s together %t", call, together), func(t *testing.T) {
+				t.Parallel()
+				kills := 0
+				for dead := true; dead; kills++ {
+					dir, a := initFor(t)
+					put(t, open(t, dir), a.propose(), a.approve())
+					var out string
+					out, dead = killed(t, a, dir, call, kills+1, together)
+					unsaid := int64(1)
+					if together {
+						unsaid = togetherSize + 1 // run-begin goes with the first
+					}
+					checkAfterKill(t, dir, a, out, unsaid)
 				}
-				if dead {
-					killed++
+				if least := map[string]int{"write": 2 * childAppends, "fsync": 2 * childAppends, "renameat": childAppends}[call]; kills <= least {
+					t.Errorf("%d kills: the test looked at too little", kills-1)
 				}
-				unsaid := int64(1)
-				if tc.together {
-					unsaid = togetherSize + 1 // run-begin goes with the first
-				}
-				checkAfterKill(t, dir, a, string(out), unsaid)
+				t.Logf("killed at %d calls of %s", kills-1, call)
 			})
 		}
 	}
-	if killed != 2*childAppends*(stepsPerAppend+1) {
-		t.Errorf("%d kills: the test looked at too little", killed)
+}
+
+// killed runs the child until the n-th change of one call, and says whether it
+// was killed by then.
+func killed(t *testing.T, a *author, dir, call string, n int, together bool) (out string, dead bool) {
+	t.Helper()
+	raw, err := a.key.PKCS8()
+	check(t, err)
+	self, err := os.Executable()
+	check(t, err)
+	child := exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace="+call, "-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", call, n), self)
+	child.Env = append(os.Environ(), childDir+"="+dir, fmt.Sprintf("%s=%t", childTogether, together), childKey+"="+hex.EncodeToString(raw))
+	var stderr bytes.Buffer
+	child.Stderr = &stderr
+	stdout, err := child.Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		if status := exit.Sys().(syscall.WaitStatus); status.Signal() == syscall.SIGKILL {
+			return string(stdout), true
+		}
 	}
+	if err != nil {
+		t.Fatalf("the child: %v\n%s", err, &stderr)
+	}
+	return string(stdout), false
 }
 
 // checkAfterKill wants every acknowledged entry and at most one append's more, a
@@ -193,43 +187,46 @@ func checkAfterKill(t *testing.T, dir string, a *author, out string, unsaid int6
 		t.Errorf("%d entries were acknowledged, the next is %d", acknowledged, r.Index)
 	}
 	v := governance.NewView(l.Key())
-	if err := v.AdvanceToNewest(t.Context(), Read(dir), func(s governance.Seen) {
+	if err := v.AdvanceToNewest(t.Context(), tiles.NewReader(tiles.Dir(dir).Fetch), func(s governance.Seen) {
 		if s.Refused != nil {
 			t.Errorf("entry %d: %v", s.Index, s.Refused)
 		}
 	}); err != nil {
 		t.Error(err)
 	}
-	if raw := must(os.ReadFile(filepath.Join(dir, entriesFile))); bytes.Count(raw, []byte("\n")) != int(r.Index)+1 || raw[len(raw)-1] != '\n' {
-		t.Errorf("the file has %d lines, the log %d entries", bytes.Count(raw, []byte("\n")), r.Index+1)
+	if size, err := l.store.size(t.Context()); err != nil || size != r.Index+1 {
+		t.Errorf("the tiles hold %d entries, the log %d (%v)", size, r.Index+1, err)
 	}
 }
 
-// TestWhatNoKillLeavesIsNotRepaired: more than one append's worth after the
-// checkpoint, or a line that no ledger writes, is somebody's doing.
+// TestWhatNoKillLeavesIsNotRepaired: what the fold refuses, or a log that lost
+// entries, is somebody's doing.
 func TestWhatNoKillLeavesIsNotRepaired(t *testing.T) {
 	for _, tc := range []struct {
-		name string
-		tail func(a *author) []byte
-		want string
+		name   string
+		tamper func(t *testing.T, l *Ledger, a *author)
+		want   string
 	}{
-		{"two lines", func(a *author) []byte { return append(append(append(a.grant(), '\n'), a.grant()...), '\n') }, "bytes after the last checkpoint"},
-		{"a line and a half", func(a *author) []byte { return append(append(a.grant(), '\n'), "x"...) }, "bytes after the last checkpoint"},
-		{"a long torn line", func(*author) []byte { return bytes.Repeat([]byte{0}, 70_000) }, "bytes after the last checkpoint"},
-		{"a forged line", func(a *author) []byte { return append(newAuthor(t, nil).grant(), '\n') }, "was not written by a ledger: "},
-		{"an empty line", func(a *author) []byte { return []byte("\n") }, "was not written by a ledger: malformed"},
+		{"a forged entry", func(t *testing.T, l *Ledger, a *author) {
+			check(t, l.store.add(t.Context(), 2, [][]byte{newAuthor(t, nil).grant()}))
+		}, "entry 2, after the last checkpoint, was not written by a ledger: "},
+		{"no statement", func(t *testing.T, l *Ledger, a *author) {
+			check(t, l.store.add(t.Context(), 2, [][]byte{[]byte("x")}))
+		}, "was not written by a ledger: malformed"},
+		{"more than one commit's", func(t *testing.T, l *Ledger, a *author) {
+			check(t, l.store.add(t.Context(), 2, slices.Repeat([][]byte{a.grant()}, maxTogether+1)))
+		}, "the tiles hold 1027 entries, the last checkpoint is of 2"},
+		{"fewer than the checkpoint's", func(t *testing.T, l *Ledger, a *author) {
+			check(t, os.WriteFile(filepath.Join(string(l.dir), tiles.TileDir, ".state", "treeState"), []byte(`{"size":1,"root":""}`), 0o644))
+		}, "the tiles hold 1 entries, the last checkpoint is of 2"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			dir := initLedger(t)
-			a := newAuthor(t, nil)
+			dir, a := initFor(t)
 			l := open(t, dir)
 			put(t, l, a.propose(), a.approve())
-			f, err := os.OpenFile(filepath.Join(dir, entriesFile), os.O_WRONLY|os.O_APPEND, 0)
-			check(t, err)
-			_, err = f.Write(tc.tail(a))
-			check(t, errors.Join(err, f.Close()))
+			tc.tamper(t, l, a)
 			before := snapshot(t, dir)
-			_, err = open(t, dir).Append(t.Context(), a.grant())
+			_, err := l.Append(t.Context(), a.grant())
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want an error with %q", err, tc.want)
 			}
@@ -240,38 +237,84 @@ func TestWhatNoKillLeavesIsNotRepaired(t *testing.T) {
 	}
 }
 
-// TestFullDiskLeavesNoHalfEntry: a write that fails is taken back at once.
-func TestFullDiskLeavesNoHalfEntry(t *testing.T) {
-	if _, err := os.Stat("/dev/full"); err != nil {
-		t.Fatal("needs /dev/full")
+// TestNothingIsAcknowledgedBeforeItIsCosigned: and what could not be is offered
+// again, first.
+func TestNothingIsAcknowledgedBeforeItIsCosigned(t *testing.T) {
+	dir, a := initFor(t)
+	key := must(tiles.Dir(dir).Key())
+	var away error
+	var seen governance.Checkpoint
+	cosign := func(_ context.Context, signed []byte, oldSize int64, proof tlog.TreeProof) ([]byte, error) {
+		c, err := governance.OpenCheckpoint(signed, key)
+		check(t, err)
+		if oldSize != seen.Size {
+			t.Errorf("the checkpoint of %d was published last, %d is said", seen.Size, oldSize)
+		}
+		if oldSize > 0 {
+			check(t, tlog.CheckTree(proof, c.Size, c.Root, seen.Size, seen.Root))
+		}
+		if away == nil {
+			seen = c
+		}
+		return append(signed, "\u2014 witness c29tZSBzaWduYXR1cmU=\n"...), away
 	}
-	dir := initLedger(t)
-	a := newAuthor(t, nil)
-	l := open(t, dir)
+	l, err := Open(t.Context(), dir, WithCosign(cosign))
+	check(t, err)
+	defer l.Close()
 	put(t, l, a.propose(), a.approve())
-	entries := filepath.Join(dir, entriesFile)
-	check(t, os.Rename(entries, entries+".real"))
-	check(t, os.Symlink("/dev/full", entries))
-	err := l.files.appendLines([][]byte{a.grant()})
-	if err == nil || !strings.Contains(err.Error(), "no space left on device") {
+	away = errors.New("the witness is away")
+	published := must(l.Checkpoint(t.Context()))
+	if _, err := l.Append(t.Context(), a.grant()); err == nil || !strings.Contains(err.Error(), "the witness is away") {
 		t.Errorf("got %v", err)
 	}
-	check(t, os.Rename(entries+".real", entries))
+	if now := must(l.Checkpoint(t.Context())); !bytes.Equal(now, published) {
+		t.Errorf("published without a cosignature:\n%s", now)
+	}
+	away = nil
+	r, err := l.Append(t.Context(), a.grant())
+	if check(t, err); r.Index != 3 || !bytes.Contains(r.Checkpoint, []byte("\u2014 witness ")) {
+		t.Errorf("entry %d, %s", r.Index, r.Checkpoint)
+	}
+}
+
+// TestFullDiskLeavesNoHalfEntry: what cannot be written is refused whole, and the
+// ledger goes on where there is room again.
+func TestFullDiskLeavesNoHalfEntry(t *testing.T) {
+	small := t.TempDir()
+	if err := syscall.Mount("none", small, "tmpfs", 0, "size=160k"); err != nil {
+		t.Fatalf("needs to mount a small disk, so root: %v", err)
+	}
+	t.Cleanup(func() { check(t, syscall.Unmount(small, 0)) })
+	dir := filepath.Join(small, "ledger")
+	a := newAuthor(t, nil)
+	must(Init(dir, "", a.key.Public().Fingerprint()))
+	l, err := Open(t.Context(), dir)
+	check(t, err)
+	put(t, l, a.propose(), a.approve())
+	ballast := filepath.Join(small, "ballast")
+	_ = os.WriteFile(ballast, make([]byte, 1<<20), 0o600)
+	if _, err := l.Append(t.Context(), a.grant()); err == nil || !strings.Contains(err.Error(), "no space left on device") {
+		t.Errorf("got %v", err)
+	}
+	check(t, os.Remove(ballast))
 	put(t, l, a.grant())
+	l.Close()
+	again, err := Open(t.Context(), dir)
+	check(t, err)
+	again.Close()
 }
 
 // TestAppendOfSeveral is one checkpoint over all, refused as a whole where they
 // are not of one run, and up to the first that is refused where they are.
 func TestAppendOfSeveral(t *testing.T) {
-	dir := initLedger(t)
-	a := newAuthor(t, nil)
+	dir, a := initFor(t)
 	l := open(t, dir)
 	put(t, l, a.propose(), a.approve())
 	before := snapshot(t, dir)
-	for name, entries := range map[string][][]byte{
+	for name, several := range map[string][][]byte{
 		"a party's": {a.grant(), a.grant()}, "none": {}, "too many": slices.Repeat([][]byte{a.grant()}, governance.MaxAppend+1), "no statements": {[]byte("x"), []byte("y")},
 	} {
-		if _, err := l.Append(t.Context(), entries...); err == nil || snapshot(t, dir) != before {
+		if _, err := l.Append(t.Context(), several...); err == nil || snapshot(t, dir) != before {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -281,8 +324,8 @@ func TestAppendOfSeveral(t *testing.T) {
 		t.Errorf("%d, %v", n, err)
 	}
 	c, err := governance.OpenCheckpoint(must(l.Checkpoint(t.Context())), l.Key())
-	if check(t, err); c.Size != 5 || len(lines(t, dir)) != 5 {
-		t.Errorf("%d entries, %d lines", c.Size, len(lines(t, dir)))
+	if check(t, err); c.Size != 5 || len(entries(t, dir)) != 5 {
+		t.Errorf("%d entries, %d in the bundles", c.Size, len(entries(t, dir)))
 	}
 	if _, err := r.Record(t.Context(), refusals(governance.MaxAppend)...); err != nil {
 		t.Error(err)

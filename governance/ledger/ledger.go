@@ -5,32 +5,55 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync"
 
 	"cloister/governance"
+	"cloister/governance/tiles"
 	"cloister/internal/fault"
 
 	"github.com/rogpeppe/go-internal/lockedfile"
 	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
 )
+
+// Cosign offers a checkpoint that the ledger has signed to whoever cosigns, and
+// returns it with their signatures added; nothing is published or acknowledged
+// before. proof is of consistency with the checkpoint of oldSize entries that was
+// published last, and empty where that is 0. After an error the entries stay,
+// unacknowledged, and the next append offers them again first.
+type Cosign func(ctx context.Context, signed []byte, oldSize int64, proof tlog.TreeProof) ([]byte, error)
+
+// Option is a choice of whoever opens a ledger.
+type Option func(*Ledger)
+
+// WithCosign has every checkpoint cosigned.
+func WithCosign(c Cosign) Option { return func(l *Ledger) { l.cosign = c } }
 
 // Ledger is an open log. It implements governance.Log and is safe for
 // concurrent use, also by several processes.
 type Ledger struct {
-	files  *files
+	dir    tiles.Dir
+	reader *tiles.Reader
+	store  *store
 	key    string // verifier key
 	signer note.Signer
+	cosign Cosign
 	lock   *lockedfile.Mutex
 
-	// turn holds one token, and its holder owns files and what follows. It is a
-	// channel because it is held across I/O and gives way to a context.
+	mu      sync.Mutex // guards waiting
+	waiting []*request
+
+	// turn holds one token, and its holder owns what follows. It is a channel
+	// because it is held across I/O and gives way to a context.
 	turn    chan struct{}
 	view    *governance.View
 	foreign error // an entry was met that no ledger appends
 }
 
-// Open opens the ledger in dir and verifies the whole log.
-func Open(ctx context.Context, dir string) (*Ledger, error) {
-	key, err := ReadKey(dir)
+// Open opens the ledger in dir and verifies the whole log. Close ends it.
+func Open(ctx context.Context, dir string, options ...Option) (*Ledger, error) {
+	d := tiles.Dir(dir)
+	key, err := d.Key()
 	if err != nil {
 		return nil, err
 	}
@@ -38,18 +61,44 @@ func Open(ctx context.Context, dir string) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Ledger{files: newFiles(dir), key: key, signer: signer, turn: make(chan struct{}, 1),
+	l := &Ledger{dir: d, reader: tiles.NewReader(d.Fetch), key: key, signer: signer, cosign: alone, turn: make(chan struct{}, 1),
 		lock: lockedfile.MutexAt(filepath.Join(dir, lockFile)), view: governance.NewView(key)}
-	if err := l.follow(ctx); err != nil {
+	for _, o := range options {
+		o(l)
+	}
+	if err := l.start(ctx); err != nil {
 		return nil, fmt.Errorf("opening ledger %s: %w", dir, err)
 	}
 	return l, nil
 }
 
+// alone is Cosign of a ledger without witnesses.
+func alone(_ context.Context, signed []byte, _ int64, _ tlog.TreeProof) ([]byte, error) {
+	return signed, nil
+}
+
+// start follows the log before Tessera touches it, and then under the lock lets
+// Tessera make its files where they are not there yet.
+func (l *Ledger) start(ctx context.Context) error {
+	if err := l.follow(ctx); err != nil {
+		return err
+	}
+	unlock, err := l.lockFiles(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	l.store, err = openStore(filepath.Join(string(l.dir), tiles.TileDir), l.signer.Name())
+	return err
+}
+
+// Close ends what Tessera does in the background. Nobody appends after it.
+func (l *Ledger) Close() { l.store.close() }
+
 // follow verifies what was appended since. A ledger appends only what the fold
 // accepts, so an entry that it refuses was put in by somebody with the key.
 func (l *Ledger) follow(ctx context.Context) error {
-	signed, err := l.files.Checkpoint(ctx)
+	signed, err := l.reader.Checkpoint(ctx)
 	if err != nil {
 		return err
 	}
@@ -57,7 +106,7 @@ func (l *Ledger) follow(ctx context.Context) error {
 }
 
 func (l *Ledger) followTo(ctx context.Context, signed []byte) error {
-	err := l.view.Advance(ctx, l.files, signed, func(seen governance.Seen) {
+	err := l.view.Advance(ctx, l.reader, signed, func(seen governance.Seen) {
 		if seen.Refused != nil && l.foreign == nil {
 			l.foreign = fmt.Errorf("entry %d is not one that a ledger appends: %w", seen.Index, seen.Refused)
 		}
@@ -68,25 +117,32 @@ func (l *Ledger) followTo(ctx context.Context, signed []byte) error {
 // Key returns the ledger's verifier key.
 func (l *Ledger) Key() string { return l.key }
 
-// Checkpoint implements governance.Log.
-func (l *Ledger) Checkpoint(ctx context.Context) ([]byte, error) { return l.files.Checkpoint(ctx) }
+// Dir returns the ledger's directory.
+func (l *Ledger) Dir() tiles.Dir { return l.dir }
 
-// Entries implements governance.Log. What it returns has been verified.
+// Checkpoint implements governance.Log.
+func (l *Ledger) Checkpoint(ctx context.Context) ([]byte, error) { return l.reader.Checkpoint(ctx) }
+
+// Entries implements governance.Log.
 func (l *Ledger) Entries(ctx context.Context, from, to int64) ([][]byte, error) {
+	return l.reader.Entries(ctx, from, to)
+}
+
+// Known says whether a key is of a party of the contract or of a run of it, or,
+// before there is a contract, of who may propose one.
+func (l *Ledger) Known(ctx context.Context, fingerprint string) (bool, error) {
 	release, err := l.take(ctx)
 	if err != nil {
-		return nil, err
+		return false, err
 	}
 	defer release()
-	if to > l.view.Tree().Size() {
-		if err := l.follow(ctx); err != nil {
-			return nil, err
-		}
+	if err := l.follow(ctx); err != nil {
+		return false, err
 	}
-	if size := l.view.Tree().Size(); to > size {
-		return nil, fault.Errorf(fault.NotFound, "", "entry %d is not in the log of %d", to-1, size)
+	if state := l.view.State(); state.Status() != governance.Draft {
+		return state.Knows(fingerprint), nil
 	}
-	return l.files.Entries(ctx, from, to)
+	return l.mayPropose(fingerprint)
 }
 
 func (l *Ledger) take(ctx context.Context) (release func(), err error) {

@@ -3,8 +3,10 @@ package ledger
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +14,7 @@ import (
 
 	"cloister/governance"
 	"cloister/governance/statement"
+	"cloister/governance/tiles"
 	"cloister/internal/fault"
 
 	"golang.org/x/mod/sumdb/note"
@@ -74,10 +77,27 @@ func (a *author) grant() []byte {
 func initLedger(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "ledger")
-	if _, err := Init(dir, ""); err != nil {
+	if _, err := Init(dir, "", anybody); err != nil {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// anybody stands in the list of who may propose until allow has put a key there.
+const anybody = digestA
+
+// allow has the operator name a party.
+func allow(t testing.TB, dir string, a *author) {
+	t.Helper()
+	check(t, os.WriteFile(filepath.Join(dir, partiesFile), []byte(a.key.Public().Fingerprint()+"\n"), 0o644))
+}
+
+// initFor is a ledger for a new party.
+func initFor(t testing.TB) (string, *author) {
+	t.Helper()
+	dir, a := initLedger(t), newAuthor(t, nil)
+	allow(t, dir, a)
+	return dir, a
 }
 
 func open(t testing.TB, dir string) *Ledger {
@@ -86,7 +106,26 @@ func open(t testing.TB, dir string) *Ledger {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(l.Close)
 	return l
+}
+
+// fill appends n grants, many at a time.
+func fill(t testing.TB, l *Ledger, a *author, n int) {
+	t.Helper()
+	var all sync.WaitGroup
+	for range n {
+		e := a.grant() // counters rise: so they are queued in this order
+		queued := make(chan struct{})
+		all.Go(func() {
+			close(queued)
+			if _, err := l.Append(context.Background(), e); err != nil && governance.ReasonOf(err) != governance.Replayed {
+				t.Error(err)
+			}
+		})
+		<-queued
+	}
+	all.Wait()
 }
 
 func put(t testing.TB, l *Ledger, entries ...[]byte) {
@@ -99,8 +138,7 @@ func put(t testing.TB, l *Ledger, entries ...[]byte) {
 }
 
 func TestAppendIsSeenByEveryReader(t *testing.T) {
-	dir := initLedger(t)
-	a := newAuthor(t, nil)
+	dir, a := initFor(t)
 	one, two := open(t, dir), open(t, dir)
 	want := [][]byte{a.propose(), a.approve(), a.grant()}
 	for i, e := range want {
@@ -117,7 +155,7 @@ func TestAppendIsSeenByEveryReader(t *testing.T) {
 			t.Errorf("%+v %v", c, err)
 		}
 	}
-	for name, source := range map[string]governance.Source{"one": one, "two": two, "reopened": open(t, dir), "read": Read(dir)} {
+	for name, source := range map[string]governance.Source{"one": one, "two": two, "reopened": open(t, dir), "read": tiles.NewReader(tiles.Dir(dir).Fetch)} {
 		v := governance.NewView(one.Key())
 		var got [][]byte
 		if err := v.AdvanceToNewest(t.Context(), source, func(s governance.Seen) { got = append(got, s.Entry) }); err != nil {
@@ -133,22 +171,19 @@ func TestAppendIsSeenByEveryReader(t *testing.T) {
 }
 
 func TestManyEntriesAreReadInBatches(t *testing.T) {
-	dir := initLedger(t)
-	a := newAuthor(t, nil)
+	dir, a := initFor(t)
 	l := open(t, dir)
 	put(t, l, a.propose(), a.approve())
-	for range batch {
-		put(t, l, a.grant())
-	}
-	got, err := open(t, dir).Entries(t.Context(), 0, batch+2)
-	if err != nil || len(got) != batch {
+	fill(t, l, a, tiles.Width)
+	got, err := open(t, dir).Entries(t.Context(), 0, tiles.Width+2)
+	if err != nil || len(got) != tiles.Width {
 		t.Errorf("%d entries, %v", len(got), err)
 	}
 }
 
 func TestRefusedStatementsLeaveTheFilesAlone(t *testing.T) {
-	dir := initLedger(t)
-	a, eve := newAuthor(t, nil), newAuthor(t, nil)
+	dir, a := initFor(t)
+	eve := newAuthor(t, nil)
 	l := open(t, dir)
 	proposal := a.propose()
 	put(t, l, proposal)
@@ -184,26 +219,32 @@ func TestRefusedStatementsLeaveTheFilesAlone(t *testing.T) {
 func snapshot(t testing.TB, dir string) string {
 	t.Helper()
 	var all strings.Builder
-	list, err := os.ReadDir(dir)
-	if err != nil || len(list) < 5 {
-		t.Fatal(err, len(list))
-	}
-	for _, f := range list {
-		raw, err := os.ReadFile(filepath.Join(dir, f.Name()))
-		if err != nil {
-			t.Fatal(err)
+	files := 0
+	check(t, filepath.WalkDir(dir, func(path string, f os.DirEntry, err error) error {
+		// What Tessera marks for itself at intervals is not the log.
+		if err != nil || f.IsDir() || path == filepath.Join(dir, tiles.TileDir, "checkpoint") || strings.Contains(path, "gcState") {
+			return err
 		}
-		all.WriteString(f.Name() + "\n" + string(raw) + "\n")
+		raw, err := os.ReadFile(path)
+		all.WriteString(path + "\n" + string(raw) + "\n")
+		files++
+		return err
+	}))
+	if files < 5 {
+		t.Fatalf("%d files", files)
 	}
 	return all.String()
 }
 
 func TestInitAndOpenRefuse(t *testing.T) {
 	dir := initLedger(t)
-	if _, err := Init(dir, ""); fault.KindOf(err) != fault.Conflict || !strings.Contains(err.Error(), "is not empty") {
+	if _, err := Init(filepath.Join(t.TempDir(), "x"), ""); fault.KindOf(err) != fault.Usage {
+		t.Errorf("nobody may propose: %v", err)
+	}
+	if _, err := Init(dir, "", anybody); fault.KindOf(err) != fault.Conflict || !strings.Contains(err.Error(), "is not empty") {
 		t.Errorf("init twice: %v", err)
 	}
-	if _, err := Init(filepath.Join(t.TempDir(), "x"), "no spaces here"); fault.KindOf(err) != fault.Usage {
+	if _, err := Init(filepath.Join(t.TempDir(), "x"), "no spaces here", anybody); fault.KindOf(err) != fault.Usage {
 		t.Errorf("a bad name: %v", err)
 	}
 	if _, err := Open(t.Context(), t.TempDir()); fault.KindOf(err) != fault.NotFound {
@@ -224,12 +265,14 @@ func TestInitAndOpenRefuse(t *testing.T) {
 		{"key broken", func(dir string) {
 			check(t, os.WriteFile(filepath.Join(dir, keyFile), append([]byte("x"), secret...), 0o600))
 		}, "is not a ledger's key"},
-		{"checkpoint missing", func(dir string) { check(t, os.Remove(filepath.Join(dir, checkpointFile))) }, "there is no ledger in"},
-		{"entries missing", func(dir string) { check(t, os.Remove(filepath.Join(dir, entriesFile))) }, entriesFile},
+		{"checkpoint missing", func(dir string) { check(t, os.Remove(filepath.Join(dir, tiles.CheckpointPath))) }, "there is no ledger in"},
+		{"entries missing", func(dir string) {
+			check(t, os.RemoveAll(filepath.Join(dir, tiles.TileDir, "tile", "entries")))
+		}, "has lost its file tile/entries/000"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			dir := initLedger(t)
-			put(t, open(t, dir), newAuthor(t, nil).propose())
+			dir, a := initFor(t)
+			put(t, open(t, dir), a.propose())
 			tc.do(dir)
 			_, err := Open(t.Context(), dir)
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
@@ -254,107 +297,112 @@ func move(t testing.TB, from, to, name string) {
 	check(t, os.Rename(filepath.Join(from, name), filepath.Join(to, name)))
 }
 
-func lines(t testing.TB, dir string) [][]byte {
+// entries returns what the log holds.
+func entries(t testing.TB, dir string) (list [][]byte) {
 	t.Helper()
-	raw, err := os.ReadFile(filepath.Join(dir, entriesFile))
+	d := tiles.Dir(dir)
+	c, err := governance.OpenCheckpoint(must(os.ReadFile(filepath.Join(dir, tiles.CheckpointPath))), must(d.Key()))
 	check(t, err)
-	return bytes.SplitAfter(bytes.TrimSuffix(raw, []byte("\n")), []byte("\n"))
+	for int64(len(list)) < c.Size {
+		more, err := tiles.NewReader(d.Fetch).Entries(t.Context(), int64(len(list)), c.Size)
+		check(t, err)
+		list = append(list, more...)
+	}
+	return list
 }
 
-func setLines(t testing.TB, dir string, list [][]byte) {
+// bundle is where the log's first entries are, n of them.
+func bundle(dir string, n int) string {
+	return filepath.Join(dir, tiles.TileDir, "tile", "entries", "000.p", strconv.Itoa(n))
+}
+
+// setEntries writes the entries over those that the log of n has.
+func setEntries(t testing.TB, dir string, n int, list [][]byte) {
 	t.Helper()
-	raw := bytes.Join(list, nil)
-	if len(raw) > 0 && raw[len(raw)-1] != '\n' {
-		raw = append(raw, '\n')
+	var raw []byte
+	for _, e := range list {
+		raw = append(binary.BigEndian.AppendUint16(raw, uint16(len(e))), e...)
 	}
-	check(t, os.WriteFile(filepath.Join(dir, entriesFile), raw, 0o644))
+	check(t, os.WriteFile(bundle(dir, n), raw, 0o644))
+}
+
+// forge is a log of these entries, made and signed by who has the key.
+func forge(t testing.TB, dir string, list [][]byte) {
+	t.Helper()
+	check(t, os.RemoveAll(filepath.Join(dir, tiles.TileDir)))
+	s, err := openStore(filepath.Join(dir, tiles.TileDir), "forger")
+	check(t, err)
+	defer s.close()
+	check(t, s.add(t.Context(), 0, list))
+	signer, err := readSigner(filepath.Join(dir, keyFile), must(tiles.Dir(dir).Key()))
+	check(t, err)
+	var tree governance.Frontier
+	for _, e := range list {
+		tree.Add(e)
+	}
+	check(t, putCheckpoint(tiles.Dir(dir), must(sign(signer, &tree))))
 }
 
 // TestTamperedFilesAreRefused has somebody write into the directory, first
 // without the ledger's key, then with it.
 func TestTamperedFilesAreRefused(t *testing.T) {
-	resign := func(t *testing.T, dir string) {
-		signer, err := readSigner(filepath.Join(dir, keyFile), must(ReadKey(dir)))
-		check(t, err)
-		var tree governance.Frontier
-		for _, line := range lines(t, dir) {
-			tree.Add(bytes.TrimSuffix(line, []byte("\n")))
-		}
-		signed, err := sign(signer, &tree)
-		check(t, err)
-		check(t, os.WriteFile(filepath.Join(dir, checkpointFile), signed, 0o644))
-	}
+	const n = 4
 	for _, tc := range []struct {
 		name   string
-		tamper func(t *testing.T, dir string, a *author)
+		tamper func(t *testing.T, dir string, e [][]byte)
 		want   string
 	}{
-		{"rewrite a byte", func(t *testing.T, dir string, _ *author) {
-			l := lines(t, dir)
-			l[1][30] ^= 1
-			setLines(t, dir, l)
+		{"rewrite a byte", func(t *testing.T, dir string, e [][]byte) {
+			e[1][30] ^= 1
+			setEntries(t, dir, n, e)
 		}, "do not have the root"},
-		{"drop an entry", func(t *testing.T, dir string, _ *author) {
-			l := lines(t, dir)
-			setLines(t, dir, append(l[:1:1], l[2:]...))
-		}, "ends, or runs into a line that is too long, at entry 3 of 4"},
-		{"reorder entries", func(t *testing.T, dir string, _ *author) {
-			l := lines(t, dir)
-			l[2], l[1] = l[1], l[2]
-			setLines(t, dir, l)
+		{"drop an entry", func(t *testing.T, dir string, e [][]byte) {
+			setEntries(t, dir, n, append(e[:1:1], e[2:]...))
+		}, "it holds fewer than 4"},
+		{"reorder entries", func(t *testing.T, dir string, e [][]byte) {
+			e[2], e[1] = e[1], e[2]
+			setEntries(t, dir, n, e)
 		}, "do not have the root"},
-		{"truncate", func(t *testing.T, dir string, _ *author) { setLines(t, dir, lines(t, dir)[:3]) }, "at entry 3 of 4"},
-		{"truncate in an entry", func(t *testing.T, dir string, _ *author) {
-			info, err := os.Stat(filepath.Join(dir, entriesFile))
+		{"truncate in an entry", func(t *testing.T, dir string, _ [][]byte) {
+			info, err := os.Stat(bundle(dir, n))
 			check(t, err)
-			check(t, os.Truncate(filepath.Join(dir, entriesFile), info.Size()-10))
-		}, "at entry 3 of 4"},
-		{"replay an entry within", func(t *testing.T, dir string, _ *author) {
-			l := lines(t, dir)
-			setLines(t, dir, append(append(l[:2:2], l[1]), l[2:]...))
+			check(t, os.Truncate(bundle(dir, n), info.Size()-10))
+		}, "the bundle breaks off in entry 3"},
+		{"replay an entry within", func(t *testing.T, dir string, e [][]byte) {
+			setEntries(t, dir, n, append(append(e[:2:2], e[1]), e[2:]...))
 		}, "do not have the root"},
-		{"an endless line", func(t *testing.T, dir string, _ *author) {
-			check(t, os.WriteFile(filepath.Join(dir, entriesFile), bytes.Repeat([]byte("x"), 1<<20), 0o644))
-		}, "too long, at entry 0 of 4"},
-		{"checkpoint with another size", func(t *testing.T, dir string, _ *author) {
-			raw, err := os.ReadFile(filepath.Join(dir, checkpointFile))
-			check(t, err)
-			check(t, os.WriteFile(filepath.Join(dir, checkpointFile), bytes.Replace(raw, []byte("\n4\n"), []byte("\n3\n"), 1), 0o644))
+		{"no bundle at all", func(t *testing.T, dir string, _ [][]byte) {
+			check(t, os.WriteFile(bundle(dir, n), bytes.Repeat([]byte("x"), 1<<20), 0o644))
+		}, "the bundle breaks off in entry"},
+		{"checkpoint with another size", func(t *testing.T, dir string, _ [][]byte) {
+			path := filepath.Join(dir, tiles.CheckpointPath)
+			check(t, os.WriteFile(path, bytes.Replace(must(os.ReadFile(path)), []byte("\n4\n"), []byte("\n3\n"), 1), 0o644))
 		}, "invalid signature"},
-		{"checkpoint of another key", func(t *testing.T, dir string, _ *author) {
-			other := initLedger(t)
-			put(t, open(t, other), newAuthor(t, nil).propose())
-			move(t, other, dir, checkpointFile)
+		{"checkpoint of another key", func(t *testing.T, dir string, _ [][]byte) {
+			other, a := initFor(t)
+			put(t, open(t, other), a.propose())
+			move(t, other, dir, tiles.CheckpointPath)
 		}, "no verifiable signatures"},
-		{"rewrite a byte and sign again", func(t *testing.T, dir string, a *author) {
-			l := lines(t, dir)
-			l[1] = bytes.Replace(l[1], []byte(`"sig":"`), []byte(`"sig":"AAAA`), 1)
-			setLines(t, dir, l)
-			resign(t, dir)
+		{"rewrite a byte and sign again", func(t *testing.T, dir string, e [][]byte) {
+			e[1] = bytes.Replace(e[1], []byte(`"sig":"`), []byte(`"sig":"AAAA`), 1)
+			forge(t, dir, e)
 		}, "entry 1 is not one that a ledger appends: wrong signature"},
-		{"replay an entry and sign again", func(t *testing.T, dir string, a *author) {
-			l := lines(t, dir)
-			setLines(t, dir, append(l[:3:3], l[2]))
-			resign(t, dir)
+		{"replay an entry and sign again", func(t *testing.T, dir string, e [][]byte) {
+			forge(t, dir, append(e[:3:3], e[2]))
 		}, "entry 3 is not one that a ledger appends: replayed"},
-		{"reorder entries and sign again", func(t *testing.T, dir string, a *author) {
-			l := lines(t, dir)
-			l[2], l[1] = l[1], l[2]
-			setLines(t, dir, l)
-			resign(t, dir)
+		{"reorder entries and sign again", func(t *testing.T, dir string, e [][]byte) {
+			e[2], e[1] = e[1], e[2]
+			forge(t, dir, e)
 		}, "entry 1 is not one that a ledger appends: the contract is proposed"},
-		{"put a forged entry in and sign again", func(t *testing.T, dir string, a *author) {
-			eve := newAuthor(t, nil)
-			setLines(t, dir, append(append(lines(t, dir), []byte("\n")), eve.grant()))
-			resign(t, dir)
+		{"put a forged entry in and sign again", func(t *testing.T, dir string, e [][]byte) {
+			forge(t, dir, append(e, newAuthor(t, nil).grant()))
 		}, "entry 4 is not one that a ledger appends: key"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			dir := initLedger(t)
-			a := newAuthor(t, nil)
+			dir, a := initFor(t)
 			running := open(t, dir)
 			put(t, running, a.propose(), a.approve(), a.grant(), a.grant())
-			tc.tamper(t, dir, a)
+			tc.tamper(t, dir, entries(t, dir))
 			_, err := Open(t.Context(), dir)
 			if err == nil || !strings.Contains(err.Error(), tc.want) || fault.KindOf(err) != fault.Refused && fault.KindOf(err) != fault.Conflict {
 				t.Errorf("opening: got (%v) %v, want an error with %q", fault.KindOf(err), err, tc.want)
@@ -374,18 +422,15 @@ func must[T any](v T, err error) T {
 // earlier time. Nobody who starts fresh can tell, which is what witnesses are
 // for; a reader that goes on from what it saw can.
 func TestRollbackIsSeenByWhoeverSawMore(t *testing.T) {
-	dir := initLedger(t)
-	a := newAuthor(t, nil)
+	dir, a := initFor(t)
 	running := open(t, dir)
 	put(t, running, a.propose(), a.approve())
-	earlier := map[string][]byte{}
-	for _, name := range []string{entriesFile, checkpointFile} {
-		earlier[name] = must(os.ReadFile(filepath.Join(dir, name)))
-	}
+	earlier := t.TempDir()
+	check(t, os.CopyFS(earlier, os.DirFS(dir)))
 	put(t, running, a.grant())
-	for name, raw := range earlier {
-		check(t, os.WriteFile(filepath.Join(dir, name), raw, 0o644))
-	}
+	check(t, os.RemoveAll(dir))
+	check(t, os.CopyFS(dir, os.DirFS(earlier)))
+	check(t, os.Chmod(filepath.Join(dir, keyFile), 0o600))
 	if _, err := running.Append(t.Context(), a.grant()); err == nil || !strings.Contains(err.Error(), "rolled back") {
 		t.Errorf("the running ledger: %v", err)
 	}
@@ -395,8 +440,7 @@ func TestRollbackIsSeenByWhoeverSawMore(t *testing.T) {
 }
 
 func TestAppendersTakeTurns(t *testing.T) {
-	dir := initLedger(t)
-	a := newAuthor(t, nil)
+	dir, a := initFor(t)
 	put(t, open(t, dir), a.propose(), a.approve())
 	// The grants' counters rise in the order of signing, so of two that race one
 	// may be refused as replayed. What may not happen is any other error.
@@ -420,26 +464,26 @@ func TestAppendersTakeTurns(t *testing.T) {
 }
 
 func TestWaitingForTheLockGivesWayToTheContext(t *testing.T) {
-	dir := initLedger(t)
+	dir, a := initFor(t)
 	l, other := open(t, dir), open(t, dir)
 	unlock, err := other.lockFiles(t.Context())
 	check(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := l.Append(ctx, newAuthor(t, nil).propose()); fault.KindOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "locking the ledger") {
+	if _, err := l.Append(ctx, a.propose()); fault.KindOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "locking the ledger") {
 		t.Errorf("got %v", err)
 	}
 	unlock()
-	put(t, l, newAuthor(t, nil).propose())
+	put(t, l, a.propose())
 }
 
 // TestCheckpointIsANote: any reader of signed notes can check a checkpoint.
 func TestCheckpointIsANote(t *testing.T) {
-	dir := initLedger(t)
-	put(t, open(t, dir), newAuthor(t, nil).propose())
-	verifier, err := note.NewVerifier(must(ReadKey(dir)))
+	dir, a := initFor(t)
+	put(t, open(t, dir), a.propose())
+	verifier, err := note.NewVerifier(must(tiles.Dir(dir).Key()))
 	check(t, err)
-	n, err := note.Open(must(os.ReadFile(filepath.Join(dir, checkpointFile))), note.VerifierList(verifier))
+	n, err := note.Open(must(os.ReadFile(filepath.Join(dir, tiles.CheckpointPath))), note.VerifierList(verifier))
 	if err != nil || !strings.HasPrefix(n.Text, verifier.Name()+"\n1\n") {
 		t.Errorf("%+v %v", n, err)
 	}

@@ -1,57 +1,59 @@
 package ledger
 
 import (
-	"bytes"
 	"context"
 
-	"cloister/governance"
-	"cloister/governance/statement"
+	"cloister/governance/tiles"
 	"cloister/internal/fault"
 )
 
-// repair deals with what a killed appender left after the checkpoint: lines that
-// are whole become part of the log, as their writer was about to say; a torn
-// one, which nobody was told of, is cut off. The first lines of an append are
-// the start of a chain of which the run learns how far it got. One append leaves
-// one line, or some of one run, so anything else was not left by a kill and is
-// not touched.
+// repair deals with what an appender left after the checkpoint that was killed,
+// or could not have its checkpoint cosigned: entries that are in the tiles become
+// part of the log, as their writer was about to say. What did not get that far
+// Tessera does not count, nobody was told of it, and the next append overwrites
+// it. One commit leaves at most so many entries, all acceptable to the fold, so
+// anything else was not left by a kill and is not touched.
 func (l *Ledger) repair(ctx context.Context) error {
-	tail, err := l.files.tail()
-	if err != nil || len(tail) == 0 {
+	at := l.view.Tree().Size()
+	size, err := l.store.size(ctx)
+	if err != nil || size == at {
 		return err
 	}
-	lines := bytes.Split(tail, []byte("\n"))
-	whole, torn := lines[:len(lines)-1], lines[len(lines)-1]
-	if len(torn) > statement.MaxEntry || !leftByOneAppend(whole, len(torn) > 0) {
-		return fault.Errorf(fault.Refused, "the checkpoint is older than the log, or somebody wrote into it: restore both from one backup",
-			"%s goes on for %d bytes after the last checkpoint", entriesFile, len(tail))
+	if size < at || size-at > maxTogether {
+		return fault.Errorf(fault.Refused, "restore tiles and checkpoint from one backup, or see who wrote into them",
+			"the tiles hold %d entries, the last checkpoint is of %d", size, at)
 	}
-	if len(whole) == 0 {
-		return l.files.cut(0)
+	entries, err := l.after(at, size)
+	if err != nil {
+		return err
 	}
-	if _, err := l.view.State().CheckAll(whole); err != nil {
-		return fault.Errorf(fault.Refused, "remove the line if you know where it is from",
-			"the line after the last checkpoint was not written by a ledger: %w", err)
-	}
-	if len(torn) > 0 {
-		if err := l.files.cut(len(tail) - len(torn)); err != nil {
-			return err
+	state := l.view.State().Clone()
+	for i, entry := range entries {
+		if _, err := state.Apply(at+int64(i), entry); err != nil {
+			return fault.Errorf(fault.Refused, "restore tiles and checkpoint from one backup, or see who wrote into them",
+				"entry %d, after the last checkpoint, was not written by a ledger: %w", at+int64(i), err)
 		}
 	}
-	signed, err := l.publish(whole)
+	signed, err := l.publish(ctx, entries)
 	if err != nil {
 		return err
 	}
 	return l.followTo(ctx, signed)
 }
 
-func leftByOneAppend(whole [][]byte, torn bool) bool {
-	if len(whole) == 0 || len(whole) == 1 && !torn {
-		return true
+// after reads entries that lie after the checkpoint.
+func (l *Ledger) after(from, to int64) (entries [][]byte, err error) {
+	for n := from / tiles.Width; n*tiles.Width < to; n++ {
+		t, _ := tiles.At(tiles.Bundle, n, to)
+		raw, err := l.dir.Tile(t, to)
+		if err != nil {
+			return nil, err
+		}
+		bundle, err := tiles.Split(raw)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, bundle[max(from-n*tiles.Width, 0):]...)
 	}
-	lines := len(whole)
-	if torn {
-		lines++
-	}
-	return lines <= governance.MaxAppend && ofOneRun(whole)
+	return entries, nil
 }

@@ -2,6 +2,7 @@ package page
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"cloister/governance"
 	"cloister/governance/ledger"
 	"cloister/governance/statement"
+	"cloister/governance/tiles"
 )
 
 const (
@@ -39,14 +41,15 @@ type site struct {
 func newSite(t *testing.T) *site {
 	s := &site{T: t, dir: filepath.Join(t.TempDir(), "ledger"), keys: map[string]*statement.PrivateKey{}}
 	var err error
-	if s.key, err = ledger.Init(s.dir, ""); err == nil {
-		s.ledger, err = ledger.Open(t.Context(), s.dir)
-	}
-	s.check(err)
 	for name, algorithm := range map[string]statement.Algorithm{"hospital": statement.P256, "lab": statement.Ed25519, "run": statement.Ed25519} {
 		s.keys[name], err = statement.GenerateKey(algorithm)
 		s.check(err)
 	}
+	if s.key, err = ledger.Init(s.dir, "", s.keys["hospital"].Public().Fingerprint()); err == nil {
+		s.ledger, err = ledger.Open(t.Context(), s.dir)
+	}
+	s.check(err)
+	t.Cleanup(func() { s.ledger.Close() })
 	return s
 }
 
@@ -132,20 +135,39 @@ func (s *site) serve(change func(dir string)) string {
 	dir := filepath.Join(s.TempDir(), "copy")
 	s.check(os.CopyFS(dir, os.DirFS(s.dir)))
 	change(dir)
-	server := httptest.NewServer(Local(ledger.Read(dir)))
+	server := httptest.NewServer(Local(tiles.NewReader(tiles.Dir(dir).Fetch)))
 	s.Cleanup(server.Close)
 	return server.URL + "/#key=" + url.QueryEscape(s.key)
 }
 
-// edit changes the lines of a ledger's entries.
-func (s *site) edit(change func(lines []string) []string) func(dir string) {
+// edit changes the entries in a ledger's only bundle.
+func (s *site) edit(change func(entries []string) []string) func(dir string) {
 	return func(dir string) {
-		path := filepath.Join(dir, "entries.jsonl")
+		size := s.size()
+		bundle, _ := tiles.At(tiles.Bundle, 0, size)
+		path := filepath.Join(dir, tiles.TileDir, tiles.Path(bundle))
 		raw, err := os.ReadFile(path)
 		s.check(err)
-		lines := change(strings.Split(strings.TrimSuffix(string(raw), "\n"), "\n"))
-		s.check(os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o644))
+		list, err := tiles.Split(raw)
+		s.check(err)
+		var entries []string
+		for _, e := range list {
+			entries = append(entries, string(e))
+		}
+		raw = nil
+		for _, e := range change(entries) {
+			raw = append(binary.BigEndian.AppendUint16(raw, uint16(len(e))), e...)
+		}
+		s.check(os.WriteFile(path, raw, 0o644))
 	}
+}
+
+func (s *site) size() int64 {
+	signed, err := s.ledger.Checkpoint(s.Context())
+	s.check(err)
+	at, err := governance.OpenCheckpoint(signed, s.key)
+	s.check(err)
+	return at.Size
 }
 
 type seen struct {
@@ -213,14 +235,12 @@ func contains(t *testing.T, what, text string, wants ...string) {
 func TestPageInABrowser(t *testing.T) {
 	s := newSite(t)
 	s.agreed()
-	other, err := ledger.Init(filepath.Join(t.TempDir(), "other"), "")
-	s.check(err)
 	sound := s.serve(func(string) {})
 	empty := newSite(t)
 	v := visit(t, sound,
 		s.serve(s.edit(func(l []string) []string { l[3] = flipSignature(l[3]); return l })),
 		s.serve(s.edit(func(l []string) []string { return append(append(l[:8:8], l[9:]...), l[8]) })),
-		strings.Split(sound, "#")[0]+"#key="+url.QueryEscape(other),
+		strings.Split(sound, "#")[0]+"#key="+url.QueryEscape(empty.key),
 		strings.Split(sound, "#")[0]+"#key=nonsense",
 		empty.serve(func(string) {}))
 
@@ -308,15 +328,24 @@ func TestHandlerAllowsOnlyItsOwnFiles(t *testing.T) {
 	}
 }
 
-func TestBundleNames(t *testing.T) {
-	for path, want := range map[string][2]int64{"000": {0, 256}, "000.p/7": {0, 7}, "999": {255744, 256000}, "x001/234": {1234 * 256, 1235 * 256}, "x001/x234/067.p/1": {1234067 * 256, 1234067*256 + 1}} {
-		if from, to, err := parseBundle(path); err != nil || from != want[0] || to != want[1] {
-			t.Errorf("%s: %d to %d, %v", path, from, to, err)
+func TestOnlyBundlesOfTheLogAreServed(t *testing.T) {
+	s := newSite(t)
+	s.agreed()
+	address, _, _ := strings.Cut(s.serve(func(string) {}), "#")
+	for path, want := range map[string]int{"checkpoint": 200, "tile/entries/000.p/13": 200, "tile/entries/000.p/7": 200, "tile/entries/001": 500,
+		"tile/entries/0": 404, "tile/entries/000.p/0": 404, "tile/entries/000.p/256": 404, "tile/entries/x000/001": 404, "tile/entries/..%2f000": 404, "tile/0/000": 404} {
+		res, err := http.Get(address + path)
+		s.check(err)
+		raw, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		s.check(err)
+		if res.StatusCode != want {
+			t.Errorf("%s: %s, want %d", path, res.Status, want)
 		}
-	}
-	for _, path := range []string{"", "0", "0000", "x000/001", "001/002", "-01", "000.p/0", "000.p/256", "000.p/", "../000", "x001", strings.Repeat("x001/", 30) + "001"} {
-		if from, to, err := parseBundle(path); err == nil {
-			t.Errorf("%q is %d to %d", path, from, to)
+		if n, isBundle := strings.CutPrefix(path, "tile/entries/000.p/"); isBundle && want == 200 {
+			if list, err := tiles.Split(raw); err != nil || fmt.Sprint(len(list)) != n {
+				t.Errorf("%s: %d entries, %v", path, len(list), err)
+			}
 		}
 	}
 }

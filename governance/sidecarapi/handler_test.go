@@ -27,13 +27,15 @@ type room struct {
 
 func newRoom(t *testing.T) *room {
 	dir := filepath.Join(t.TempDir(), "ledger")
-	ledgerKey, err := ledger.Init(dir, "")
 	r := &room{T: t}
+	key, err := statement.GenerateKey(statement.P256)
+	r.check(err)
+	r.key = key
+	ledgerKey, err := ledger.Init(dir, "", key.Public().Fingerprint())
 	r.check(err)
 	r.ledger, err = ledger.Open(t.Context(), dir)
 	r.check(err)
-	r.key, err = statement.GenerateKey(statement.P256)
-	r.check(err)
+	t.Cleanup(func() { r.ledger.Close() })
 	k := statement.Contract{ContainerPolicy: digest, ID: "study", KeyReleasePolicy: digest, Specification: digest, Version: 1,
 		Parties: []statement.Party{{Key: r.key.Public().SPKI(), Name: "alice"}}}
 	approved, err := k.Digest()

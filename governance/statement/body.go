@@ -8,22 +8,25 @@ type Type string
 // The types of statements. A reader that meets another type must not go on as
 // if it were not there: it may withdraw something.
 const (
-	TypePropose         Type = "propose"
-	TypeAmend           Type = "amend"
-	TypeApprove         Type = "approve"
-	TypeReject          Type = "reject"
-	TypeWithdraw        Type = "withdraw"
-	TypeConsentGrant    Type = "consent-grant"
-	TypeConsentWithdraw Type = "consent-withdraw"
-	TypeProvisioned     Type = "provisioned"
-	TypeRunBegin        Type = "run-begin"
-	TypeConsentCheck    Type = "consent-check"
-	TypeRecordAccess    Type = "record-access"
-	TypeRecordExecution Type = "record-execution"
-	TypeRefusal         Type = "refusal"
-	TypeJournalHead     Type = "journal-head"
-	TypeCompletion      Type = "completion"
-	TypeAppEvent        Type = "app-event"
+	TypePropose          Type = "propose"
+	TypeAmend            Type = "amend"
+	TypeApprove          Type = "approve"
+	TypeReject           Type = "reject"
+	TypeWithdraw         Type = "withdraw"
+	TypeRotate           Type = "rotate"
+	TypeConsentGrant     Type = "consent-grant"
+	TypeConsentWithdraw  Type = "consent-withdraw"
+	TypeProvisionRequest Type = "provision-request"
+	TypeProvisionDecline Type = "provision-decline"
+	TypeProvisioned      Type = "provisioned"
+	TypeRunBegin         Type = "run-begin"
+	TypeConsentCheck     Type = "consent-check"
+	TypeRecordAccess     Type = "record-access"
+	TypeRecordExecution  Type = "record-execution"
+	TypeRefusal          Type = "refusal"
+	TypeJournalHead      Type = "journal-head"
+	TypeCompletion       Type = "completion"
+	TypeAppEvent         Type = "app-event"
 )
 
 // Body is what a statement says, apart from who and when.
@@ -51,10 +54,16 @@ func newBody(t Type) (Body, error) {
 		return &Reject{}, nil
 	case TypeWithdraw:
 		return &Withdraw{}, nil
+	case TypeRotate:
+		return &Rotate{}, nil
 	case TypeConsentGrant:
 		return &ConsentGrant{}, nil
 	case TypeConsentWithdraw:
 		return &ConsentWithdraw{}, nil
+	case TypeProvisionRequest:
+		return &ProvisionRequest{}, nil
+	case TypeProvisionDecline:
+		return &ProvisionDecline{}, nil
 	case TypeProvisioned:
 		return &Provisioned{}, nil
 	default:

@@ -73,6 +73,12 @@ func (k PublicKey) SPKI() []byte { return bytes.Clone(k.spki) }
 // is the key's id in statements and what parties compare out of band.
 func (k PublicKey) Fingerprint() string { return Digest(k.spki) }
 
+// VerifyMessage checks a signature that Signer.SignMessage made. Of a statement,
+// Opened.Verify checks it.
+func (k PublicKey) VerifyMessage(message, signature []byte) error {
+	return k.verify(message, signature)
+}
+
 func (k PublicKey) verify(message, signature []byte) error {
 	ok := false
 	switch key := k.key.(type) {

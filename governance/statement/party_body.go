@@ -1,15 +1,28 @@
 package statement
 
+import "fmt"
+
 // Propose opens a contract's log with version 1 of the contract.
 type Propose struct {
 	Contract Contract `json:"contract"`
+	// Specification is the canonical specification that Contract names by its
+	// digest, where it is short enough to be in the log. Nobody approves it: they
+	// approve the digest.
+	Specification []byte `json:"specification,omitempty"`
 }
 
 // Amend puts a new version in the place of the one before. Approvals and
 // consent given to earlier versions lapse.
 type Amend struct {
 	Contract Contract `json:"contract"`
+	// Specification is as in Propose.
+	Specification []byte `json:"specification,omitempty"`
 }
+
+// MaxSpecification is the longest specification in bytes that a proposal
+// carries. Base64 twice makes 28 KiB of it 50 KiB of an entry, which leaves a
+// fifth of MaxEntry to the contract.
+const MaxSpecification = 28 << 10
 
 // Approve approves exactly the version that has this digest.
 type Approve struct {
@@ -51,30 +64,60 @@ type ConsentWithdraw struct {
 	Scopes []string `json:"scopes"`
 }
 
-// Provisioned says that a party has put these resources in place.
+// ProvisionRequest asks the owners of these volumes to put their keys where the
+// accepted version of the contract says.
+type ProvisionRequest struct {
+	// Volumes are names, in rising order.
+	Volumes []string `json:"volumes"`
+}
+
+// ProvisionDecline answers a request: the party will not provision its volumes.
+type ProvisionDecline struct {
+	Reason  string   `json:"reason,omitempty"`
+	Volumes []string `json:"volumes"`
+}
+
+// Provisioned answers a request, or comes without one. It says that a party has put these resources in place.
 type Provisioned struct {
 	// Resources in rising order of names.
 	Resources []Resource `json:"resources"`
 }
 
+// Kinds of resources.
+const (
+	ResourceKEK        = "kek"
+	ResourceWrappedDEK = "wrapped-dek"
+	ResourceData       = "data"
+	ResourceIdentity   = "identity"
+)
+
 // Resource is something a party provisioned for a volume of the contract.
 type Resource struct {
-	Kind      string `json:"kind"` // kek, wrapped-dek, data, identity
-	Name      string `json:"name"`
+	Kind      string `json:"kind"`
+	Name      string `json:"name"` // of the volume
 	Reference string `json:"reference"`
 }
 
-func (*Propose) Type() Type         { return TypePropose }
-func (*Amend) Type() Type           { return TypeAmend }
-func (*Approve) Type() Type         { return TypeApprove }
-func (*Reject) Type() Type          { return TypeReject }
-func (*Withdraw) Type() Type        { return TypeWithdraw }
-func (*ConsentGrant) Type() Type    { return TypeConsentGrant }
-func (*ConsentWithdraw) Type() Type { return TypeConsentWithdraw }
-func (*Provisioned) Type() Type     { return TypeProvisioned }
+func (*Propose) Type() Type          { return TypePropose }
+func (*Amend) Type() Type            { return TypeAmend }
+func (*Approve) Type() Type          { return TypeApprove }
+func (*Reject) Type() Type           { return TypeReject }
+func (*Withdraw) Type() Type         { return TypeWithdraw }
+func (*ConsentGrant) Type() Type     { return TypeConsentGrant }
+func (*ConsentWithdraw) Type() Type  { return TypeConsentWithdraw }
+func (*ProvisionRequest) Type() Type { return TypeProvisionRequest }
+func (*ProvisionDecline) Type() Type { return TypeProvisionDecline }
+func (*Provisioned) Type() Type      { return TypeProvisioned }
 
-func (b *Propose) check() error { return b.Contract.check() }
-func (b *Amend) check() error   { return b.Contract.check() }
+func (b *Propose) check() error { return checkVersion(b.Contract, b.Specification) }
+func (b *Amend) check() error   { return checkVersion(b.Contract, b.Specification) }
+
+func checkVersion(k Contract, specification []byte) error {
+	if len(specification) > MaxSpecification {
+		return fmt.Errorf("a specification of %d bytes, at most %d are allowed", len(specification), MaxSpecification)
+	}
+	return k.check()
+}
 
 func (b *Approve) check() error {
 	c := &checks{}
@@ -121,12 +164,33 @@ func (c *checks) scope(s string) {
 	c.oneOf("scope", s, ScopeExecution, ScopeLogging, ScopeTelemetry)
 }
 
+func (b *ProvisionRequest) check() error {
+	c := &checks{}
+	c.volumes(b.Volumes)
+	return c.err
+}
+
+func (b *ProvisionDecline) check() error {
+	c := &checks{}
+	c.volumes(b.Volumes)
+	c.text("the reason", b.Reason, maxText)
+	return c.err
+}
+
+func (c *checks) volumes(names []string) {
+	c.that(len(names) > 0, "no volume is named")
+	ascending(c, "volumes", names, maxVolumes, func(s string) string { return s })
+	for _, name := range names {
+		c.name("volume", name)
+	}
+}
+
 func (b *Provisioned) check() error {
 	c := &checks{}
 	c.that(len(b.Resources) > 0, "no resource is named")
 	ascending(c, "resources", b.Resources, maxItems, func(r Resource) string { return r.Name + "\x00" + r.Kind })
 	for _, r := range b.Resources {
-		c.oneOf("kind", r.Kind, "kek", "wrapped-dek", "data", "identity")
+		c.oneOf("kind", r.Kind, ResourceKEK, ResourceWrappedDEK, ResourceData, ResourceIdentity)
 		c.name("resource", r.Name)
 		c.required("reference", r.Reference, maxText)
 	}

@@ -58,9 +58,11 @@ func examples(t testing.TB) []Body {
 	next.Previous = dig
 	outputs := []Output{{Check: hex64, Name: "out", Reference: "reference <&>"}}
 	return []Body{
-		&Propose{contract}, &Amend{contract}, &Approve{dig}, &Reject{dig, "no"}, &Withdraw{"enough"},
+		&Propose{contract, []byte("{}")}, &Amend{contract, []byte("{}")}, &Approve{dig}, &Reject{dig, "no"}, &Withdraw{"enough"},
 		&ConsentGrant{&expires, 5, []string{ScopeExecution, ScopeLogging}},
 		&ConsentWithdraw{"gone", []string{ScopeExecution}},
+		&Rotate{testKey(t, P256).Public().SPKI(), "alice", testKey(t, Ed25519).Public().SPKI()},
+		&ProvisionRequest{[]string{"in", "out"}}, &ProvisionDecline{"not yet", []string{"in"}},
 		&Provisioned{[]Resource{{"kek", "in", "https://vault/keys/k"}, {"wrapped-dek", "in", "https://vault/secrets/s"}}},
 		&RunBegin{testKey(t, Ed25519).Public().SPKI(), dig, Evidence{[]byte("c"), []byte("e"), "sev-snp", []byte("r")}, first, []byte("tls")},
 		&ConsentCheck{dig, hex64, next, ScopeExecution, "release"},
@@ -370,7 +372,8 @@ func TestDocument(t *testing.T) {
 }
 
 func TestOversizeStatementIsNotSigned(t *testing.T) {
-	b := examples(t)[8].(*RunBegin)
+	b := &RunBegin{testKey(t, Ed25519).Public().SPKI(), dig, Evidence{Platform: "sev-snp", Report: []byte("r")},
+		Run{Checkpoint: Checkpoint{Root: base64.StdEncoding.EncodeToString(make([]byte, 32))}, ID: hex32}, nil}
 	b.Evidence.Certificates = make([]byte, MaxEntry)
 	_, err := Sign(Statement{Body: b, Contract: "trial", Time: when, Version: 1}, Signature{testKey(t, P256), 1})
 	if err == nil || !strings.Contains(err.Error(), "at most 65535") {

@@ -2,9 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
+	"errors"
 	"io"
+	"maps"
 	"net"
+	"strings"
 	"testing"
 )
 
@@ -46,6 +50,27 @@ func TestBars(t *testing.T) {
 	}
 	if got := median([]float64{3, 1, 2}); got != 2 {
 		t.Errorf("the median of 3, 1, 2 is %g", got)
+	}
+}
+
+// A reference that fails is named, and leaves the others their turns.
+func TestReferenceThatFails(t *testing.T) {
+	turns := map[string]int{}
+	taking := func(name string, err error) side {
+		return side{name, func(context.Context, *lab) (float64, error) { turns[name]++; return 1, err }}
+	}
+	broken := errors.New("input/output error")
+	r := row{"a row", "s", taking("ours", nil), []reference{{taking("broken", broken), atLeast(1)}, {taking("sound", nil), atLeast(1)}}}
+	err := r.measure(t.Context(), &lab{config: config{rounds: 3}})
+	if !errors.Is(err, broken) || !strings.Contains(err.Error(), "measuring broken") {
+		t.Errorf("the error is %v", err)
+	}
+	if want := map[string]int{"ours": 3, "broken": 1, "sound": 3}; !maps.Equal(turns, want) {
+		t.Errorf("turns were %v, want %v", turns, want)
+	}
+	r.ours = taking("ours", broken)
+	if err := r.measure(t.Context(), &lab{config: config{rounds: 3}}); !errors.Is(err, broken) || turns["sound"] != 3 {
+		t.Errorf("a row that we fail: %v, %v", err, turns)
 	}
 }
 

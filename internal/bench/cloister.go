@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 
 	"cloister/internal/azurite"
@@ -57,10 +58,13 @@ func mountVolume(ctx context.Context, l *lab, at place, flags []string) (*mounte
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	finish := func() error {
+	settle := sync.OnceValue(func() error {
 		cmd.Process.Signal(syscall.SIGTERM)
 		io.Copy(io.Discard, stdout)
-		err := cmd.Wait()
+		return cmd.Wait()
+	})
+	finish := func() error {
+		err := settle()
 		if v.discard != nil {
 			err = errors.Join(err, v.discard())
 		}
@@ -70,7 +74,7 @@ func mountVolume(ctx context.Context, l *lab, at place, flags []string) (*mounte
 	if !lines.Scan() || lines.Text() != "ready "+dir {
 		return nil, errors.Join(fmt.Errorf("cloister mount printed %q, not that it is ready", lines.Text()), finish())
 	}
-	return &mounted{root: dir, pid: cmd.Process.Pid, finish: finish}, nil
+	return &mounted{root: dir, pid: cmd.Process.Pid, settle: settle, finish: finish}, nil
 }
 
 // Places of the volumes that are read.

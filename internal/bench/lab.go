@@ -45,6 +45,7 @@ type lab struct {
 	repository   func() (string, error)
 	archive      func() (string, error)
 	room         func() (*cleanroom.Room, error) // ready to run
+	image        func() (*hosted, error)         // in a registry of this process
 }
 
 func newLab(c config) (*lab, error) {
@@ -72,6 +73,7 @@ func newLab(c config) (*lab, error) {
 	l.repository = sync.OnceValues(l.makeRepository)
 	l.archive = sync.OnceValues(l.makeArchive)
 	l.room = sync.OnceValues(l.makeRoom)
+	l.image = sync.OnceValues(l.pushImage)
 	return l, nil
 }
 

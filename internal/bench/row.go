@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -79,8 +80,9 @@ func (b bar) verdict(v float64) string {
 	}
 }
 
-// measure lets all take turns, and prints a line for each reference.
-func (r row) measure(ctx context.Context, l *lab) error {
+// measure lets all take turns, and prints a line for each reference but for
+// those that failed, which the error names.
+func (r row) measure(ctx context.Context, l *lab) (failed error) {
 	sides := []side{r.ours}
 	for _, ref := range r.against {
 		sides = append(sides, ref.side)
@@ -93,15 +95,25 @@ func (r row) measure(ctx context.Context, l *lab) error {
 			}
 			v, err := s.measure(ctx, l)
 			if err != nil {
-				return fmt.Errorf("measuring %s: %w", s.name, err)
+				err = fmt.Errorf("measuring %s: %w", s.name, err)
 			}
-			figures[i] = append(figures[i], v)
+			switch {
+			case err == nil:
+				figures[i] = append(figures[i], v)
+			case i == 0 || ctx.Err() != nil:
+				return err
+			default: // the other references tell as much without this one
+				sides[i].measure = nil
+				failed = errors.Join(failed, err)
+			}
 		}
 	}
 	for i, ref := range r.against {
-		r.print(ref, figures[0], figures[i+1])
+		if ref.measure == nil || sides[i+1].measure != nil {
+			r.print(ref, figures[0], figures[i+1])
+		}
 	}
-	return nil
+	return failed
 }
 
 const format = "| %-44s | %18s | %-22s | %18s | %7s | %-16s | %-7s |\n"

@@ -25,6 +25,7 @@ func inputRows() []row {
 			{on(restic, readLarge), shown}}},
 		{"cold sequential read, 10 ms and 10 MiB/s away", "MiB/s", on(distant, readLarge), []reference{
 			{downloadBuffer("DownloadBuffer, 16 ways", plainBlob, far, 16, mibPerSecond), atLeast(0.9)}}},
+		{"1 MiB every 8 MiB, Azurite", "MiB/s", on(blobs, readStrided), []reference{{on(rclone, readStrided), shown}}},
 		{"random 4 KiB read, latency, Azurite", "µs", on(blobs, randomLatency), []reference{{side{"bare 64 KiB GET", bareGet}, atMost(1.3)}}},
 		{"random 4 KiB reads, Azurite", "/s", on(blobs, readRandom(blobReads)), []reference{
 			{on(rclone, readRandom(slowReads)), atLeast(5)},

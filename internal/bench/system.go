@@ -25,6 +25,9 @@ type mounted struct {
 	root string
 	// pid is the process that serves it; 0 where there is none to look at.
 	pid int
+	// settle waits until all that was closed is in the store, and fails where it
+	// is not; nil where finish does that.
+	settle func() error
 	// finish takes the mount away once all that was written is in the store.
 	// A work may call it to have that timed.
 	finish func() error

@@ -56,6 +56,29 @@ func readStretch(path string, off, size int64) error {
 	return err
 }
 
+// readStrided reads the first MiB of every eight of the large file: MiB/s of
+// what it wants.
+func readStrided(_ context.Context, l *lab, m *mounted) (float64, error) {
+	f, err := os.Open(filepath.Join(m.root, largeFile))
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	b := make([]byte, 1<<20)
+	read := 0
+	seconds, err := timed(func() error {
+		for off := int64(0); off+int64(len(b)) <= l.size; off += 8 << 20 {
+			n, err := f.ReadAt(b, off)
+			if err != nil {
+				return err
+			}
+			read += n
+		}
+		return nil
+	})
+	return float64(read) / (1 << 20) / seconds, err
+}
+
 // readRandom reads pages of the large file at random places, each at most once,
 // one at a time: reads a second.
 func readRandom(reads int) work {

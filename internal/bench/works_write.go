@@ -41,8 +41,8 @@ func writeFrom(path string, from io.Reader) error {
 	return f.Close()
 }
 
-// createSmall writes the small files one after the other, and has the mount
-// finished, so that the last is in the store: files a second.
+// createSmall writes the small files one after the other, and waits until the
+// last is in the store: files a second.
 func createSmall(_ context.Context, l *lab, m *mounted) (float64, error) {
 	random := rand.NewChaCha8([32]byte{3})
 	sizes := rand.New(random)
@@ -50,13 +50,17 @@ func createSmall(_ context.Context, l *lab, m *mounted) (float64, error) {
 	for i := range files {
 		files[i] = randomBytes(random, sizes)
 	}
+	settle := m.finish
+	if m.settle != nil {
+		settle = m.settle
+	}
 	seconds, err := timed(func() error {
 		for i, data := range files {
 			if err := writeInFolders(m.root, i, 100, data); err != nil {
 				return err
 			}
 		}
-		return m.finish()
+		return settle()
 	})
 	return filesPerSecond(seconds, l.config), err
 }

@@ -35,6 +35,7 @@ type Room struct {
 	Endpoints struct{ Attestation, Vault, HSM, Broker string }
 	Reference string   // of the input volume
 	Sink      string   // what is pinned of the output volume before it exists
+	Ledger    string   // address of the contract's log
 	Env       []string // with which programs find the simulated cloud
 	// Recipients are parties that Specify has the output sealed for, beside the
 	// analyst, who owns it.
@@ -42,6 +43,10 @@ type Room struct {
 	// AtBroker are parties whose keys Specify has at the key broker, instead of
 	// vault and HSM.
 	AtBroker []string
+	// Distributed has Specify put the application into a container of its own.
+	Distributed bool
+	// Application are more options of the application, of `spec add application`.
+	Application []string
 
 	ctx  context.Context
 	bin  string
@@ -153,26 +158,32 @@ func (r *Room) Shown(args []string) string {
 // Serve starts the owner's tool as something that runs until Close, and returns
 // when it has said that it is ready.
 func (r *Room) Serve(args ...string) error {
-	cmd := r.Command("cloister", args...)
+	_, err := r.serve(r.Command("cloister", args...))
+	return err
+}
+
+// serve returns what the program says after "ready ".
+func (r *Room) serve(cmd *exec.Cmd) (ready string, err error) {
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
-		return err
+		return "", err
 	}
 	start := time.Now()
 	if err := cmd.Start(); err != nil {
-		return err
+		return "", err
 	}
 	lines := bufio.NewScanner(stdout)
 	if !lines.Scan() || !strings.HasPrefix(lines.Text(), "ready ") {
 		err := cmd.Wait()
-		return fmt.Errorf("%s is not ready: %w\n%s", r.Shown(cmd.Args), err, errs.String())
+		return "", fmt.Errorf("%s is not ready: %w\n%s", r.Shown(cmd.Args), err, errs.String())
 	}
+	ready = strings.TrimPrefix(lines.Text(), "ready ")
 	go io.Copy(io.Discard, stdout)
 	r.jobs = append(r.jobs, cmd)
 	r.ran(cmd, start)
-	return nil
+	return ready, nil
 }
 
 // StopLast ends what Serve started last with a signal.

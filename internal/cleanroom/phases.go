@@ -41,7 +41,7 @@ func (r *Room) Specify(script string) error {
 			return err
 		}
 	}
-	ledgerKey, err := r.Cloister("ledger", "init", r.Path("ledger"))
+	ledgerKey, err := r.startLedger()
 	if err != nil {
 		return err
 	}
@@ -54,6 +54,12 @@ func (r *Room) Specify(script string) error {
 	for _, party := range r.Recipients {
 		sink = append(sink, "--recipient", party)
 	}
+	model := []string{"spec", "set", "model", spec, "monolithic"}
+	if r.Distributed {
+		model = []string{"spec", "set", "model", "--accept-risk", "this is a test on one machine and nothing in it is a secret", spec, "distributed"}
+	}
+	application := slices.Concat([]string{"spec", "add", "application", "--name", "checksums", "--env", "PATH=/usr/bin:/bin",
+		"--env", "IN=" + r.Path("mnt", "input"), "--env", "OUT=" + r.Path("mnt", "report")}, r.Application, []string{spec, "/bin/sh", "-c", script})
 	return r.all(
 		[]string{"spec", "init", "--name", "source-report", "--kind", "simulated", spec},
 		[]string{"spec", "set", "kind", "--runtime-binary", filepath.Join(r.bin, "cloisterd"), spec, "simulated"},
@@ -61,12 +67,24 @@ func (r *Room) Specify(script string) error {
 		[]string{"spec", "set", "attestation", "--authority", r.Endpoints.Attestation, "--min-svn", "100", spec},
 		[]string{"spec", "add", "party", "--name", "hospital", "--signing-key", r.Path("hospital.party.pub"), "--recipient-key", r.Path("hospital.party.pub"), spec},
 		[]string{"spec", "add", "party", "--name", "analyst", "--signing-key", r.Path("analyst.party.pub"), "--recipient-key", r.Path("analyst.party.pub"), spec},
-		[]string{"spec", "add", "application", "--name", "checksums", "--env", "PATH=/usr/bin:/bin",
-			"--env", "IN=" + r.Path("mnt", "input"), "--env", "OUT=" + r.Path("mnt", "report"), spec, "/bin/sh", "-c", script},
+		application,
 		volume("datasource", "source", "hospital", strings.Split(r.Reference, ".")[1], "input", "input"),
 		sink,
+		model,
 		[]string{"spec", "validate", spec},
 	)
+}
+
+// startLedger makes the contract's log and serves it. Runs read it before they are
+// known to it, so anyone does.
+func (r *Room) startLedger() (key string, err error) {
+	key, err = r.finish(r.Command("cloister-ledger", "init", "--party", r.Path("hospital.party.pub"), "--party", r.Path("analyst.party.pub"), r.Path("ledger")))
+	if err != nil {
+		return "", err
+	}
+	url, err := r.serve(r.Command("cloister-ledger", "serve", "--anyone-reads", "--listen", "127.0.0.1:0", r.Path("ledger")))
+	r.Ledger = url + ",ca=" + r.Path("ledger", "tls.pem")
+	return key, err
 }
 
 // keysOf is where a party's keys are.
@@ -92,7 +110,7 @@ func (r *Room) PreProvision() error {
 
 // By adds to a command of governance whose word it is.
 func (r *Room) By(party string, args ...string) []string {
-	return append(args, "--ledger", r.Path("ledger"), "--party", r.Path(party+".party"))
+	return append(args, "--ledger", r.Ledger, "--party", r.Path(party+".party"))
 }
 
 // Agree is the contract: both parties approve the same digests, and consent.
@@ -134,7 +152,7 @@ func (r *Room) Guest(name, policy string) error {
 // Doctor has the runtime's doctor look at what a run in a guest depends on.
 func (r *Room) Doctor(guest string) error {
 	_, err := r.finish(r.Command("cloisterd", "doctor", "--specification", r.Path("specification.json"),
-		"--ledger", r.Path("ledger"), "--platform", "simulated:"+r.Path(guest), "--allow-swap"))
+		"--ledger", r.Ledger, "--platform", "simulated:"+r.Path(guest), "--allow-swap"))
 	return err
 }
 
@@ -157,6 +175,6 @@ func (r *Room) Runtime(guest string, args ...string) (*exec.Cmd, error) {
 	}
 	// A simulated guest protects nothing, so it may run where the machine swaps.
 	args = append([]string{"run", "--specification-digest", digest, "--ledger-key", strings.TrimSpace(string(ledgerKey)),
-		"--specification", r.Path("specification.json"), "--ledger", r.Path("ledger"), "--platform", "simulated:" + r.Path(guest), "--allow-swap"}, args...)
+		"--specification", r.Path("specification.json"), "--ledger", r.Ledger, "--platform", "simulated:" + r.Path(guest), "--allow-swap"}, args...)
 	return r.Command("cloisterd", args...), nil
 }

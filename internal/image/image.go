@@ -6,9 +6,10 @@
 // program gives the same digest on every machine; SBOM says what the program
 // was built from, out of the program itself; WriteLayout writes images and what
 // is attached to them as an OCI layout, which every registry tool reads.
-// EntryOf makes what the signed index of runtime images says of one. Wrap takes
-// an application's image from wherever Load found it and appends the runtime's
-// layer as it is, so that whoever knows the index finds the runtime in there.
+// EntryOf makes what the signed index of runtime images says of one, measured by
+// policy/image. Wrap takes an application's image that was opened there and
+// appends the runtime's layer as it is, so that whoever knows the index finds the
+// runtime in there.
 //
 // Sources: the OCI image and distribution specifications 1.1.
 package image
@@ -39,7 +40,7 @@ const SVN = 1
 // not: it is pulled at every start of a clean room.
 const MaxSize = 40 << 20
 
-// Platform is the one that the images are for: SEV-SNP is AMD's.
+// platform is the one that the images are for: SEV-SNP is AMD's.
 var platform = v1.Platform{OS: "linux", Architecture: "amd64"}
 
 // created is the time in every layer and image: the build's own would make each

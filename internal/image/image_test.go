@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"cloister/internal/fault"
+	"cloister/policy/image"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
@@ -90,14 +91,14 @@ func TestScratch(t *testing.T) {
 
 func TestEntry(t *testing.T) {
 	img := scratch(t, program(t))
-	e, err := EntryOf("registry.example/program", img)
+	e, err := EntryOf(t.Context(), "registry.example/program", img)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if e.Digest != digest(t, img) || e.Reference != "registry.example/program@"+e.Digest || len(e.Layers) != 1 || len(e.Layers[0]) != 64 || e.SVN != SVN {
 		t.Errorf("%+v", e)
 	}
-	other, err := EntryOf("registry.example/program", scratch(t, File{Path: "/program", Data: []byte("another")}))
+	other, err := EntryOf(t.Context(), "registry.example/program", scratch(t, File{Path: "/program", Data: []byte("another")}))
 	if err != nil || other.Layers[0] == e.Layers[0] {
 		t.Errorf("two programs, one root hash: %+v, %v", other, err)
 	}
@@ -153,7 +154,7 @@ func TestLayout(t *testing.T) {
 	if err != nil || len(manifest.Manifests) != 2 {
 		t.Fatalf("%+v, %v", manifest, err)
 	}
-	if d := manifest.Manifests[0]; d.Digest.String() != digest(t, img) || d.Annotations[refName] != "program" {
+	if d := manifest.Manifests[0]; d.Digest.String() != digest(t, img) || d.Annotations[image.RefName] != "program" {
 		t.Errorf("the first is %+v", d)
 	}
 	artifact, err := index.Image(manifest.Manifests[1].Digest)

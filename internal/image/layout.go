@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"cloister/internal/fault"
+	"cloister/policy/image"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -16,9 +17,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
-
-// refName is the annotation by which a layout names its images.
-const refName = "org.opencontainers.image.ref.name"
 
 // Named is an image of a layout, with its SBOM where there is one.
 type Named struct {
@@ -71,7 +69,7 @@ func readable(dir string) error {
 }
 
 func appendNamed(path layout.Path, n Named) error {
-	name := layout.WithAnnotations(map[string]string{refName: n.Name})
+	name := layout.WithAnnotations(map[string]string{image.RefName: n.Name})
 	if err := path.AppendImage(n.Image, name, layout.WithPlatform(platform)); err != nil || n.SBOM == nil {
 		return err
 	}

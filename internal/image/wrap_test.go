@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"cloister/internal/fault"
+	"cloister/policy/infra"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -195,7 +196,7 @@ func TestLinksThatNeverEnd(t *testing.T) {
 // TestRuntimeKeepsItsHash: what the index lists of the runtime is found in every
 // image that it was put in front of.
 func TestRuntimeKeepsItsHash(t *testing.T) {
-	own, err := RootHashes(runtime(t))
+	own, err := EntryOf(t.Context(), "registry.example/cloisterd", runtime(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,8 +204,12 @@ func TestRuntimeKeepsItsHash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := RootHashes(w.Image)
-	if err != nil || len(all) != 2 || all[1] != own[0] {
-		t.Errorf("%v, %v; the runtime's is %v", all, err, own)
+	all, err := EntryOf(t.Context(), "registry.example/lab/app", w.Image)
+	if err != nil || len(all.Layers) != 2 {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	index := infra.Index{MinSVN: 1, Runtimes: []infra.Image{own}}
+	if found, err := index.Runtime(all.Reference, all.Layers); err != nil || found.Digest != own.Digest {
+		t.Errorf("%+v, %v", found, err)
 	}
 }

@@ -18,44 +18,40 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 
 	"cloister/internal/fault"
 	"cloister/policy/spec"
 )
 
-// Generate returns the policy's text: the same specification gives the same
-// bytes. The specification must be valid.
-func Generate(s spec.Specification) ([]byte, error) {
-	if err := s.Validate(); err != nil {
-		return nil, fmt.Errorf("generating container policy: %w", err)
-	}
-	if err := expressible(s); err != nil {
-		return nil, fmt.Errorf("generating container policy: %w", err)
-	}
-	command, err := Command(s)
+// Generate returns the policy's text: the same specification and images give
+// the same bytes. The specification must be valid.
+func Generate(s spec.Specification, in Inputs) ([]byte, error) {
+	text, err := textOf(s, in)
 	if err != nil {
 		return nil, fmt.Errorf("generating container policy: %w", err)
 	}
+	return text, nil
+}
+
+func textOf(s spec.Specification, in Inputs) ([]byte, error) {
+	if err := s.Validate(); err != nil {
+		return nil, err
+	}
 	switch s.Kind {
 	case spec.Simulated:
-		return simulated(s, command), nil
 	case spec.CVM:
 		return nil, fault.Errorf(fault.Usage, "set kind aci or aks; what a confidential VM runs is pinned by the PCRs of its system's build",
 			"no container policy is enforced in kind cvm")
+	default:
+		return platform(s, in)
 	}
-	return platform(s, command), nil
-}
-
-// expressible refuses what the text would not hold the platform to: a container
-// without layers, and a sidecar's group of two.
-func expressible(s spec.Specification) error {
-	switch {
-	case s.Kind != spec.Simulated && len(s.Application.Image.Layers) == 0:
-		return fault.Errorf(fault.Usage, "give each layer's dm-verity root hash with --layer, lowest first", "image %s has no layer hashes", s.Application.Image.Reference)
-	case s.Model != spec.Monolithic:
-		return fault.Errorf(fault.Usage, "use model "+spec.Monolithic, "model %s has no container policy yet", s.Model)
+	command, err := Command(s)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	return simulated(s, command), nil
 }
 
 // HostData returns the SHA-256 of a policy's text: the value of HOST_DATA in
@@ -79,7 +75,37 @@ func Command(s spec.Specification) ([]string, error) {
 	if s.Kind == spec.Simulated {
 		program = "cloisterd" // wherever it is: the binary's hash is pinned instead
 	}
-	return []string{program, "run", "--specification-digest", digest, "--ledger-key", s.Governance.LedgerKey}, nil
+	measured := []string{"--specification-digest", digest, "--ledger-key", s.Governance.LedgerKey}
+	if s.Model != spec.Distributed {
+		return append([]string{program, "run"}, measured...), nil
+	}
+	share, err := Share(s)
+	return append([]string{program, "serve", "--share", share}, measured...), err
+}
+
+// ShimCommand returns the measured command line of the application's container
+// in the distributed model: the shim, and through it all that the specification
+// says of the application.
+func ShimCommand(s spec.Specification) ([]string, error) {
+	digest, err := s.Digest()
+	if err != nil {
+		return nil, err
+	}
+	share, err := Share(s)
+	if err != nil {
+		return nil, err
+	}
+	command := []string{"/cloister-shim", "--share", share, "--specification-digest", digest}
+	for _, mount := range slices.Sorted(slices.Values(mountPoints(s))) {
+		command = append(command, "--mount", mount)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Application.Environment)) {
+		command = append(command, "--env", name+"="+s.Application.Environment[name])
+	}
+	if s.Application.WorkingDir != "" {
+		command = append(command, "--workdir", s.Application.WorkingDir)
+	}
+	return append(append(command, "--"), s.Application.Command...), nil
 }
 
 // encode writes a value on one line, keys sorted. Rego's terms are JSON's.

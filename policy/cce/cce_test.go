@@ -42,9 +42,33 @@ func aci(t *testing.T) spec.Specification {
 	return s
 }
 
+func aks(t *testing.T) spec.Specification {
+	s := aci(t)
+	s.Kind = spec.AKS
+	return s
+}
+
+// distributed has the runtime in an image of its own.
+func distributed(t *testing.T, s spec.Specification) spec.Specification {
+	t.Helper()
+	s.Model, s.AcceptedRisk = spec.Distributed, "we have read and accept what a shared network means"
+	s.Runtime = &spec.Runtime{Image: &spec.Image{Reference: "registry.example/cloister/runtime@sha256:" + strings.Repeat("ef", 32)}}
+	return s
+}
+
+// inputs are the images of these specifications.
+func inputs() Inputs {
+	return Inputs{Images: map[string]Image{
+		"registry.example/lab/count@sha256:" + strings.Repeat("cd", 32): {
+			Layers: []string{strings.Repeat("11", 32), strings.Repeat("22", 32)}, Environment: []string{"PATH=/usr/bin:/bin", "LANG=C.UTF-8"},
+		},
+		"registry.example/cloister/runtime@sha256:" + strings.Repeat("ef", 32): {Layers: []string{strings.Repeat("33", 32)}, WorkingDir: "/run"},
+	}}
+}
+
 func generate(t *testing.T, s spec.Specification) []byte {
 	t.Helper()
-	text, err := Generate(s)
+	text, err := Generate(s, inputs())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +76,10 @@ func generate(t *testing.T, s spec.Specification) []byte {
 }
 
 func TestGolden(t *testing.T) {
-	for name, s := range map[string]spec.Specification{"simulated.rego": example(t), "aci.rego": aci(t)} {
+	for name, s := range map[string]spec.Specification{
+		"simulated.rego": example(t), "aci.rego": aci(t), "aks.rego": aks(t),
+		"aci_distributed.rego": distributed(t, aci(t)), "aks_distributed.rego": distributed(t, aks(t)),
+	} {
 		file := filepath.Join("testdata", name)
 		got := generate(t, s)
 		if *update {
@@ -166,22 +193,10 @@ func TestSimulatedIsNeverReal(t *testing.T) {
 func TestGenerateRefusesAnInvalidSpecification(t *testing.T) {
 	s := example(t)
 	s.Attestation.MinSVN = 0
-	if text, err := Generate(s); err == nil || text != nil || fault.KindOf(err) != fault.Usage {
+	if text, err := Generate(s, Inputs{}); err == nil || text != nil || fault.KindOf(err) != fault.Usage {
 		t.Errorf("Generate = %q, %v", text, err)
 	}
-	noLayers, distributed := aci(t), aci(t)
-	noLayers.Application.Image.Layers = nil
-	distributed.Model, distributed.AcceptedRisk = spec.Distributed, "we have read and accept what a shared network means"
-	distributed.Runtime = &spec.Runtime{Image: distributed.Application.Image}
-	for _, s := range []spec.Specification{noLayers, distributed} {
-		if err := s.Validate(); err != nil {
-			t.Fatal(err)
-		}
-		if text, err := Generate(s); err == nil || text != nil || fault.KindOf(err) != fault.Usage {
-			t.Errorf("Generate = %q, %v", text, err)
-		}
-	}
-	if _, err := Generate(spec.Specification{}); err == nil {
+	if _, err := Generate(spec.Specification{}, Inputs{}); err == nil {
 		t.Error("a policy for nothing")
 	}
 }
@@ -193,5 +208,72 @@ func TestHostData(t *testing.T) {
 	}
 	if HostData(nil) != sha256.Sum256(nil) {
 		t.Error("HostData is not the hash of the raw text")
+	}
+}
+
+// TestTheImagesDecide: what the specification names by digest is what is run.
+func TestTheImagesDecide(t *testing.T) {
+	reference := aci(t).Application.Image.Reference
+	for text, in := range map[string]Inputs{
+		"has no layer hashes":             {},
+		"and the specification says":      {Images: map[string]Image{reference: {Layers: []string{strings.Repeat("12", 32)}}}},
+		"names no variable":               {Images: map[string]Image{reference: {Layers: aci(t).Application.Image.Layers, Environment: []string{"PATH"}}}},
+		"has a value that no policy can ": {Images: map[string]Image{reference: {Layers: aci(t).Application.Image.Layers, Environment: []string{"KEY=a\xffb"}}}},
+		`"NUL" of its environment`:        {Images: map[string]Image{reference: {Layers: aci(t).Application.Image.Layers, Environment: []string{"NUL=\x00"}}}},
+	} {
+		s := aci(t)
+		if len(in.Images) == 0 {
+			s.Application.Image.Layers = nil
+		}
+		if got, err := Generate(s, in); err == nil || got != nil || !strings.Contains(err.Error(), text) || len(fault.Hints(err)) == 0 {
+			t.Errorf("want %q: %q, %v", text, got, err)
+		}
+	}
+}
+
+// TestImageEnvironmentIsRequired: a variable of the image may neither be left
+// out by the host nor changed.
+func TestImageEnvironmentIsRequired(t *testing.T) {
+	rules, _ := json.Marshal(containers(t, generate(t, aci(t)))[0]["env_rules"])
+	if want := `{"pattern":"LANG=C.UTF-8","required":true,"strategy":"string"}`; !strings.Contains(string(rules), want) {
+		t.Errorf("no %s in %s", want, rules)
+	}
+}
+
+func TestDistributed(t *testing.T) {
+	list := containers(t, generate(t, distributed(t, aci(t))))
+	if len(list) != 3 || list[0]["name"] != RuntimeName || list[1]["name"] != "count" {
+		t.Fatalf("containers: %v", list)
+	}
+	if list[0]["working_dir"] != "/run" || list[1]["working_dir"] != "/" {
+		t.Errorf("working directories %v and %v", list[0]["working_dir"], list[1]["working_dir"])
+	}
+	app := list[1]
+	if app["allow_elevated"] != false || app["no_new_privileges"] != true {
+		t.Errorf("the application's container may be privileged, or become it: %v", app)
+	}
+	for set, caps := range app["capabilities"].(map[string]any) {
+		if len(caps.([]any)) != 0 {
+			t.Errorf("the application's container has capabilities (%s): %v", set, caps)
+		}
+	}
+	user, _ := json.Marshal(app["user"])
+	if want := `{"group_idnames":[{"pattern":"1000","strategy":"id"}],"umask":"0022","user_idname":{"pattern":"1000","strategy":"id"}}`; string(user) != want {
+		t.Errorf("user %s, want %s", user, want)
+	}
+	s := distributed(t, aci(t))
+	digest, err := s.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	command, _ := json.Marshal(app["command"])
+	want := `["/cloister-shim","--share","/mnt","--specification-digest","` + digest + `","--mount","/mnt/data","--mount","/mnt/model","--mount","/mnt/out",` +
+		`"--env","GREETING=a: b # no comment","--env","LEVEL=2","--","/usr/bin/count","--all","/mnt/data"]`
+	if string(command) != want {
+		t.Errorf("command %s, want %s", command, want)
+	}
+	s.DataSources[0].Mount = "/data"
+	if _, err := Generate(s, inputs()); err == nil || !strings.Contains(err.Error(), "have none in common") {
+		t.Errorf("no directory to share: %v", err)
 	}
 }

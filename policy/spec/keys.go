@@ -35,7 +35,24 @@ func decodeKey(s string) ([]byte, error) {
 	return der, nil
 }
 
-// signing and recipient say which public keys serve which purpose.
+// TransparencyServices returns the keys that TransparencyKeys holds.
+func (a Attestation) TransparencyServices() ([]*ecdsa.PublicKey, error) {
+	var keys []*ecdsa.PublicKey
+	for _, text := range a.TransparencyKeys {
+		der, err := decodeKey(text)
+		if err != nil {
+			return nil, fmt.Errorf("a transparency service: %w", err)
+		}
+		key, err := x509.ParsePKIXPublicKey(der)
+		if err != nil || !transparency(key) {
+			return nil, errors.New("a transparency service's key is not ECDSA on P-384")
+		}
+		keys = append(keys, key.(*ecdsa.PublicKey))
+	}
+	return keys, nil
+}
+
+// signing, transparency and recipient say which public keys serve which purpose.
 func signing(key any) bool {
 	switch k := key.(type) {
 	case *ecdsa.PublicKey:
@@ -45,6 +62,11 @@ func signing(key any) bool {
 	default:
 		return false
 	}
+}
+
+func transparency(key any) bool {
+	k, ok := key.(*ecdsa.PublicKey)
+	return ok && k.Curve == elliptic.P384()
 }
 
 func recipient(key any) bool {

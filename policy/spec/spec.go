@@ -39,8 +39,8 @@ const (
 	Distributed = "distributed"
 )
 
-// startsContainers: the platform starts containers of images, and measures them.
-func (k Kind) startsContainers() bool { return k != Simulated && k != CVM }
+// StartsContainers: the platform starts containers of images, and measures them.
+func (k Kind) StartsContainers() bool { return k != Simulated && k != CVM }
 
 // Cloud is which of Azure's clouds the services are in.
 type Cloud string
@@ -178,4 +178,8 @@ type Governance struct {
 type Attestation struct {
 	Authority string `json:"authority"` // URL of the attestation service
 	MinSVN    uint32 `json:"minSVN"`    // lowest security version of the utility VM
+	// TransparencyKeys are those of the transparency services one of which must
+	// hold the utility VM's endorsement, where that is in hash-envelope form:
+	// ECDSA on P-384, SubjectPublicKeyInfo in base64. The older form is in none.
+	TransparencyKeys []string `json:"transparencyKeys,omitempty"`
 }

@@ -81,6 +81,24 @@ func TestBroker(t *testing.T) {
 	}
 }
 
+// transparencyKey is one of ECDSA on P-384.
+const transparencyKey = "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEUCVHfxcrD22LJZFSe3BiWRshBWQRY3zvq5F8QorDEUmzXSvzXcl2Qh0Qpq5/o5VT2FZmB9pUZ9zgYn3blKE4olgomqp7uip9VVeUUDTtspdDeCtkE7ov2uYN7VBAqAdu"
+
+func TestTransparencyServices(t *testing.T) {
+	keys, err := Attestation{TransparencyKeys: []string{transparencyKey}}.TransparencyServices()
+	if err != nil || len(keys) != 1 {
+		t.Fatalf("%d keys, %v", len(keys), err)
+	}
+	if again := public(t, keys[0]); again != transparencyKey {
+		t.Errorf("it is %s", again)
+	}
+	for _, bad := range []string{"", "AAAA", signingKey(t, 1), transparencyKey[4:]} {
+		if _, err := (Attestation{TransparencyKeys: []string{bad}}).TransparencyServices(); err == nil {
+			t.Errorf("%q is taken for a transparency service's key", bad)
+		}
+	}
+}
+
 func verifierKey(name string, algorithm byte) string {
 	key := append([]byte{algorithm}, bytes.Repeat([]byte{7}, 32)...)
 	sum := sha256.Sum256(append([]byte(name+"\n"), key...))
@@ -322,10 +340,13 @@ func TestValidate(t *testing.T) {
 			azure(s)
 			s.Kind, s.Application.Restart, s.Deployment = AKS, RestartAlways, &Deployment{Replicas: 2, Registries: []Registry{{Server: "registry.example", Secret: "A b"}}}
 		}, []string{"application.restart: until each has ended", "deployment.registries[0].secret: not the name"}},
-		"attestation":            {func(s *Specification) { s.Attestation = Attestation{Authority: "http://127.0.0.1", MinSVN: 0} }, []string{"attestation.authority: not https", "attestation.minSVN: not in 1"}},
-		"no attestation":         {func(s *Specification) { s.Attestation = Attestation{} }, []string{"attestation.authority: no attestation"}},
-		"simulated afar":         {func(s *Specification) { s.Attestation.Authority = "https://sharedneu.neu.attest.azure.net" }, []string{"attestation.authority: does not fit kind simulated"}},
-		"azure on loopback":      {func(s *Specification) { azure(s); s.Attestation.Authority = "https://localhost:1" }, []string{"attestation.authority: does not fit kind aci"}},
+		"attestation":       {func(s *Specification) { s.Attestation = Attestation{Authority: "http://127.0.0.1", MinSVN: 0} }, []string{"attestation.authority: not https", "attestation.minSVN: not in 1"}},
+		"no attestation":    {func(s *Specification) { s.Attestation = Attestation{} }, []string{"attestation.authority: no attestation"}},
+		"simulated afar":    {func(s *Specification) { s.Attestation.Authority = "https://sharedneu.neu.attest.azure.net" }, []string{"attestation.authority: does not fit kind simulated"}},
+		"azure on loopback": {func(s *Specification) { azure(s); s.Attestation.Authority = "https://localhost:1" }, []string{"attestation.authority: does not fit kind aci"}},
+		"transparency": {func(s *Specification) {
+			s.Attestation.TransparencyKeys = []string{transparencyKey, signingKey(t, 1), transparencyKey}
+		}, []string{"attestation.transparencyKeys[1]: does not serve", "attestation.transparencyKeys[2]: this key"}},
 		"old SVN on a real kind": {func(s *Specification) { azure(s); s.Attestation.MinSVN = 99 }, []string{"attestation.minSVN: 99 is not in 100"}},
 		"too many":               {func(s *Specification) { s.Application.Command = slices.Repeat([]string{"/x"}, 300) }, []string{"application.command: 300 entries"}},
 	} {

@@ -141,6 +141,13 @@ func (s Specification) checkGovernance(c *checks) {
 
 func (s Specification) checkAttestation(c *checks) {
 	a := s.Attestation
+	c.count("attestation.transparencyKeys", len(a.TransparencyKeys))
+	twice := c.unique("this key")
+	for i, key := range a.TransparencyKeys {
+		at := fmt.Sprintf("attestation.transparencyKeys[%d]", i)
+		c.key(at, key, transparency)
+		twice(at, key)
+	}
 	if a.Authority == "" {
 		c.missing("attestation.authority", "no attestation service is named", "set it with cloister spec set attestation")
 		return

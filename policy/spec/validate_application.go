@@ -32,7 +32,7 @@ func (s Specification) checkBinary(c *checks, binary string) {
 // checkSidecar: the runtime has a container of its own in the distributed model
 // where containers are started, and nowhere else.
 func (s Specification) checkSidecar(c *checks, r *Runtime) {
-	sidecar := s.Kind.startsContainers() && s.Model == Distributed
+	sidecar := s.Kind.StartsContainers() && s.Model == Distributed
 	switch {
 	case !sidecar && (r.Image != nil || r.Resources != nil):
 		c.add("runtime", "only in the distributed model of kind aci or aks has the runtime a container of its own", "take image and resources out; the application's hold for both")
@@ -68,7 +68,7 @@ func (s Specification) checkApplication(c *checks) {
 
 // checkLabel: where containers are started the name is also that of a container.
 func (s Specification) checkLabel(c *checks, at, name string) {
-	if s.Kind.startsContainers() && namePattern.MatchString(name) && !labelPattern.MatchString(name) {
+	if s.Kind.StartsContainers() && namePattern.MatchString(name) && !labelPattern.MatchString(name) {
 		c.add(at, fmt.Sprintf("%.80q cannot name a container", name), "use at most 63 of a-z 0-9 -, with a letter or digit first and last")
 	}
 }
@@ -90,9 +90,9 @@ func (s Specification) checkLife(c *checks) {
 func (s Specification) checkImage(c *checks) {
 	image := s.Application.Image
 	switch {
-	case !s.Kind.startsContainers() && image != nil:
+	case !s.Kind.StartsContainers() && image != nil:
 		c.add("application.image", fmt.Sprintf("kind %s starts no image", s.Kind), "take it out, or set another kind")
-	case !s.Kind.startsContainers():
+	case !s.Kind.StartsContainers():
 	case image == nil:
 		c.missing("application.image", "a container needs an image", "give it by digest")
 	default:

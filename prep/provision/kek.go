@@ -170,3 +170,17 @@ func (k *KEK) comparePolicy(p *azkeys.KeyReleasePolicy) (wrong []string) {
 	}
 	return wrong
 }
+
+// difference says what only one of two policies has, the present one first. Where
+// all that differs is the writing of alternatives, both are shown whole.
+func difference(have, want release.Policy) string {
+	list, err := release.Diff(have, want)
+	if err != nil || len(list) == 0 {
+		return fmt.Sprintf("has %s, lacks %s", have.Canonical(), want.Canonical())
+	}
+	var parts []string
+	for _, d := range list {
+		parts = append(parts, map[string]string{"first": "has ", "second": "lacks "}[d.OnlyIn]+d.What)
+	}
+	return strings.Join(parts, ", ")
+}

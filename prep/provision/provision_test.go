@@ -271,7 +271,14 @@ func storeSecret(t *testing.T, c *Client, vault, name, value string) {
 func TestDifferenceShowsRegrouping(t *testing.T) {
 	have := parsePolicy(t, policyText)
 	want := parsePolicy(t, strings.Replace(policyText, "allOf", "anyOf", 1))
-	if got := difference(have, want); !strings.Contains(got, `"allOf"`) || !strings.Contains(got, "lacks {") {
+	if got := difference(have, want); !strings.Contains(got, "has authority ") || !strings.Contains(got, "lacks authority ") {
+		t.Errorf("got %s", got)
+	}
+	// Who meets the first alternative meets the whole: the same tokens, written
+	// otherwise.
+	implied := strings.Replace(policyText, `"allOf":[`, `"allOf":[{"anyOf":[{"claim":"a","equals":"b"},{"allOf":[{"claim":"a","equals":"b"},{"claim":"c","equals":"d"}]}]},`, 1)
+	single := strings.Replace(policyText, `"allOf":[`, `"allOf":[{"claim":"a","equals":"b"},`, 1)
+	if got := difference(parsePolicy(t, implied), parsePolicy(t, single)); !strings.Contains(got, `has {`) || !strings.Contains(got, "lacks {") {
 		t.Errorf("got %s", got)
 	}
 }

@@ -42,7 +42,7 @@ type Config struct {
 
 // Run runs the application, again for each run of the runtime that does not come
 // to its end, and returns its exit code once one is done. It must be called by
-// the container's first process, from main's goroutine, locked to its thread.
+// the container's first process.
 func Run(c Config) (exit int, err error) {
 	if os.Getpid() != 1 {
 		return 0, fault.Errorf(fault.Usage, "make it the container's entrypoint, in a PID namespace of the container's own",

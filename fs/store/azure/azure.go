@@ -13,9 +13,11 @@ package azure
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -47,6 +49,11 @@ type Options struct {
 	// Stall is how long an attempt may go without a byte moving; 0 is
 	// DefaultStall, or less where Patience is less.
 	Stall time.Duration
+	// Waiting, if set, is called once, with a line to show, when the service
+	// fails the first request of all in a way that may pass: nobody should look
+	// at a command that says nothing for the length of Patience because of a
+	// mistaken URL.
+	Waiting func(line string)
 	// PageSize is how many objects a page of a listing holds; 0 leaves it to
 	// the service, which gives 5,000.
 	PageSize int32
@@ -62,6 +69,7 @@ type Store struct {
 	stall      time.Duration
 	pageSize   int32
 	answered   atomic.Bool // the service has answered at least once
+	waiting    func(error) // told of a failure before it has; the first time only
 	outage     outage
 }
 
@@ -84,6 +92,12 @@ func Open(ctx context.Context, rawURL string, o Options) (*Store, error) {
 	}
 	if s.stall == 0 {
 		s.stall = max(min(DefaultStall, s.patience/2), minStall)
+	}
+	var once sync.Once
+	s.waiting = func(cause error) {
+		if o.Waiting != nil {
+			once.Do(func() { o.Waiting(fmt.Sprintf("waiting for %s, up to %v: %v", s, s.patience, plain(cause))) })
+		}
 	}
 	if s.container, s.credential, err = connect(place, o, client); err != nil {
 		return nil, err

@@ -85,6 +85,9 @@ func (s *Store) retry(ctx context.Context, attempt func(context.Context) (progre
 		if away := time.Since(s.outage.since(failing, s.patience)); away+wait > s.patience {
 			return &gaveUpError{err, away}
 		}
+		if !s.answered.Load() {
+			s.waiting(err)
+		}
 		if err := sleep(ctx, wait); err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -219,6 +220,52 @@ func (d *drip) Read(p []byte) (int, error) {
 	}
 	d.left--
 	return copy(p, "x"), nil
+}
+
+// Who waits for a service that has never answered is told why, once and at
+// once; one that has answered is known to be there.
+func TestWaitingIsSaid(t *testing.T) {
+	for name, answers := range map[string]bool{"was never there": false, "has answered": true} {
+		synctest.Test(t, func(t *testing.T) {
+			var said []string
+			start, away := time.Now(), false
+			s, err := Open(t.Context(), "https://acct.blob.core.windows.net/cont/vol"+testSAS, Options{
+				Client: &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+					if away {
+						return nil, errors.New("connection refused")
+					}
+					return ranged(r, strings.NewReader("0123456789"), 0, 9), nil
+				})},
+				Waiting: func(line string) {
+					said = append(said, line)
+					if time.Since(start) > time.Second {
+						t.Errorf("said after %v", time.Since(start))
+					}
+				},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if answers {
+				if err := s.Get(t.Context(), "d/x", 0, make([]byte, 10)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			away = true
+			for range 2 {
+				if err := s.Get(t.Context(), "d/x", 0, make([]byte, 10)); fault.KindOf(err) != fault.Unavailable {
+					t.Errorf("a store that is away: %v", err)
+				}
+			}
+			want := []string{"waiting for https://acct.blob.core.windows.net/cont/vol, up to 1m0s: connection refused"}
+			if answers {
+				want = nil
+			}
+			if !slices.Equal(said, want) {
+				t.Errorf("a store that %s: it says %q, want %q", name, said, want)
+			}
+		})
+	}
 }
 
 func TestCancelledWhileWaiting(t *testing.T) {

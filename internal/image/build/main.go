@@ -5,6 +5,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"cloister/internal/cli"
 	"cloister/internal/fault"
 	"cloister/internal/image"
+	"cloister/policy/infra"
 )
 
 // programs are in the binaries' folder; each becomes an image of its name.
@@ -32,13 +34,13 @@ func main() {
 
 func build(bin, out, file, repository string) error {
 	var images []image.Named
-	var entries []image.Entry
+	var entries []infra.Image
 	for _, p := range programs {
 		named, err := imageOf(bin, p.name, p.user)
 		if err != nil {
 			return fmt.Errorf("making the image of %s: %w", p.name, err)
 		}
-		entry, err := image.EntryOf(repository+"/"+p.name, named.Image)
+		entry, err := image.EntryOf(context.Background(), repository+"/"+p.name, named.Image)
 		if err != nil {
 			return fmt.Errorf("measuring the image of %s: %w", p.name, err)
 		}

@@ -223,7 +223,11 @@ func signedBy(ak *rsa.PublicKey, message, signature []byte) (*tpm2.TPMSAttest, e
 	if err := rsa.VerifyPKCS1v15(ak, crypto.SHA256, sum[:], signature); err != nil {
 		return nil, errors.New("it is not signed by AikPub")
 	}
-	return tpm2.Unmarshal[tpm2.TPMSAttest](message)
+	attest, err := tpm2.Unmarshal[tpm2.TPMSAttest](message)
+	if err == nil {
+		err = attest.Magic.Check() // or the key only signed what it was handed
+	}
+	return attest, err
 }
 
 // publicKey reads a TPM2B_PUBLIC of an RSA key, and computes its name.

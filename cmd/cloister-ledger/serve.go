@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"cloister/governance/ledger"
+	"cloister/governance/service"
+	"cloister/governance/statement"
+	"cloister/internal/fault"
+
+	urfave "github.com/urfave/cli/v2"
+	"k8s.io/klog/v2"
+)
+
+// graceTime is how long requests that are being answered have after SIGTERM.
+const graceTime = 30 * time.Second
+
+func serveCommand() *urfave.Command {
+	return &urfave.Command{
+		Name:      "serve",
+		Usage:     "serve the logs in these directories, each below its directory's name",
+		ArgsUsage: "DIR...",
+		Flags: []urfave.Flag{
+			&urfave.StringFlag{Name: "listen", Usage: "listen on `ADDRESS`", Value: "127.0.0.1:8446"},
+			&urfave.StringFlag{Name: "certificate", Usage: "serve with the certificates in `FILE` (PEM); without it, one is made in the first DIR, " + certificateFile},
+			&urfave.StringFlag{Name: "key", Usage: "the certificate's private key, `FILE` (PEM)"},
+			&urfave.StringSliceFlag{Name: "host", Usage: "a `NAME` or address that the certificate to be made is for, beside the one listened on"},
+			&urfave.BoolFlag{Name: "anyone-reads", Usage: "INSECURE: serve the record to whoever asks, not to parties and runs of the contract alone"},
+			&urfave.IntFlag{Name: "rate", Usage: "answer at most `N` requests a second from one address", Value: 500},
+		},
+		Action: serve,
+	}
+}
+
+func serve(c *urfave.Context) error {
+	log := slog.New(slog.NewTextHandler(c.App.ErrWriter, nil))
+	quietTessera(log)
+	if c.NArg() == 0 || c.Int("rate") < 1 {
+		return fault.Errorf(fault.Usage, "cloister-ledger serve DIR...", "serve takes a directory, and a rate of 1 or more")
+	}
+	logs, err := openLogs(c.Context, c.Args().Slice())
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, l := range logs {
+			l.Close()
+		}
+	}()
+	config, err := tlsConfig(c)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", c.String("listen"))
+	if err != nil {
+		return fault.Errorf(fault.Conflict, "name another --listen", "listening: %w", err)
+	}
+	if c.Bool("anyone-reads") {
+		log.Warn("INSECURE: whoever reaches this server reads the record")
+	}
+	for name := range logs {
+		log.Info("serving", "url", fmt.Sprintf("https://%s/%s", listener.Addr(), name))
+	}
+	for name := range logs {
+		fmt.Fprintf(c.App.Writer, "ready https://%s/%s\n", listener.Addr(), name)
+	}
+	server := service.Server(service.New(service.Options{Logs: logs, Log: log, AnyoneReads: c.Bool("anyone-reads"), Rate: c.Int("rate")}), log)
+	return run(c.Context, server, tls.NewListener(listener, config))
+}
+
+// run serves until the context ends.
+func run(ctx context.Context, server *http.Server, listener net.Listener) error {
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serving: %w", err)
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), graceTime)
+	defer cancel()
+	if err := server.Shutdown(grace); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return fault.Errorf(fault.Incomplete, "", "requests were cut off: %w", err)
+	}
+	return nil
+}
+
+func openLogs(ctx context.Context, dirs []string) (map[string]*ledger.Ledger, error) {
+	logs := map[string]*ledger.Ledger{}
+	for _, dir := range dirs {
+		path, err := filepath.Abs(dir)
+		if err != nil {
+			return nil, err
+		}
+		name := filepath.Base(path)
+		if err := statement.CheckName(name); err != nil {
+			return nil, fault.Errorf(fault.Usage, "rename the directory", "%s is to be part of a URL: %w", dir, err)
+		}
+		if logs[name] != nil {
+			return nil, fault.Errorf(fault.Usage, "rename one", "two directories are named %s", name)
+		}
+		if logs[name], err = ledger.Open(ctx, path); err != nil {
+			return nil, err
+		}
+	}
+	return logs, nil
+}
+
+// quietTessera has what Tessera says come out like everything else, and only what
+// goes wrong.
+func quietTessera(log *slog.Logger) {
+	klog.SetSlogLogger(slog.New(slog.NewTextHandler(writer{log}, &slog.HandlerOptions{Level: slog.LevelWarn})))
+}
+
+// writer makes lines of the log.
+type writer struct{ log *slog.Logger }
+
+func (w writer) Write(line []byte) (int, error) {
+	w.log.Warn("tessera", "says", string(line))
+	return len(line), nil
+}

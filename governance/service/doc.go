@@ -1,0 +1,13 @@
+// Package service serves contracts' logs over HTTP: what cloister-ledger is made
+// of. openapi.json is its interface.
+//
+// Life of a request: the limiter counts it against its address; the log that its
+// path begins with is looked up. A checkpoint, the log's key and the health of the
+// server are for everybody. Tiles and entry bundles are for whom the log is about:
+// the request's signature (remote.Sign) is checked, and the key must be a party's
+// of the newest contract, a run's audit key, or, before there is a contract, one
+// that the operator made the log for. Statements that are posted carry their own
+// signatures, which the fold judges; the answer waits for the checkpoint that
+// covers them. Whatever goes wrong is answered as a problem (RFC 9457) with the
+// fold's reason, and nothing is appended.
+package service
