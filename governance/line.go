@@ -44,6 +44,10 @@ func LineOf(seen Seen, s *State) Line {
 		}
 		return l
 	}
+	if rotate, ok := st.Body.(*statement.Rotate); ok {
+		l.By = rotate.Party // its first signer's key may be the one that was replaced
+		return l
+	}
 	l.By, _ = s.Party(st.Signers[0].Key)
 	return l
 }
@@ -64,6 +68,12 @@ func wordsOf(body statement.Body) string {
 		return grantWords(b)
 	case *statement.ConsentWithdraw:
 		return because("withdraws consent to "+strings.Join(b.Scopes, ", "), b.Reason)
+	case *statement.Rotate:
+		return "replaces its signing key by " + statement.Digest(b.Key)
+	case *statement.ProvisionRequest:
+		return "asks for the keys of " + strings.Join(b.Volumes, ", ")
+	case *statement.ProvisionDecline:
+		return because("will not provision "+strings.Join(b.Volumes, ", "), b.Reason)
 	case *statement.Provisioned:
 		return fmt.Sprintf("has provisioned %d resource(s)", len(b.Resources))
 	default:

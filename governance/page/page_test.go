@@ -85,6 +85,23 @@ func (s *site) append(by string, version, counter uint64, body statement.Body) {
 	s.previous = statement.EntryDigest(entry)
 }
 
+// rotate changes the lab's key, with the hospital's word for it.
+func (s *site) rotate(version uint64) {
+	s.Helper()
+	next, err := statement.GenerateKey(statement.P256)
+	s.check(err)
+	s.keys["lab2"] = next
+	var signatures []statement.Signature
+	for _, name := range []string{"lab", "lab2", "hospital"} {
+		s.counter++
+		signatures = append(signatures, statement.Signature{Signer: s.keys[name], Counter: s.counter})
+	}
+	entry, err := statement.Sign(statement.Statement{Body: &statement.Rotate{Key: next.Public().SPKI(), Party: "lab"}, Contract: "study", Time: time.Now(), Version: version}, signatures...)
+	s.check(err)
+	_, err = s.ledger.Append(s.Context(), entry)
+	s.check(err)
+}
+
 // agreed is a contract proposed, amended, approved and consented to by both,
 // and one run of it, with words of a hostile party wherever words may be.
 func (s *site) agreed() {
@@ -237,12 +254,19 @@ func TestPageInABrowser(t *testing.T) {
 	s.agreed()
 	sound := s.serve(func(string) {})
 	empty := newSite(t)
+	rotated := newSite(t)
+	rotated.agreed()
+	rotated.say("lab", 2, &statement.ProvisionRequest{Volumes: []string{"records"}})
+	rotated.rotate(2)
+	rotated.say("lab2", 2, &statement.ConsentGrant{Scopes: []string{statement.ScopeLogging}})
 	v := visit(t, sound,
 		s.serve(s.edit(func(l []string) []string { l[3] = flipSignature(l[3]); return l })),
 		s.serve(s.edit(func(l []string) []string { return append(append(l[:8:8], l[9:]...), l[8]) })),
 		strings.Split(sound, "#")[0]+"#key="+url.QueryEscape(empty.key),
 		strings.Split(sound, "#")[0]+"#key=nonsense",
-		empty.serve(func(string) {}))
+		empty.serve(func(string) {}),
+		rotated.serve(func(string) {}),
+		rotated.serve(rotated.edit(func(l []string) []string { l[14] = flipAt(l[14], strings.LastIndex(l[14], `"sig":"`)); return l })))
 
 	t.Run("sound", func(t *testing.T) {
 		contains(t, "verdict", v[0].Verdict, "This record holds.", "All 13 entries are in its tree")
@@ -282,6 +306,14 @@ func TestPageInABrowser(t *testing.T) {
 	t.Run("no key", func(t *testing.T) {
 		contains(t, "verdict", v[4].Verdict, "could not be checked", "not a ledger key")
 	})
+	t.Run("rotated key", func(t *testing.T) {
+		contains(t, "verdict", v[6].Verdict, "This record holds.", "All 16 entries")
+		_, text := v[6].item(15)
+		contains(t, "what the new key says", text, "lab", "consents to logging", "verified")
+	})
+	t.Run("rotation that nobody vouched for", func(t *testing.T) {
+		contains(t, "verdict", v[7].Verdict, "does not hold", "Entry 14: its signature is wrong", "Entry 15: its key is of no party")
+	})
 	t.Run("empty", func(t *testing.T) {
 		contains(t, "verdict", v[5].Verdict, "This record holds.")
 		contains(t, "contract", v[5].Contract, "Nothing has been proposed")
@@ -290,7 +322,11 @@ func TestPageInABrowser(t *testing.T) {
 
 // flipSignature changes one letter of an entry's signature.
 func flipSignature(line string) string {
-	at := strings.Index(line, `"sig":"`) + len(`"sig":"`) + 20
+	return flipAt(line, strings.Index(line, `"sig":"`))
+}
+
+func flipAt(line string, member int) string {
+	at := member + len(`"sig":"`) + 20
 	letter := "A"
 	if line[at] == 'A' {
 		letter = "B"
