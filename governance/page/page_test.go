@@ -313,6 +313,10 @@ func TestPageInABrowser(t *testing.T) {
 	})
 	t.Run("rotation that nobody vouched for", func(t *testing.T) {
 		contains(t, "verdict", v[7].Verdict, "does not hold", "Entry 14: its signature is wrong", "Entry 15: its key is of no party")
+		for entry, label := range map[int]string{14: "not authentic", 15: "not acceptable"} {
+			_, text := v[7].item(entry)
+			contains(t, fmt.Sprint("entry ", entry), text, label)
+		}
 	})
 	t.Run("empty", func(t *testing.T) {
 		contains(t, "verdict", v[5].Verdict, "This record holds.")

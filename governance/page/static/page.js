@@ -69,7 +69,7 @@ function showRuns({ fold: f }) {
 }
 
 function mark(seen, checked) {
-  if (seen.problem) return chip('bad', checked ? 'not authentic' : 'not acceptable');
+  if (seen.problem) return chip('bad', seen.forged ? 'not authentic' : 'not acceptable');
   return checked === 'all' ? chip('good', 'verified') : chip('', checked ? 'signature holds' : 'not verified');
 }
 

@@ -48,6 +48,9 @@ async function signed(s, key, signature = s.signature) {
 }
 
 const ofRun = (type) => ['run-begin', 'consent-check', 'record-access', 'record-execution', 'refusal', 'journal-head', 'completion', 'app-event'].includes(type);
+// Forged is what is wrong with an entry by itself; anything else may be wrong only
+// because of an entry before it.
+class Forged extends Error {}
 const demand = (ok, why) => { if (!ok) throw new Error(why); };
 
 // Fold takes entries in their order. With check false it believes signatures.
@@ -56,16 +59,16 @@ export class Fold {
     Object.assign(this, { check, status: 'draft', contract: null, digest: '', keys: new Map(), approvals: new Map(), consents: new Map(), counters: new Map(), runs: new Map(), retired: new Map(), vouchers: new Set(), ended: '' });
   }
 
-  // add returns what to show of an entry: {index, statement, by, problem}.
+  // add returns what to show of an entry: {index, statement, by, problem, forged}.
   async add(index, entry, leafHash) {
-    const seen = { index, statement: null, by: '', problem: '' };
+    const seen = { index, statement: null, by: '', problem: '', forged: false };
     try {
       const s = seen.statement = open(entry);
       if (ofRun(s.type)) await this.addRecord(seen, s, 'sha256:' + hexOf(leafHash));
       else await this.addParty(seen, s, index);
       for (const id of s.signers) this.counters.set(id.key, id.counter);
     } catch (e) {
-      seen.problem = e.message || String(e);
+      Object.assign(seen, { problem: e.message || String(e), forged: e instanceof Forged });
     }
     return seen;
   }
@@ -73,7 +76,7 @@ export class Fold {
   async authentic(s, key, i = 0) {
     const id = s.signers[i];
     demand(key.fingerprint === id.key, 'it is signed with another key than its own');
-    demand(!this.check || await signed(s, key, s.signatures[i]), 'its signature is wrong: it was changed, or is forged');
+    if (this.check && !await signed(s, key, s.signatures[i])) throw new Forged('its signature is wrong: it was changed, or is forged');
     demand(id.counter > (this.counters.get(id.key) ?? 0), 'it is replayed: its counter does not rise');
   }
 
