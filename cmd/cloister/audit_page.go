@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"time"
 
+	"cloister/governance"
 	"cloister/governance/page"
 
 	urfave "github.com/urfave/cli/v2"
@@ -21,9 +22,13 @@ func auditPageCommand() *urfave.Command {
 		Name: "page", Usage: "show the contract and its record in a browser on this machine, until a signal",
 		Flags: auditFlags(&urfave.IntFlag{Name: "port", Usage: "the `PORT` on the loopback address; 0 takes a free one"}),
 		Action: action(func(c *urfave.Context, _ []string) error {
-			log, key, _, done, err := auditLog(c) // witnesses are for audit verify to judge, the page says so
+			log, key, witnesses, done, err := auditLog(c)
 			defer done()
 			if err != nil {
+				return err
+			}
+			shown := cosigned{log, witnesses}
+			if _, err := shown.Checkpoint(c.Context); err != nil {
 				return err
 			}
 			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", c.Int("port")))
@@ -31,9 +36,24 @@ func auditPageCommand() *urfave.Command {
 				return fmt.Errorf("serving the page: %w", err)
 			}
 			fmt.Fprintf(c.App.Writer, "ready http://%s/#key=%s\n", l.Addr(), url.QueryEscape(key))
-			return servePage(c.Context, l, page.Local(log))
+			return servePage(c.Context, l, page.Local(shown))
 		}, "--ledger"),
 	}
+}
+
+// cosigned shows the page only checkpoints that the specification's witnesses
+// cosigned; the rest it checks itself.
+type cosigned struct {
+	governance.Source
+	witnesses governance.Witnesses
+}
+
+func (s cosigned) Checkpoint(ctx context.Context) ([]byte, error) {
+	signed, err := s.Source.Checkpoint(ctx)
+	if err == nil {
+		_, err = s.witnesses.Cosigned(signed)
+	}
+	return signed, err
 }
 
 func servePage(ctx context.Context, l net.Listener, handler http.Handler) error {
