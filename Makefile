@@ -7,13 +7,20 @@ export GOFLAGS := -trimpath
 BIN := bin
 BINARIES := cloister cloisterd
 
-.PHONY: all build demo test test-all test-setup bench lint fuzz cross clean image image-root image-twice
+.PHONY: all build pkcs11 demo test test-all test-setup bench lint fuzz cross clean image image-root image-twice
 
 all: build
 
 build:
 	@mkdir -p $(BIN)
 	go build -tags urfave_cli_no_docs -o $(BIN)/ $(addprefix ./cmd/,$(BINARIES))
+
+# The helper for hardware keys: the one program of ours that links C.
+pkcs11: export CGO_ENABLED = 1
+pkcs11:
+	@./internal/setup/install gcc libc6-dev:gcc
+	@mkdir -p $(BIN)
+	go build -o $(BIN)/ ./cmd/cloister-pkcs11
 
 # The container images of the runtime and of the shim, for production, without a
 # container engine: an OCI layout, with an SBOM attached to each, and beside it the
@@ -43,10 +50,11 @@ demo: build
 
 # What the tests need beyond Go: fuse3 for mounts without root; git, sqlite3,
 # ripgrep, python3, tar, rsync and DuckDB as programs to run on a mount; Azurite as the
-# blob store; swtpm as the TPM of a confidential VM; podman and runc to run the
+# blob store; SoftHSM as a token for keys, and a C compiler for the helper that speaks to it; swtpm as the TPM of a confidential VM; podman and runc to run the
 # images, busybox as what is in an application's.
 test-setup:
 	@./internal/setup/install fuse3 git sqlite3 ripgrep:rg python3 tar rsync nodejs:node npm swtpm
+	@./internal/setup/install softhsm2:softhsm2-util gcc libc6-dev:gcc
 	@./internal/setup/fuse
 	@./internal/setup/npm azurite azurite
 	@./internal/setup/npm duckdb @duckdb/node-api
