@@ -23,7 +23,7 @@ func consentCommand() *urfave.Command {
 func consentGrantCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "grant", Usage: "consent to running the newest version of the contract",
-		Flags: append(partyFlags(),
+		Flags: append(partyFlags(), specificationFlag(),
 			&urfave.DurationFlag{Name: "for", Usage: "for so `LONG`, such as 36h", DefaultText: "without end"},
 			&urfave.Uint64Flag{Name: "runs", Usage: "for at most `N` runs", DefaultText: "any number"},
 			jsonFlag()),
@@ -53,7 +53,7 @@ func consentWithdrawCommand() *urfave.Command {
 		Description: "With --witness, the party's witness stops cosigning whatever the ledger says, so\n" +
 			"that a ledger that hides the withdrawal ends the clean room too. Afterwards\n" +
 			"`cloister witness resume DIR` lets it cosign again.",
-		Flags: append(partyFlags(), reasonFlag(),
+		Flags: append(partyFlags(), specificationFlag(), reasonFlag(),
 			&urfave.StringFlag{Name: "witness", Usage: "also withdraw the party's witness, in `DIR`"}, jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
 			said := say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {

@@ -263,7 +263,7 @@ func reasonFlag() urfave.Flag {
 func rejectCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "reject", Usage: "veto the newest version",
-		Flags: append(partyFlags(), reasonFlag(), jsonFlag()),
+		Flags: append(partyFlags(), specificationFlag(), reasonFlag(), jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
 			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
 				k, digest, err := newest(s)
@@ -279,7 +279,7 @@ func rejectCommand() *urfave.Command {
 func withdrawCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "withdraw", Usage: "end the contract for all parties, for good",
-		Flags: append(partyFlags(), reasonFlag(), jsonFlag()),
+		Flags: append(partyFlags(), specificationFlag(), reasonFlag(), jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
 			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
 				k, _, err := newest(s)
@@ -305,7 +305,7 @@ type contractStatus struct {
 func contractStatusCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "status", Usage: "where the contract stands",
-		Flags: append(readerFlags(), jsonFlag()),
+		Flags: append(readerFlags(), specificationFlag(), jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
 			_, view, err := openView(c)
 			if err != nil {
