@@ -22,7 +22,7 @@ func auditCommand() *urfave.Command {
 func auditListCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "list", Usage: "print every entry of the record, a line each",
-		Flags: append(readerFlags(), jsonFlag()),
+		Flags: append(readerFlags(), specificationFlag(), jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
 			l, key, done, err := findLog(c)
 			defer done()
@@ -31,7 +31,11 @@ func auditListCommand() *urfave.Command {
 			}
 			out := json.NewEncoder(c.App.Writer)
 			var failed error
-			err = governance.NewView(key).AdvanceToNewest(c.Context, l, func(seen governance.Seen) {
+			key, witnesses, err := trusted(c, key)
+			if err != nil {
+				return err
+			}
+			err = governance.NewCosignedView(key, witnesses).AdvanceToNewest(c.Context, l, func(seen governance.Seen) {
 				if seen.Statement == nil || failed != nil {
 					return
 				}
@@ -53,14 +57,18 @@ func auditListCommand() *urfave.Command {
 func auditVerifyCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "verify", Usage: "check every signature, the chain of the log and the sequence of every run",
-		Flags: append(readerFlags(), jsonFlag()),
+		Flags: append(readerFlags(), specificationFlag(), jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
 			l, key, done, err := findLog(c)
 			defer done()
 			if err != nil {
 				return err
 			}
-			report, err := (&governance.Auditor{Key: key}).Audit(c.Context, l)
+			key, witnesses, err := trusted(c, key)
+			if err != nil {
+				return err
+			}
+			report, err := (&governance.Auditor{Key: key, Witnesses: witnesses}).Audit(c.Context, l)
 			if err != nil {
 				return err
 			}

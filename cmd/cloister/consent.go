@@ -47,7 +47,7 @@ func consentGrantCommand() *urfave.Command {
 		Name: "grant", Usage: "consent to running the newest version of the contract",
 		Description: "It takes the place of what the party granted before for the same scopes. An end is\n" +
 			"held against the latest time that anything in the ledger names.",
-		Flags: append(partyFlags(), scopeFlag(), versionFlag(),
+		Flags: append(partyFlags(), specificationFlag(), scopeFlag(), versionFlag(),
 			&urfave.DurationFlag{Name: "for", Usage: "for so `LONG`, such as 36h", DefaultText: "without end"},
 			&urfave.Uint64Flag{Name: "runs", Usage: "for at most `N` runs", DefaultText: "any number"},
 			jsonFlag()),
@@ -91,7 +91,7 @@ func consentWithdrawCommand() *urfave.Command {
 		Description: "With --witness, the party's witness stops cosigning whatever the ledger says, so\n" +
 			"that a ledger that hides the withdrawal ends the clean room too. Afterwards\n" +
 			"`cloister witness resume DIR` lets it cosign again.",
-		Flags: append(partyFlags(), scopeFlag(), reasonFlag(),
+		Flags: append(partyFlags(), specificationFlag(), scopeFlag(), reasonFlag(),
 			&urfave.StringFlag{Name: "witness", Usage: "also withdraw the party's witness, in `DIR`"}, jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
 			names, err := scopes(c)

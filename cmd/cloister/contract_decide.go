@@ -140,7 +140,7 @@ func reasonFlag() urfave.Flag {
 func rejectCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "reject", Usage: "veto the newest version",
-		Flags: append(partyFlags(), reasonFlag(), versionFlag(), jsonFlag()),
+		Flags: append(partyFlags(), specificationFlag(), reasonFlag(), versionFlag(), jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
 			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
 				k, digest, err := newest(c, s)
@@ -156,7 +156,7 @@ func rejectCommand() *urfave.Command {
 func withdrawCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "withdraw", Usage: "end the contract for all parties, for good",
-		Flags: append(partyFlags(), reasonFlag(), versionFlag(), jsonFlag()),
+		Flags: append(partyFlags(), specificationFlag(), reasonFlag(), versionFlag(), jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
 			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
 				k, _, err := newest(c, s)

@@ -16,7 +16,7 @@ func contractExportCommand() *urfave.Command {
 		Name: "export", Usage: "write the accepted specification, for the solution provider to translate",
 		Description: "It is in its canonical form, which `cloister policy generate` and the runtime take.\n\n" +
 			"JSON: file, specification, version.",
-		Flags: append(readerFlags(), versionFlag(), text("out", "the new `FILE` to write"), jsonFlag()),
+		Flags: append(readerFlags(), specificationFlag(), versionFlag(), text("out", "the new `FILE` to write"), jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
 			_, view, err := openView(c)
 			if err != nil {

@@ -25,7 +25,7 @@ type saidLine struct {
 func contractLogCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "log", Usage: "what the parties said, a line each; what runs did is in `cloister audit list`",
-		Flags: append(readerFlags(), jsonFlag()),
+		Flags: append(readerFlags(), specificationFlag(), jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
 			lines, err := readLog(c)
 			if err != nil {
@@ -53,7 +53,11 @@ func readLog(c *urfave.Context) (lines []saidLine, err error) {
 	if err != nil {
 		return nil, err
 	}
-	view := governance.NewView(key)
+	key, witnesses, err := trusted(c, key)
+	if err != nil {
+		return nil, err
+	}
+	view := governance.NewCosignedView(key, witnesses)
 	err = view.AdvanceToNewest(c.Context, l, func(seen governance.Seen) {
 		if seen.Statement == nil {
 			return

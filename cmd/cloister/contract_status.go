@@ -29,7 +29,7 @@ type contractStatus struct {
 func contractStatusCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "status", Usage: "where the contract stands",
-		Flags: append(readerFlags(), jsonFlag()),
+		Flags: append(readerFlags(), specificationFlag(), jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
 			_, view, err := openView(c)
 			if err != nil {

@@ -56,6 +56,18 @@ func findLog(c *urfave.Context) (log remote.Keyed, key string, done func(), err 
 	return log, key, done, err
 }
 
+// trusted returns whose signatures a checkpoint needs: what --specification says
+// where it is given. Without it the log is believed about its own key, and no
+// witness is asked for.
+func trusted(c *urfave.Context, key string) (string, governance.Witnesses, error) {
+	if c.String("specification") == "" {
+		return key, governance.Witnesses{}, nil
+	}
+	s, err := loadSpec(c.String("specification"))
+	g := s.Governance
+	return g.LedgerKey, governance.Witnesses{Keys: g.Witnesses, Threshold: g.Threshold}, err
+}
+
 // openView follows the log to its newest checkpoint.
 func openView(c *urfave.Context) (governance.Log, *governance.View, error) {
 	log, key, done, err := findLog(c)
@@ -63,7 +75,11 @@ func openView(c *urfave.Context) (governance.Log, *governance.View, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	view := governance.NewView(key)
+	key, witnesses, err := trusted(c, key)
+	if err != nil {
+		return nil, nil, err
+	}
+	view := governance.NewCosignedView(key, witnesses)
 	return log, view, view.AdvanceToNewest(c.Context, log, nil)
 }
 
@@ -104,6 +120,9 @@ func speak(c *urfave.Context, body func(s *governance.State, party string) (b st
 		return said{}, err
 	}
 	receipt, err := l.Append(c.Context, entry)
+	if err == nil {
+		err = view.Advance(c.Context, l, receipt.Checkpoint, nil)
+	}
 	if err != nil {
 		return said{}, fmt.Errorf("%s by %s: %w", b.Type(), name, err)
 	}

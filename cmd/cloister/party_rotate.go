@@ -23,7 +23,7 @@ func partyRotateCommand() *urfave.Command {
 			"of another party, who signs the file of --out with `cloister party cosign`. What\n" +
 			"the party approved and consented to stays. The party's key of before stays the\n" +
 			"one that contract and specification name.",
-		Flags: append(partyFlags(),
+		Flags: append(partyFlags(), specificationFlag(),
 			text("new", "the `PARTYFILE` with the new signing key"),
 			text("recovery", "the party's recovery key, `FILE`"),
 			text("new-recovery", "a new recovery key to take the old one's place, `FILE`"),
@@ -167,7 +167,7 @@ func partyCosignCommand() *urfave.Command {
 		ArgsUsage: "FILE",
 		Description: "Ask the party itself, not the sender of FILE, for its new key: whoever stole the\n" +
 			"old one wants this signature too.",
-		Flags:  append(partyFlags(), text("key", "the new key, as the other party told it over another way, `sha256:…`"), jsonFlag()),
+		Flags:  append(partyFlags(), specificationFlag(), text("key", "the new key, as the other party told it over another way, `sha256:…`"), jsonFlag()),
 		Action: action(cosign, saysTakes("--key", "FILE")...),
 	}
 }

@@ -16,7 +16,7 @@ import (
 func provisionRequestCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "request", Usage: "ask the owners of volumes, through the ledger, to put their keys in place", ArgsUsage: "VOLUME...",
-		Flags: append(partyFlags(), versionFlag(), jsonFlag()),
+		Flags: append(partyFlags(), specificationFlag(), versionFlag(), jsonFlag()),
 		Action: action(func(c *urfave.Context, volumes []string) error {
 			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
 				k, _, err := newest(c, s)
@@ -29,7 +29,7 @@ func provisionRequestCommand() *urfave.Command {
 func provisionDeclineCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "decline", Usage: "answer through the ledger that one's volumes will not be provisioned", ArgsUsage: "VOLUME...",
-		Flags: append(partyFlags(), reasonFlag(), versionFlag(), jsonFlag()),
+		Flags: append(partyFlags(), specificationFlag(), reasonFlag(), versionFlag(), jsonFlag()),
 		Action: action(func(c *urfave.Context, volumes []string) error {
 			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
 				k, _, err := newest(c, s)
