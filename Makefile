@@ -7,7 +7,7 @@ export GOFLAGS := -trimpath
 BIN := bin
 BINARIES := cloister cloisterd cloister-ledger
 
-.PHONY: all build frameworks demo test test-enforcer test-kubernetes test-all test-setup bench lint fuzz cross clean image image-root image-twice
+.PHONY: all build frameworks pkcs11 demo test test-enforcer test-kubernetes test-all test-setup bench lint fuzz cross clean image image-root image-twice
 
 all: build
 
@@ -18,6 +18,13 @@ frameworks:
 build: frameworks
 	@mkdir -p $(BIN)
 	go build -tags urfave_cli_no_docs -o $(BIN)/ $(addprefix ./cmd/,$(BINARIES))
+
+# The helper for hardware keys: the one program of ours that links C.
+pkcs11: export CGO_ENABLED = 1
+pkcs11:
+	@./internal/setup/install gcc libc6-dev:gcc
+	@mkdir -p $(BIN)
+	go build -o $(BIN)/ ./cmd/cloister-pkcs11
 
 # The container images of the runtime and of the shim, for production, without a
 # container engine: an OCI layout, with an SBOM attached to each, and beside it the
@@ -47,12 +54,13 @@ demo: build
 
 # What the tests need beyond Go: fuse3 for mounts without root; git, sqlite3,
 # ripgrep, python3, tar, rsync and DuckDB as programs to run on a mount; veritysetup as
-# a second opinion on layers' hashes; swtpm as the TPM of a confidential VM; strace to kill a
-# program at a system call; Chromium to look at the ledger's page; Azurite as
-# the blob store; podman and runc to run the images, busybox as what is in an
-# application's.
+# a second opinion on layers' hashes; swtpm as the TPM of a confidential VM; SoftHSM as
+# a token for keys, and a C compiler for the helper that speaks to it; strace to kill a
+# program at a system call; Chromium to look at the ledger's page; Azurite as the
+# blob store; podman and runc to run the images, busybox as what is in an application's.
 test-setup:
 	@./internal/setup/install fuse3 git sqlite3 ripgrep:rg python3 tar rsync nodejs:node npm swtpm cryptsetup-bin:veritysetup strace chromium
+	@./internal/setup/install softhsm2:softhsm2-util gcc libc6-dev:gcc
 	@./internal/setup/fuse
 	@./internal/setup/npm azurite azurite
 	@./internal/setup/npm duckdb @duckdb/node-api

@@ -23,6 +23,7 @@ require (
 	github.com/google/go-tpm v0.9.8
 	github.com/hanwen/go-fuse/v2 v2.12.1
 	github.com/klauspost/compress v1.20.4
+	github.com/miekg/pkcs11 v1.1.2
 	github.com/moby/sys/mountinfo v0.7.3
 	github.com/open-policy-agent/opa v1.20.1
 	github.com/rogpeppe/go-internal v1.16.0

@@ -147,6 +147,16 @@ func (s *State) Knows(fingerprint string) bool {
 	return false
 }
 
+// Key returns the key that a party of the newest version signs with now.
+func (s *State) Key(party string) (statement.PublicKey, bool) {
+	for _, by := range s.keys {
+		if by.party == party {
+			return by.key, true
+		}
+	}
+	return statement.PublicKey{}, false
+}
+
 // NextCounter returns the counter for a key's next statement. It is the time in
 // milliseconds where that is higher than the last one: so it rises even when a
 // ledger hides the key's newest statement.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"cloister/governance/cosign"
 	"cloister/governance/ledger"
 	"cloister/governance/service"
 	"cloister/governance/statement"
@@ -33,6 +34,8 @@ func serveCommand() *urfave.Command {
 			&urfave.StringFlag{Name: "certificate", Usage: "serve with the certificates in `FILE` (PEM); without it, one is made in the first DIR, " + certificateFile},
 			&urfave.StringFlag{Name: "key", Usage: "the certificate's private key, `FILE` (PEM)"},
 			&urfave.StringSliceFlag{Name: "host", Usage: "a `NAME` or address that the certificate to be made is for, beside the one listened on"},
+			&urfave.StringSliceFlag{Name: "witness", Usage: "have each checkpoint cosigned by the witness `KEY@URL`, as cloister witness serve prints it; may be repeated"},
+			&urfave.IntFlag{Name: "threshold", Usage: "`HOW MANY` of the witnesses must; all when not given"},
 			&urfave.BoolFlag{Name: "anyone-reads", Usage: "INSECURE: serve the record to whoever asks, not to parties and runs of the contract alone"},
 			&urfave.IntFlag{Name: "rate", Usage: "answer at most `N` requests a second from one address", Value: 500},
 		},
@@ -46,7 +49,7 @@ func serve(c *urfave.Context) error {
 	if c.NArg() == 0 || c.Int("rate") < 1 {
 		return fault.Errorf(fault.Usage, "cloister-ledger serve DIR...", "serve takes a directory, and a rate of 1 or more")
 	}
-	logs, err := openLogs(c.Context, c.Args().Slice())
+	logs, err := openLogs(c)
 	if err != nil {
 		return err
 	}
@@ -93,9 +96,9 @@ func run(ctx context.Context, server *http.Server, listener net.Listener) error 
 	return nil
 }
 
-func openLogs(ctx context.Context, dirs []string) (map[string]*ledger.Ledger, error) {
+func openLogs(c *urfave.Context) (map[string]*ledger.Ledger, error) {
 	logs := map[string]*ledger.Ledger{}
-	for _, dir := range dirs {
+	for _, dir := range c.Args().Slice() {
 		path, err := filepath.Abs(dir)
 		if err != nil {
 			return nil, err
@@ -107,11 +110,28 @@ func openLogs(ctx context.Context, dirs []string) (map[string]*ledger.Ledger, er
 		if logs[name] != nil {
 			return nil, fault.Errorf(fault.Usage, "rename one", "two directories are named %s", name)
 		}
-		if logs[name], err = ledger.Open(ctx, path); err != nil {
+		options, err := witnessed(c)
+		if err != nil {
+			return nil, err
+		}
+		if logs[name], err = ledger.Open(c.Context, path, options...); err != nil {
 			return nil, err
 		}
 	}
 	return logs, nil
+}
+
+// witnessed is the option of a log that has witnesses: a group of its own, which
+// remembers how far each has come.
+func witnessed(c *urfave.Context) ([]ledger.Option, error) {
+	if len(c.StringSlice("witness")) == 0 {
+		return nil, nil
+	}
+	group, err := cosign.New(c.StringSlice("witness"), c.Int("threshold"))
+	if err != nil {
+		return nil, err
+	}
+	return []ledger.Option{ledger.WithCosign(group.Cosign)}, nil
 }
 
 // quietTessera has what Tessera says come out like everything else, and only what

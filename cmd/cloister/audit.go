@@ -30,29 +30,23 @@ func auditFlags(more ...urfave.Flag) []urfave.Flag {
 		&urfave.StringFlag{Name: "ledger-key", Usage: "the ledger's verifier `KEY`, in place of a specification; without either the ledger's own word is taken"}), more...)
 }
 
-// believed is whose word about a log counts: the specification's ledger key and
-// witnesses, or the key given. The key is "" where neither is named.
-func believed(c *urfave.Context) (key string, w governance.Witnesses, err error) {
-	path, key := c.String("specification"), c.String("ledger-key")
-	if path == "" {
-		return key, w, nil
+// believed is trusted where --ledger-key may stand in place of the specification.
+func believed(c *urfave.Context, own string) (key string, w governance.Witnesses, err error) {
+	if given := c.String("ledger-key"); given != "" {
+		own = given
 	}
-	if key != "" {
+	if c.IsSet("specification") && c.IsSet("ledger-key") {
 		return "", w, fault.Errorf(fault.Usage, "give one of them", "the ledger's key is in --specification, and in --ledger-key")
 	}
-	s, err := loadSpec(path)
-	return s.Governance.LedgerKey, governance.Witnesses{Keys: s.Governance.Witnesses, Threshold: s.Governance.Threshold}, err
+	return trusted(c, own)
 }
 
 // auditLog is findLog with the key and the witnesses that are believed.
 func auditLog(c *urfave.Context) (log governance.Source, key string, w governance.Witnesses, done func(), err error) {
-	own := ""
-	if log, own, done, err = findLog(c); err != nil {
+	if log, key, done, err = findLog(c); err != nil {
 		return nil, "", w, done, err
 	}
-	if key, w, err = believed(c); key == "" {
-		key = own
-	}
+	key, w, err = believed(c, key)
 	return log, key, w, done, err
 }
 

@@ -82,11 +82,8 @@ func auditExported(c *urfave.Context, a governance.Auditor) (report governance.R
 	if err != nil {
 		return report, h, err
 	}
-	if a.Key, a.Witnesses, err = believed(c); err != nil {
+	if a.Key, a.Witnesses, err = believed(c, x.Head.Ledger); err != nil {
 		return report, h, err
-	}
-	if a.Key == "" {
-		a.Key = x.Head.Ledger
 	}
 	if x.Head.Run != "" {
 		report, err = a.AuditRun(x) // has no more of the log to compare heads with

@@ -1,17 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/base64"
 	"fmt"
-	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"cloister/fs/format"
 	"cloister/governance"
+	"cloister/governance/partyfile"
 	"cloister/governance/statement"
 	"cloister/internal/fault"
 	"cloister/policy"
@@ -28,7 +29,8 @@ func contractCommand() *urfave.Command {
 		Subcommands: []*urfave.Command{
 			proposeCommand("propose", "open the contract with its first version"),
 			proposeCommand("amend", "put a new version in the place of the newest; approvals lapse"),
-			approveCommand(), rejectCommand(), withdrawCommand(), contractStatusCommand(),
+			reviewCommand(), approveCommand(), rejectCommand(), withdrawCommand(),
+			contractStatusCommand(), contractLogCommand(), contractExportCommand(),
 		},
 	}
 }
@@ -37,56 +39,119 @@ func specificationFlag() urfave.Flag {
 	return &urfave.StringFlag{Name: "specification", Usage: "the specification, `FILE`"}
 }
 
+func versionFlag() urfave.Flag {
+	return &urfave.Uint64Flag{Name: "version", Usage: "the version `N` that is meant: refused where it is not the newest", DefaultText: "the newest"}
+}
+
+func volumeFlag(usage string) urfave.Flag {
+	return &urfave.StringSliceFlag{Name: "volume", Usage: usage}
+}
+
 func proposeCommand(name, usage string) *urfave.Command {
 	return &urfave.Command{
 		Name: name, Usage: usage,
 		Description: "The digests of the specification and of both policies are computed here, from\n" +
 			"the specification. A data source's REFERENCE is what `cloister prep encrypt`\n" +
-			"printed; a data sink's what `cloister prep sink` printed.",
-		Flags: append(append(partyFlags(), imageFlags()...), specificationFlag(),
-			&urfave.StringSliceFlag{Name: "volume", Usage: "`NAME=REFERENCE` of a volume of the specification; once for each"},
+			"printed; a data sink's what `cloister prep sink` printed. An amendment keeps the\n" +
+			"references of the version before that are not given.",
+		Flags: append(append(partyFlags(), imageFlags()...), specificationFlag(), versionFlag(),
+			volumeFlag("`NAME=REFERENCE` of a volume of the specification; once for each"),
+			&urfave.StringSliceFlag{Name: "recovery-of", Usage: "the document `PARTYFILE.pub` of a party whose recovery key the contract holds; once for each", Hidden: name == "amend"},
 			jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
 			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
 				now, _ := s.Contract()
-				k, err := contractOf(c)
+				if err := meant(c, now); err != nil {
+					return nil, "", 0, err
+				}
+				k, canonical, err := contractOf(c, now)
 				if err != nil {
 					return nil, "", 0, err
 				}
-				k.Version = now.Version + 1
-				if name == "propose" {
-					return &statement.Propose{Contract: k}, k.ID, k.Version, nil
+				if len(canonical) > statement.MaxSpecification {
+					fmt.Fprintf(c.App.ErrWriter, "the specification has %d bytes, too many for the ledger: hand the file to the other parties\n", len(canonical))
+					canonical = nil
 				}
-				return &statement.Amend{Contract: k}, k.ID, k.Version, nil
+				if name == "propose" {
+					return &statement.Propose{Contract: k, Specification: canonical}, k.ID, k.Version, nil
+				}
+				return &statement.Amend{Contract: k, Specification: canonical}, k.ID, k.Version, nil
 			})
 		}, saysTakes("--specification")...),
 	}
 }
 
-// contractOf makes the contract of a specification and the references given.
-func contractOf(c *urfave.Context) (statement.Contract, error) {
+// contractOf makes the next version of a specification and the references given,
+// and the canonical specification.
+func contractOf(c *urfave.Context, now statement.Contract) (statement.Contract, []byte, error) {
 	s, t, err := translate(c)
 	if err != nil {
-		return statement.Contract{}, err
+		return statement.Contract{}, nil, err
 	}
-	k := statement.Contract{ID: s.Name, Specification: t.specification, ContainerPolicy: t.containerPolicy, KeyReleasePolicy: t.keyReleasePolicy}
+	references, err := referencesGiven(c)
+	if err != nil {
+		return statement.Contract{}, nil, err
+	}
+	for name, ref := range pinned(now) {
+		if _, given := references[name]; !given && hasVolume(s, name) {
+			references[name] = ref
+		}
+	}
+	k, err := makeContract(s, t, references)
+	if err != nil {
+		return k, nil, err
+	}
+	k.Version = now.Version + 1
+	if err := addRecoveries(&k, now, c.StringSlice("recovery-of")); err != nil {
+		return k, nil, err
+	}
+	canonical, err := s.Canonical()
+	return k, canonical, err
+}
+
+// makeContract is the contract that a specification, its policies and the
+// references of its volumes come to. Version and recovery keys are not of it.
+func makeContract(s spec.Specification, t digests, references map[string]string) (k statement.Contract, err error) {
+	k = statement.Contract{ID: s.Name, Specification: t.specification, ContainerPolicy: t.containerPolicy, KeyReleasePolicy: t.keyReleasePolicy}
 	for _, p := range s.Parties {
 		key, err := base64.StdEncoding.DecodeString(p.SigningKey)
 		if err != nil {
 			return k, err
 		}
-		recipient, err := base64.StdEncoding.DecodeString(p.RecipientKey)
-		if err != nil {
-			return k, err
+		party := statement.Party{Name: p.Name, Key: key}
+		if p.RecipientKey != "" {
+			if party.Recipient, err = base64.StdEncoding.DecodeString(p.RecipientKey); err != nil {
+				return k, err
+			}
 		}
-		k.Parties = append(k.Parties, statement.Party{Name: p.Name, Key: key, Recipient: recipient})
+		k.Parties = append(k.Parties, party)
 	}
-	if k.Volumes, err = volumesOf(s, c.StringSlice("volume")); err != nil {
+	if k.Volumes, err = volumesOf(s, references); err != nil {
 		return k, err
 	}
 	slices.SortFunc(k.Parties, func(a, b statement.Party) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(k.Volumes, func(a, b statement.Volume) int { return cmp.Compare(a.Name, b.Name) })
 	return k, nil
+}
+
+// addRecoveries takes recovery keys from the version before, and from documents.
+func addRecoveries(k *statement.Contract, now statement.Contract, documents []string) error {
+	for i := range k.Parties {
+		was, _ := now.Party(k.Parties[i].Name)
+		k.Parties[i].Recovery = was.Recovery
+	}
+	for _, path := range documents {
+		p, err := partyfile.ReadDocument(path)
+		if err != nil {
+			return fmt.Errorf("--recovery-of: %w", err)
+		}
+		i := slices.IndexFunc(k.Parties, func(q statement.Party) bool { return q.Name == p.Name && bytes.Equal(q.Key, p.Key) })
+		if i < 0 || p.Recovery == nil {
+			return fault.Errorf(fault.Usage, "give the document of a party of the specification that has a recovery key", "--recovery-of %s", path)
+		}
+		k.Parties[i].Recovery = p.Recovery
+	}
+	return nil
 }
 
 // digests are what a contract pins of a specification.
@@ -107,74 +172,94 @@ func translate(c *urfave.Context) (spec.Specification, digests, error) {
 	if err != nil {
 		return s, digests{}, err
 	}
-	return s, digests{t.Specification, statement.Digest(t.ContainerPolicy), t.KeyRelease.Digest()}, nil
+	return s, digestsOf(t), nil
 }
 
-// compare refuses a contract that pins other digests, and says which.
-func (d digests) compare(k statement.Contract) error {
-	var differ []string
-	for _, x := range []struct{ what, pinned, made string }{
-		{"specification", k.Specification, d.specification},
-		{"container policy", k.ContainerPolicy, d.containerPolicy},
-		{"key release policy", k.KeyReleasePolicy, d.keyReleasePolicy},
-	} {
-		if x.pinned != x.made {
-			differ = append(differ, fmt.Sprintf("%s %s, here %s", x.what, x.pinned, x.made))
-		}
-	}
-	if differ == nil {
-		return nil
-	}
-	return fault.Errorf(fault.Refused, "do not approve; ask the proposer which specification is meant",
-		"the contract pins what this specification does not give: %s", strings.Join(differ, "; "))
+func digestsOf(t policy.Translation) digests {
+	return digests{t.Specification, statement.Digest(t.ContainerPolicy), t.KeyRelease.Digest()}
 }
 
-// newest returns the newest version of the contract and its digest.
-func newest(s *governance.State) (statement.Contract, string, error) {
+// newest returns the newest version of the contract and its digest, and refuses
+// one that --version does not mean.
+func newest(c *urfave.Context, s *governance.State) (statement.Contract, string, error) {
 	k, digest := s.Contract()
 	if k.Version == 0 {
 		return k, "", fault.Errorf(fault.NotFound, "`cloister contract propose` makes the first version", "nothing has been proposed in this ledger yet")
 	}
-	return k, digest, nil
+	return k, digest, meant(c, k)
 }
 
-// volumesOf pairs the specification's volumes with the references given: each
-// has one, and there is none more.
-func volumesOf(s spec.Specification, given []string) ([]statement.Volume, error) {
+func meant(c *urfave.Context, k statement.Contract) error {
+	if want := c.Uint64("version"); want != 0 && want != k.Version {
+		return governance.Refuse(governance.StaleVersion, "look at the newest version and decide again", "version %d is meant, the newest is %d", want, k.Version)
+	}
+	return nil
+}
+
+// referencesGiven returns what --volume says, by name.
+func referencesGiven(c *urfave.Context) (map[string]string, error) {
 	references := map[string]string{}
-	for _, g := range given {
+	for _, g := range c.StringSlice("volume") {
 		name, ref, ok := strings.Cut(g, "=")
 		if _, twice := references[name]; !ok || twice {
 			return nil, fault.Errorf(fault.Usage, "write --volume NAME=REFERENCE, each name once", "--volume %.80q", g)
 		}
 		references[name] = ref
 	}
-	var volumes []statement.Volume
-	add := func(name, owner, kind string, pin func(*statement.Volume, string) error) error {
-		ref, ok := references[name]
-		if !ok {
-			return fault.Errorf(fault.Usage, "give --volume "+name+"=REFERENCE", "volume %q of the specification has no reference", name)
+	return references, nil
+}
+
+// pinned returns a contract's references in the form that --volume takes.
+func pinned(k statement.Contract) map[string]string {
+	references := map[string]string{}
+	for _, v := range k.Volumes {
+		references[v.Name] = v.Reference
+		if v.Reference == "" {
+			references[v.Name] = fmt.Sprintf("%s:%d:%s", v.ID, v.KeyVersion, v.Check)
 		}
-		delete(references, name)
-		v := statement.Volume{Name: name, Owner: owner, Kind: kind}
-		if err := pin(&v, ref); err != nil {
-			return fmt.Errorf("volume %q: %w", name, err)
+	}
+	return references
+}
+
+func hasVolume(s spec.Specification, name string) bool {
+	_, ok := volumeOf(s, name)
+	return ok
+}
+
+// volumesOf pairs the specification's volumes with references: each has one, of
+// the volume that the specification names, and there is none more.
+func volumesOf(s spec.Specification, references map[string]string) ([]statement.Volume, error) {
+	references = maps.Clone(references)
+	var volumes []statement.Volume
+	add := func(of spec.Source, kind string, pin func(*statement.Volume, string) (format.VolumeID, error)) error {
+		ref, ok := references[of.Name]
+		if !ok {
+			return fault.Errorf(fault.Usage, "give --volume "+of.Name+"=REFERENCE", "volume %q of the specification has no reference", of.Name)
+		}
+		delete(references, of.Name)
+		v := statement.Volume{Name: of.Name, Owner: of.Party, Kind: kind}
+		id, err := pin(&v, ref)
+		if err != nil {
+			return fmt.Errorf("volume %q: %w", of.Name, err)
+		}
+		if id.String() != of.Volume {
+			return fault.Errorf(fault.Usage, "give the reference of the volume that is meant", "volume %q of the specification is %s, the reference is of %s", of.Name, of.Volume, id)
 		}
 		volumes = append(volumes, v)
 		return nil
 	}
 	for _, v := range s.Code {
-		if err := add(v.Name, v.Party, statement.CodeVolume, pinReference); err != nil {
+		if err := add(v, statement.CodeVolume, pinReference); err != nil {
 			return nil, err
 		}
 	}
 	for _, v := range s.DataSources {
-		if err := add(v.Name, v.Party, statement.SourceVolume, pinReference); err != nil {
+		if err := add(v, statement.SourceVolume, pinReference); err != nil {
 			return nil, err
 		}
 	}
 	for _, v := range s.DataSinks {
-		if err := add(v.Name, v.Party, statement.SinkVolume, pinSink); err != nil {
+		if err := add(v.Source(), statement.SinkVolume, pinSink); err != nil {
 			return nil, err
 		}
 		recipients, err := recipientIDs(s, v)
@@ -203,139 +288,34 @@ func recipientIDs(s spec.Specification, sink spec.Sink) (ids []string, err error
 	return ids, nil
 }
 
-func pinReference(v *statement.Volume, text string) error {
+func pinReference(v *statement.Volume, text string) (format.VolumeID, error) {
 	ref, err := format.ParseReference(text)
 	v.Reference = ref.String()
-	return err
+	return ref.Volume, err
 }
 
 // pinSink reads what `cloister prep sink` prints, or the reference of an epoch
 // to go on from.
-func pinSink(v *statement.Volume, text string) error {
+func pinSink(v *statement.Volume, text string) (id format.VolumeID, err error) {
 	if ref, err := format.ParseReference(text); err == nil {
 		v.Reference, v.ID, v.KeyVersion, v.Check = ref.String(), ref.Volume.String(), uint64(ref.KeyVersion), ref.Check.String()
-		return nil
+		return ref.Volume, nil
 	}
 	parts := strings.Split(text, ":")
 	if len(parts) != 3 {
-		return fault.Errorf(fault.Usage, "give what `cloister prep sink` printed", "%.80q is not VOLUME_ID:KEY_VERSION:CHECK_VALUE", text)
+		return id, fault.Errorf(fault.Usage, "give what `cloister prep sink` printed", "%.80q is not VOLUME_ID:KEY_VERSION:CHECK_VALUE", text)
 	}
-	id, err := format.ParseVolumeID(parts[0])
-	if err != nil {
-		return fault.Errorf(fault.Usage, "give what `cloister prep sink` printed", "%w", err)
+	if id, err = format.ParseVolumeID(parts[0]); err != nil {
+		return id, fault.Errorf(fault.Usage, "give what `cloister prep sink` printed", "%w", err)
 	}
 	version, err := strconv.ParseUint(parts[1], 10, 32)
 	if err != nil || version == 0 {
-		return fault.Errorf(fault.Usage, "give what `cloister prep sink` printed", "key version %q is not a number from 1", parts[1])
+		return id, fault.Errorf(fault.Usage, "give what `cloister prep sink` printed", "key version %q is not a number from 1", parts[1])
 	}
 	check, err := format.ParseCheckValue(parts[2])
 	if err != nil {
-		return fault.Errorf(fault.Usage, "give what `cloister prep sink` printed", "%w", err)
+		return id, fault.Errorf(fault.Usage, "give what `cloister prep sink` printed", "%w", err)
 	}
 	v.ID, v.KeyVersion, v.Check = id.String(), version, check.String()
-	return nil
-}
-
-func approveCommand() *urfave.Command {
-	return &urfave.Command{
-		Name:  "approve",
-		Usage: "approve the newest version, after its policies were made again here from the specification",
-		Flags: append(append(partyFlags(), imageFlags()...), specificationFlag(), jsonFlag()),
-		Action: action(func(c *urfave.Context, _ []string) error {
-			_, want, err := translate(c)
-			if err != nil {
-				return err
-			}
-			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
-				k, digest, err := newest(s)
-				if err != nil {
-					return nil, "", 0, err
-				}
-				if err := want.compare(k); err != nil {
-					return nil, "", 0, err
-				}
-				return &statement.Approve{Digest: digest}, k.ID, k.Version, nil
-			})
-		}, saysTakes("--specification")...),
-	}
-}
-
-func reasonFlag() urfave.Flag {
-	return &urfave.StringFlag{Name: "reason", Usage: "why: `WORDS` for the record"}
-}
-
-func rejectCommand() *urfave.Command {
-	return &urfave.Command{
-		Name: "reject", Usage: "veto the newest version",
-		Flags: append(partyFlags(), reasonFlag(), jsonFlag()),
-		Action: action(func(c *urfave.Context, _ []string) error {
-			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
-				k, digest, err := newest(s)
-				if err != nil {
-					return nil, "", 0, err
-				}
-				return &statement.Reject{Digest: digest, Reason: c.String("reason")}, k.ID, k.Version, nil
-			})
-		}, saysTakes()...),
-	}
-}
-
-func withdrawCommand() *urfave.Command {
-	return &urfave.Command{
-		Name: "withdraw", Usage: "end the contract for all parties, for good",
-		Flags: append(partyFlags(), reasonFlag(), jsonFlag()),
-		Action: action(func(c *urfave.Context, _ []string) error {
-			return say(c, func(s *governance.State, _ string) (statement.Body, string, uint64, error) {
-				k, _, err := newest(s)
-				if err != nil {
-					return nil, "", 0, err
-				}
-				return &statement.Withdraw{Reason: c.String("reason")}, k.ID, k.Version, nil
-			})
-		}, saysTakes()...),
-	}
-}
-
-// contractStatus is what status reports.
-type contractStatus struct {
-	Status   governance.Status      `json:"status"`
-	Digest   string                 `json:"digest"`
-	Approved []string               `json:"approved"`
-	Consent  map[string]string      `json:"consent"` // by party: "granted", or why not
-	Runs     []governance.RunStatus `json:"runs"`
-	Contract statement.Contract     `json:"contract"`
-}
-
-func contractStatusCommand() *urfave.Command {
-	return &urfave.Command{
-		Name: "status", Usage: "where the contract stands",
-		Flags: append(readerFlags(), jsonFlag()),
-		Action: action(func(c *urfave.Context, _ []string) error {
-			_, view, err := openView(c)
-			if err != nil {
-				return err
-			}
-			s := view.State()
-			k, digest := s.Contract()
-			st := contractStatus{s.Status(), digest, s.Approved(), map[string]string{}, s.Runs(), k}
-			for _, p := range k.Parties {
-				st.Consent[p.Name] = "granted"
-				if ok, why := s.Consent(p.Name, statement.ScopeExecution, time.Now()); !ok {
-					st.Consent[p.Name] = why
-				}
-			}
-			return printResult(c, st, func(stdout, _ io.Writer) { printStatus(stdout, st) })
-		}, "--ledger"),
-	}
-}
-
-func printStatus(w io.Writer, st contractStatus) {
-	if st.Contract.Version == 0 {
-		fmt.Fprintln(w, "nothing has been proposed yet")
-		return
-	}
-	fmt.Fprintf(w, "contract %s version %d is %s\napproved by %s\n", st.Contract.ID, st.Contract.Version, st.Status, cmp.Or(strings.Join(st.Approved, ", "), "nobody"))
-	for _, p := range st.Contract.Parties {
-		fmt.Fprintf(w, "execution, %s: %s\n", p.Name, st.Consent[p.Name])
-	}
+	return id, nil
 }

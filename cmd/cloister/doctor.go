@@ -10,6 +10,7 @@ import (
 	enclaveazure "cloister/enclave/azure"
 	"cloister/enclave/kbs"
 	"cloister/enclave/vault"
+	"cloister/governance"
 	"cloister/governance/remote"
 	"cloister/internal/cli"
 	"cloister/internal/fault"
@@ -86,7 +87,8 @@ func runDoctor(c *urfave.Context, names []string) error {
 		if err != nil {
 			return "", err
 		}
-		return remote.Probe(ctx, log, s.Governance.LedgerKey)
+		return remote.Probe(ctx, log, s.Governance.LedgerKey,
+			governance.Witnesses{Keys: s.Governance.Witnesses, Threshold: s.Governance.Threshold})
 	})
 	return check.Err()
 }

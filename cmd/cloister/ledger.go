@@ -44,7 +44,7 @@ func findLog(c *urfave.Context) (log remote.Keyed, key string, done func(), err 
 	done = func() {}
 	var signer statement.Signer
 	if path := c.String("party"); path != "" {
-		_, private, err := readParty(path)
+		_, private, err := readParty(c, path)
 		if err != nil {
 			return nil, "", done, err
 		}
@@ -56,6 +56,18 @@ func findLog(c *urfave.Context) (log remote.Keyed, key string, done func(), err 
 	return log, key, done, err
 }
 
+// trusted returns whose signatures a checkpoint needs: what --specification says
+// where it is given. Without it the log is believed about its own key, and no
+// witness is asked for.
+func trusted(c *urfave.Context, key string) (string, governance.Witnesses, error) {
+	if c.String("specification") == "" {
+		return key, governance.Witnesses{}, nil
+	}
+	s, err := loadSpec(c.String("specification"))
+	g := s.Governance
+	return g.LedgerKey, governance.Witnesses{Keys: g.Witnesses, Threshold: g.Threshold}, err
+}
+
 // openView follows the log to its newest checkpoint.
 func openView(c *urfave.Context) (governance.Log, *governance.View, error) {
 	log, key, done, err := findLog(c)
@@ -63,37 +75,56 @@ func openView(c *urfave.Context) (governance.Log, *governance.View, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	view := governance.NewView(key)
+	key, witnesses, err := trusted(c, key)
+	if err != nil {
+		return nil, nil, err
+	}
+	view := governance.NewCosignedView(key, witnesses)
 	return log, view, view.AdvanceToNewest(c.Context, log, nil)
 }
 
-// say appends a party's statement about the newest version of the contract.
-// body is given the state to speak about; for a proposal that is empty.
+// say appends a party's statement about the newest version of the contract, and
+// prints it. body is given the state to speak about; for a proposal that is
+// empty.
 func say(c *urfave.Context, body func(s *governance.State, party string) (b statement.Body, contract string, version uint64, err error)) error {
-	name, key, err := readParty(c.String("party"))
+	done, err := speak(c, body)
 	if err != nil {
 		return err
+	}
+	return printResult(c, done, func(stdout, _ io.Writer) { fmt.Fprintln(stdout, done) })
+}
+
+func (s said) String() string {
+	return fmt.Sprintf("%s by %s, entry %d of contract %s version %d", s.Type, s.Party, s.Entry, s.Contract, s.Version)
+}
+
+// speak is say without the print.
+func speak(c *urfave.Context, body func(s *governance.State, party string) (b statement.Body, contract string, version uint64, err error)) (said, error) {
+	name, key, err := readParty(c, c.String("party"))
+	if err != nil {
+		return said{}, err
 	}
 	defer key.Destroy()
 	l, view, err := openView(c)
 	if err != nil {
-		return err
+		return said{}, err
 	}
 	b, contract, version, err := body(view.State(), name)
 	if err != nil {
-		return err
+		return said{}, err
 	}
 	now := time.Now()
 	entry, err := statement.Sign(statement.Statement{Body: b, Contract: contract, Time: now, Version: version},
 		statement.Signature{Signer: key, Counter: view.State().NextCounter(key.Public().Fingerprint(), now)})
 	if err != nil {
-		return err
+		return said{}, err
 	}
 	receipt, err := l.Append(c.Context, entry)
-	if err != nil {
-		return fmt.Errorf("%s by %s: %w", b.Type(), name, err)
+	if err == nil {
+		err = view.Advance(c.Context, l, receipt.Checkpoint, nil)
 	}
-	return printResult(c, said{b.Type(), name, receipt.Index, contract, version}, func(stdout, _ io.Writer) {
-		fmt.Fprintf(stdout, "%s by %s, entry %d of contract %s version %d\n", b.Type(), name, receipt.Index, contract, version)
-	})
+	if err != nil {
+		return said{}, fmt.Errorf("%s by %s: %w", b.Type(), name, err)
+	}
+	return said{b.Type(), name, receipt.Index, contract, version}, nil
 }

@@ -22,7 +22,7 @@ func newApp() *urfave.App {
 	return &urfave.App{
 		Name:     "cloister",
 		Usage:    "compute on each other's files without seeing them",
-		Flags:    []urfave.Flag{caFileFlag(), patienceFlag()},
+		Flags:    []urfave.Flag{caFileFlag(), patienceFlag(), pinFlag()},
 		Commands: commands(),
 		// A comma is an ordinary character in a variable's value.
 		DisableSliceFlagSeparator: true,

@@ -12,7 +12,6 @@ import (
 	"cloister/fs"
 	"cloister/fs/format"
 	"cloister/fs/mount"
-	"cloister/governance/statement"
 	"cloister/internal/fault"
 	"cloister/prep"
 
@@ -92,7 +91,7 @@ func mountOutput(c *urfave.Context, volume, dir string, key fs.KeyFunc, o fs.Opt
 
 // recovered says what an earlier writer had left, and signs the epoch that was
 // made of it: nobody else will.
-func recovered(c *urfave.Context, s prep.Store, r *fs.Recovery, signer *statement.PrivateKey) error {
+func recovered(c *urfave.Context, s prep.Store, r *fs.Recovery, signer signingParty) error {
 	if r == nil {
 		return nil
 	}

@@ -45,7 +45,7 @@ func indexSignCommand() *urfave.Command {
 			if err := dec.Decode(&x); err != nil {
 				return fault.Errorf(fault.Usage, "see `cloister policy index verify --json` of one that is signed", "%s: %w", args[0], err)
 			}
-			_, key, err := readParty(c.String("party"))
+			_, key, err := readParty(c, c.String("party"))
 			if err != nil {
 				return fmt.Errorf("--party: %w", err)
 			}

@@ -29,7 +29,7 @@ func provisionCommand() *urfave.Command {
 	return &urfave.Command{
 		Name:        "provision",
 		Usage:       "put a volume's keys where only the agreed clean room gets them",
-		Subcommands: []*urfave.Command{provisionApplyCommand()},
+		Subcommands: []*urfave.Command{provisionApplyCommand(), provisionRequestCommand(), provisionDeclineCommand()},
 	}
 }
 
@@ -44,11 +44,13 @@ func provisionApplyCommand() *urfave.Command {
 			"At a key broker both keys are made anew each time, as an owner can write there\n" +
 			"and not read; that the agreed container gets them, and nobody else, is what its\n" +
 			"resource policy must say, for the host data that policy generate prints.",
-		Flags: append(keyFlags(),
+		Flags: append(append(keyFlags(), imageFlags()...),
 			specificationFlag(),
 			&urfave.StringFlag{Name: "key-release-policy", Usage: "keys in a vault: the policy to keep the KEK under, `FILE` of policy generate"},
 			&urfave.StringFlag{Name: "broker-token", Usage: "keys at a key broker: its administrator's bearer token, in `FILE`"},
 			keyVersionFlag(),
+			text("ledger", "also say in the ledger `DIR` that the keys are in place; first its contract must be accepted, and this specification's"),
+			text("party", "with --ledger: the signing key of the volumes' owner, `PARTYFILE`"),
 			jsonFlag(),
 		),
 		Action: action(provisionApply, "--specification", "VOLUME..."),
@@ -73,6 +75,9 @@ func provisionApply(c *urfave.Context, names []string) error {
 	if err != nil {
 		return err
 	}
+	if err := checkProvisioning(c, s, names); err != nil {
+		return err
+	}
 	owner, err := newOwner(c, s, volumes)
 	if err != nil {
 		return err
@@ -90,9 +95,16 @@ func provisionApply(c *urfave.Context, names []string) error {
 		}
 		done = append(done, p)
 	}
+	entry, err := sayProvisioned(c, done)
+	if err != nil {
+		return err
+	}
 	return printResult(c, done, func(stdout, _ io.Writer) {
 		for _, p := range done {
 			fmt.Fprintf(stdout, "%s\n  KEK    %s %s\n  secret %s %s\n", p.Volume, p.KEK, made(p.KEKChanged), p.Secret, made(p.SecretChanged))
+		}
+		if entry != nil {
+			fmt.Fprintln(stdout, entry)
 		}
 	})
 }

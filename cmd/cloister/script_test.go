@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -143,7 +144,7 @@ func secrets(ts *testscript.TestScript, neg bool, files []string) {
 	for _, file := range files {
 		var party struct{ PrivateKey, RecipientKey string }
 		if json.Unmarshal([]byte(ts.ReadFile(file)), &party) == nil {
-			secret(ts, neg, []string{party.PrivateKey, party.RecipientKey})
+			secret(ts, neg, slices.DeleteFunc([]string{party.PrivateKey, party.RecipientKey}, func(s string) bool { return s == "" }))
 			continue
 		}
 		for line := range strings.Lines(ts.ReadFile(file)) {

@@ -19,11 +19,11 @@ func signFlag() urfave.Flag {
 
 // readSigner returns the signing key that --sign names, the caller's to
 // destroy, or nil.
-func readSigner(c *urfave.Context) (*statement.PrivateKey, error) {
+func readSigner(c *urfave.Context) (signingParty, error) {
 	if !c.IsSet("sign") {
 		return nil, nil
 	}
-	_, key, err := readParty(c.String("sign"))
+	_, key, err := readParty(c, c.String("sign"))
 	if err != nil {
 		return nil, fmt.Errorf("--sign: %w", err)
 	}
@@ -31,7 +31,7 @@ func readSigner(c *urfave.Context) (*statement.PrivateKey, error) {
 }
 
 // sign signs what was written, if there is a signer.
-func sign(ctx context.Context, s prep.Store, ref format.Reference, signer *statement.PrivateKey) error {
+func sign(ctx context.Context, s prep.Store, ref format.Reference, signer statement.Signer) error {
 	if signer == nil {
 		return nil
 	}

@@ -63,8 +63,10 @@ func witnessServeCommand() *urfave.Command {
 			if err != nil {
 				return fault.Errorf(fault.Unavailable, "choose another address with --listen", "%w", err)
 			}
+			log := slog.New(slog.NewTextHandler(errWriter(c), nil))
+			log.Info("serving", "url", "http://"+listener.Addr().String())
 			fmt.Fprintf(c.App.Writer, "ready %s@http://%s\n", w.Key(), listener.Addr())
-			return w.Serve(c.Context, listener, slog.New(slog.NewTextHandler(errWriter(c), nil)))
+			return w.Serve(c.Context, listener, log)
 		}, "DIR"),
 	}
 }

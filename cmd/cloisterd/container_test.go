@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -14,8 +16,12 @@ import (
 	"cloister/internal/cli"
 	"cloister/internal/image"
 	"cloister/internal/podman"
+	"cloister/policy/cce"
+	"cloister/policy/spec"
+	"cloister/policy/template"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"sigs.k8s.io/yaml"
 )
 
 // The tests here run the images under podman and runc, with FUSE, against the
@@ -380,9 +386,11 @@ func TestShimRefuses(t *testing.T) {
 	}
 }
 
-// TestPod: both containers as a Kubernetes pod, mounts shared by propagation.
-// Unlike the one that a template makes it has the host's network, where the
-// simulated cloud is, and directories of this machine.
+// TestPod: both containers as a Kubernetes pod, from the manifest that is
+// generated for kind aks. What is changed in it is what the simulated platform
+// needs: its specification and the options that find it, the host's network,
+// directories of this machine, images that are loaded rather than pulled, and no
+// limits, which take cgroups of a kind that not every machine has.
 func TestPod(t *testing.T) {
 	t.Parallel()
 	c := newPair(t)
@@ -413,43 +421,78 @@ func TestPod(t *testing.T) {
 // object is a JSON object of Kubernetes' API.
 type object = map[string]any
 
+// aks is the room's specification as for a cluster.
+func (c *containers) aks() (simulated, aks spec.Specification) {
+	c.t.Helper()
+	c.measured() // writes the canonical form
+	canonical, err := os.ReadFile(c.Path("specification.json"))
+	must(c.t, err)
+	s, err := spec.ParseCanonical(canonical)
+	must(c.t, err)
+	aks, err = spec.ParseCanonical(canonical)
+	must(c.t, err)
+	image := func(name string) *spec.Image {
+		return &spec.Image{Reference: "localhost/" + name + "@sha256:" + strings.Repeat("ab", 32), Layers: []string{strings.Repeat("cd", 32)}}
+	}
+	aks.Kind, aks.Runtime, aks.Application.Image = spec.AKS, &spec.Runtime{Image: image("runtime")}, image("application")
+	aks.Attestation = spec.Attestation{Authority: "https://attest.example", MinSVN: 100}
+	aks.DataSources[0].Store, aks.DataSinks[0].Store = "https://store.example/input", "https://store.example/output"
+	return s, aks
+}
+
+// pod is the generated manifest, with what podman and the simulated platform
+// need.
 func (c *containers) pod() object {
-	var environment []object
+	c.t.Helper()
+	s, aks := c.aks()
+	manifest, err := template.Generate(aks, cce.Inputs{})
+	must(c.t, err)
+	digests := make([]string, 2)
+	for i, s := range []spec.Specification{aks, s} {
+		digests[i], err = s.Digest()
+		must(c.t, err)
+	}
+	var pod object
+	must(c.t, yaml.Unmarshal(bytes.ReplaceAll(manifest.Text, []byte(digests[0]), []byte(digests[1])), &pod))
+	within := pod["spec"].(object)
+	volumes, mounts := c.volumes()
+	within["hostNetwork"], within["volumes"] = true, volumes
+	for i, name := range []string{"runtime", "application"} {
+		container := within["containers"].([]any)[i].(object)
+		container["name"], container["image"], container["imagePullPolicy"] = name, "localhost/"+name+":test", "Never"
+		delete(container, "resources")
+		command := container["command"].([]any)
+		for i, arg := range command {
+			command[i] = strings.ReplaceAll(arg.(string), "$$", "$") // which podman leaves as it is
+		}
+		container["volumeMounts"] = append(container["volumeMounts"].([]any), mounts[name]...)
+	}
+	runtime := within["containers"].([]any)[0].(object)
+	for _, arg := range c.measured()[6:] { // beyond what is measured, and the specification, which comes as a variable
+		runtime["command"] = append(runtime["command"].([]any), arg)
+	}
+	canonical, err := s.Canonical()
+	must(c.t, err)
+	runtime["env"] = []any{object{"name": cce.SpecificationVariable, "value": base64.StdEncoding.EncodeToString(canonical)}}
 	for _, v := range c.Env {
 		name, value, _ := strings.Cut(v, "=")
-		environment = append(environment, object{"name": name, "value": value})
+		runtime["env"] = append(runtime["env"].([]any), object{"name": name, "value": value})
 	}
-	// The room without what is shared: a directory each, as a volume is mounted
-	// with all that is in it.
-	volumes, runtimeMounts := []object{}, []object{{"name": "share", "mountPath": c.share(), "mountPropagation": "Bidirectional"}}
-	for _, name := range []string{"cloud", "guest", "ledger", "store", "specification.json", "mnt", "app"} {
-		volume := map[string]string{"mnt": "share"}[name]
-		if volume == "" {
-			volume = strings.TrimSuffix(name, ".json")
+	pod["metadata"] = object{"name": "room"}
+	return pod
+}
+
+// volumes are the room without what is shared: a directory each, as a volume is
+// mounted with all that is in it.
+func (c *containers) volumes() (volumes []any, mounts map[string][]any) {
+	volumes, mounts = []any{object{"name": "share", "hostPath": object{"path": c.share()}}}, map[string][]any{}
+	for _, name := range []string{"cloud", "guest", "ledger", "store", "app"} {
+		volumes = append(volumes, object{"name": name, "hostPath": object{"path": c.Path(name)}})
+		container := "runtime"
+		if name == "app" {
+			container = "application"
 		}
-		volumes = append(volumes, object{"name": volume, "hostPath": object{"path": c.Path(name)}})
-		if name != "mnt" && name != "app" {
-			runtimeMounts = append(runtimeMounts, object{"name": volume, "mountPath": c.Path(name)})
-		}
+		mounts[container] = append(mounts[container], object{"name": name, "mountPath": c.Path(name)})
 	}
-	runtime := object{
-		"name": "runtime", "image": "localhost/runtime:test", "imagePullPolicy": "Never", "env": environment,
-		"args":            append([]string{"serve", "--share", c.share()}, c.measured()...),
-		"securityContext": object{"privileged": true, "runAsUser": 0}, "volumeMounts": runtimeMounts,
-	}
-	application := object{
-		"name": "application", "image": "localhost/application:test", "imagePullPolicy": "Never", "args": c.shimArgs(),
-		"securityContext": object{
-			"runAsUser": 65534, "runAsGroup": 65534, "readOnlyRootFilesystem": true, "allowPrivilegeEscalation": false,
-			"capabilities": object{"drop": []string{"ALL"}},
-		},
-		"volumeMounts": []object{
-			{"name": "share", "mountPath": c.share(), "readOnly": true, "mountPropagation": "HostToContainer"},
-			{"name": "app", "mountPath": c.Path("app")},
-		},
-	}
-	return object{
-		"apiVersion": "v1", "kind": "Pod", "metadata": object{"name": "room"},
-		"spec": object{"hostNetwork": true, "restartPolicy": "Never", "containers": []object{runtime, application}, "volumes": volumes},
-	}
+	return volumes, mounts
 }

@@ -10,6 +10,7 @@ import (
 
 	"cloister/enclave/azure"
 	"cloister/enclave/vault"
+	"cloister/governance"
 	"cloister/governance/remote"
 	"cloister/internal/cli"
 	"cloister/internal/fault"
@@ -166,7 +167,8 @@ func (v *visit) ledger(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return remote.Probe(ctx, log, v.spec.Governance.LedgerKey)
+	return remote.Probe(ctx, log, v.spec.Governance.LedgerKey,
+		governance.Witnesses{Keys: v.spec.Governance.Witnesses, Threshold: v.spec.Governance.Threshold})
 }
 
 func (v *visit) identity(s spec.Source) func(context.Context) (string, error) {

@@ -9,6 +9,7 @@ import (
 
 	"cloister/fs/format"
 	"cloister/internal/cli"
+	"cloister/policy/spec"
 )
 
 func TestExitCodes(t *testing.T) {
@@ -28,13 +29,24 @@ func TestExitCodes(t *testing.T) {
 		}
 	}
 
-	// Before there is an application, the table's.
+	// Before there is an application, the table's. A host that swaps what it hands
+	// the runtime is found out by what is measured.
+	canonical, err := os.ReadFile(r.Path("specification.json"))
+	must(t, err)
+	s, err := spec.ParseCanonical(canonical)
+	must(t, err)
+	s.Parties[0].SigningKey, s.Parties[1].SigningKey = s.Parties[1].SigningKey, s.Parties[0].SigningKey
+	canonical, err = s.Canonical()
+	must(t, err)
+	must(t, os.WriteFile(r.Path("swapped.json"), canonical, 0o644))
 	for name, tc := range map[string]struct {
 		args []string
 		want int
 		said string
 	}{
 		"another specification": {[]string{"--specification-digest", "sha256:" + strings.Repeat("0", 64)}, cli.ExitRefused, "the measured command line pins"},
+		"another party's key":   {[]string{"--specification", r.Path("swapped.json")}, cli.ExitRefused, "the measured command line pins"},
+		"another ledger's key":  {[]string{"--ledger-key", s.Parties[0].SigningKey}, cli.ExitRefused, "the specification names the ledger key"},
 		"no ledger":             {[]string{"--ledger", strings.Replace(r.Ledger, "/ledger,", "/absent,", 1)}, cli.ExitNotFound, "there is no /absent/checkpoint here"},
 		"no platform":           {[]string{"--platform", "magic"}, cli.ExitUsage, "no platform"},
 		"no such option":        {[]string{"--nonsense"}, cli.ExitUsage, "nonsense"},

@@ -247,3 +247,19 @@ func asks(t testing.TB, r *governance.Run) error {
 	t.Helper()
 	return r.CheckConsent(t.Context(), statement.ScopeExecution, "a step")
 }
+
+// serveWitnesses makes and serves witnesses of a ledger, each as KEY@URL.
+func serveWitnesses(t testing.TB, ledgerKey string, n int) (named []string) {
+	t.Helper()
+	for range n {
+		dir := filepath.Join(t.TempDir(), "witness")
+		key, err := witness.Init(dir, "", ledgerKey)
+		check(t, err)
+		w, err := witness.Open(dir)
+		check(t, err)
+		server := httptest.NewServer(w.Handler(slog.New(slog.DiscardHandler)))
+		t.Cleanup(server.Close)
+		named = append(named, key+"@"+server.URL)
+	}
+	return named
+}

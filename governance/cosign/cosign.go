@@ -32,7 +32,7 @@ const Deadline = 5 * time.Second
 
 // Prove returns the proof that the log of the checkpoint goes on from its first
 // old entries. It is not asked about an old of 0 or of the checkpoint's own size.
-type Prove func(ctx context.Context, old int64) (tlog.TreeProof, error)
+type Prove = func(ctx context.Context, old int64) (tlog.TreeProof, error)
 
 // Group is the witnesses of a ledger. It is safe for concurrent use.
 type Group struct {

@@ -11,6 +11,7 @@ import (
 	"cloister/internal/fault"
 
 	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
 )
 
 // maxSkew is how far a signer's clock may be from the ledger's. Consent that
@@ -236,11 +237,14 @@ func (l *Ledger) publish(ctx context.Context, entries [][]byte) ([]byte, error) 
 		return nil, err
 	}
 	old, _ := l.view.Checkpoint()
-	proof, err := l.prove(ctx, old, governance.Checkpoint{Size: tree.Size(), Root: tree.Root()})
-	if err != nil {
+	next := governance.Checkpoint{Size: tree.Size(), Root: tree.Root()}
+	// Also where nobody cosigns, the tiles are held against the fold.
+	if _, err := l.prove(ctx, old, next); err != nil {
 		return nil, err
 	}
-	cosigned, err := l.cosign(ctx, signed, old.Size, proof)
+	cosigned, err := l.cosign(ctx, signed, func(ctx context.Context, old int64) (tlog.TreeProof, error) {
+		return l.prove(ctx, governance.Checkpoint{Size: old}, next)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("having a checkpoint of %d entries cosigned: %w", tree.Size(), err)
 	}

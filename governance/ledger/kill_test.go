@@ -244,13 +244,14 @@ func TestNothingIsAcknowledgedBeforeItIsCosigned(t *testing.T) {
 	key := must(tiles.Dir(dir).Key())
 	var away error
 	var seen governance.Checkpoint
-	cosign := func(_ context.Context, signed []byte, oldSize int64, proof tlog.TreeProof) ([]byte, error) {
+	cosign := func(ctx context.Context, signed []byte, prove func(context.Context, int64) (tlog.TreeProof, error)) ([]byte, error) {
+		proof, err := prove(ctx, seen.Size)
+		if err != nil {
+			return nil, err
+		}
 		c, err := governance.OpenCheckpoint(signed, key)
 		check(t, err)
-		if oldSize != seen.Size {
-			t.Errorf("the checkpoint of %d was published last, %d is said", seen.Size, oldSize)
-		}
-		if oldSize > 0 {
+		if seen.Size > 0 {
 			check(t, tlog.CheckTree(proof, c.Size, c.Root, seen.Size, seen.Root))
 		}
 		if away == nil {

@@ -18,10 +18,10 @@ import (
 
 // Cosign offers a checkpoint that the ledger has signed to whoever cosigns, and
 // returns it with their signatures added; nothing is published or acknowledged
-// before. proof is of consistency with the checkpoint of oldSize entries that was
-// published last, and empty where that is 0. After an error the entries stay,
-// unacknowledged, and the next append offers them again first.
-type Cosign func(ctx context.Context, signed []byte, oldSize int64, proof tlog.TreeProof) ([]byte, error)
+// before. prove proves that the log goes on from its first old entries, wherever
+// a witness stands, and is asked while the call lasts. After an error the entries
+// stay, unacknowledged, and the next append offers them again first.
+type Cosign func(ctx context.Context, signed []byte, prove func(ctx context.Context, old int64) (tlog.TreeProof, error)) ([]byte, error)
 
 // Option is a choice of whoever opens a ledger.
 type Option func(*Ledger)
@@ -73,7 +73,7 @@ func Open(ctx context.Context, dir string, options ...Option) (*Ledger, error) {
 }
 
 // alone is Cosign of a ledger without witnesses.
-func alone(_ context.Context, signed []byte, _ int64, _ tlog.TreeProof) ([]byte, error) {
+func alone(_ context.Context, signed []byte, _ func(context.Context, int64) (tlog.TreeProof, error)) ([]byte, error) {
 	return signed, nil
 }
 

@@ -110,20 +110,28 @@ func open(t testing.TB, dir string) *Ledger {
 	return l
 }
 
-// fill appends n grants, many at a time.
+// fill appends n grants, many at a time. Their counters must rise: one that was
+// overtaken is made anew.
 func fill(t testing.TB, l *Ledger, a *author, n int) {
 	t.Helper()
 	var all sync.WaitGroup
+	var mu sync.Mutex // guards a
 	for range n {
-		e := a.grant() // counters rise: so they are queued in this order
-		queued := make(chan struct{})
 		all.Go(func() {
-			close(queued)
-			if _, err := l.Append(context.Background(), e); err != nil && governance.ReasonOf(err) != governance.Replayed {
-				t.Error(err)
+			for {
+				mu.Lock()
+				e := a.grant()
+				mu.Unlock()
+				_, err := l.Append(context.Background(), e)
+				if governance.ReasonOf(err) == governance.Replayed {
+					continue
+				}
+				if err != nil {
+					t.Error(err)
+				}
+				return
 			}
 		})
-		<-queued
 	}
 	all.Wait()
 }

@@ -27,19 +27,30 @@ const (
 // PublicSuffix is what the name of a key's document ends with.
 const PublicSuffix = ".pub"
 
-// file is a private file.
+// file is a private file. It has PrivateKey or Token.
 type file struct {
 	Name       string `json:"name"`
-	PrivateKey []byte `json:"privateKey"` // PKCS #8 in DER
+	PrivateKey []byte `json:"privateKey,omitempty"` // PKCS #8 in DER
 	// RecipientKey is PKCS #8 in DER as well; a party may have none.
 	RecipientKey []byte `json:"recipientKey,omitempty"`
+	Token        *Token `json:"token,omitempty"`
 	Type         string `json:"type"`
+}
+
+// Token says where a signing key is that never leaves its hardware.
+type Token struct {
+	Key       string `json:"key"`       // the key's label
+	Label     string `json:"label"`     // the token's
+	Module    string `json:"module"`    // path of the PKCS #11 module that speaks to it
+	PublicKey []byte `json:"publicKey"` // SPKI in DER
 }
 
 // Party is a party with its private keys. Whoever has one calls Destroy.
 type Party struct {
 	Name string
-	Key  *statement.PrivateKey
+	Key  *statement.PrivateKey // nil where Token is set
+	// Token says where the signing key is, if it is not in the file.
+	Token *Token
 	// Recipient is the key that outputs are sealed for, PKCS #8 in DER, or nil:
 	// what it means is the volume format's to say.
 	Recipient []byte
@@ -47,7 +58,9 @@ type Party struct {
 
 // Destroy makes the keys unusable.
 func (p *Party) Destroy() {
-	p.Key.Destroy()
+	if p.Key != nil {
+		p.Key.Destroy()
+	}
 	clear(p.Recipient)
 	p.Recipient = nil
 }
@@ -56,31 +69,63 @@ func (p *Party) Destroy() {
 // both in DER.
 type RecipientKey struct{ Public, Private []byte }
 
+// New is a party to be written to files.
+type New struct {
+	Name string
+	// Key signs; where it is nil the key is in Token.
+	Key       *statement.PrivateKey
+	Token     *Token
+	Recipient RecipientKey // the zero RecipientKey is none
+	Recovery  []byte       // public half of the recovery key, SPKI in DER, or nil
+}
+
 // Create writes a new party's two files, or neither, and refuses to overwrite.
-// The zero RecipientKey is none.
-func Create(path, name string, key *statement.PrivateKey, recipient RecipientKey) error {
-	document, err := statement.EncodeDocument(statement.Party{Key: key.Public().SPKI(), Name: name, Recipient: recipient.Public})
+func Create(path string, n New) error {
+	public, private, err := n.halves()
+	if err != nil {
+		return err
+	}
+	defer clear(private)
+	document, err := statement.EncodeDocument(statement.Party{Key: public, Name: n.Name, Recipient: n.Recipient.Public, Recovery: n.Recovery})
 	if err != nil {
 		return fault.Errorf(fault.Usage, "give another --name", "%w", err)
 	}
-	pkcs8, err := key.PKCS8()
-	if err != nil {
-		return err
-	}
-	defer clear(pkcs8)
-	raw, err := json.MarshalIndent(file{Name: name, PrivateKey: pkcs8, RecipientKey: recipient.Private, Type: kind}, "", "  ")
-	if err != nil {
-		return err
-	}
-	raw = append(raw, '\n')
-	defer clear(raw)
-	if err := writeNew(path, raw, 0o600); err != nil {
+	if err := writePrivate(path, file{Name: n.Name, PrivateKey: private, RecipientKey: n.Recipient.Private, Token: n.Token, Type: kind}); err != nil {
 		return err
 	}
 	if err := writeNew(path+PublicSuffix, document, 0o644); err != nil {
 		return errors.Join(err, os.Remove(path))
 	}
 	return nil
+}
+
+func (n New) halves() (public, private []byte, err error) {
+	if n.Key == nil {
+		return n.Token.PublicKey, nil, nil
+	}
+	private, err = n.Key.PKCS8()
+	return n.Key.Public().SPKI(), private, err
+}
+
+// CreateRecovery writes a recovery key to a private file of its own, and refuses
+// to overwrite. Its public half is in the party's document.
+func CreateRecovery(path, name string, key *statement.PrivateKey) error {
+	pkcs8, err := key.PKCS8()
+	if err != nil {
+		return err
+	}
+	defer clear(pkcs8)
+	return writePrivate(path, file{Name: name, PrivateKey: pkcs8, Type: kind})
+}
+
+func writePrivate(path string, f file) error {
+	raw, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return err
+	}
+	raw = append(raw, '\n')
+	defer clear(raw)
+	return writeNew(path, raw, 0o600)
 }
 
 func writeNew(path string, data []byte, mode os.FileMode) error {
@@ -116,12 +161,15 @@ func Read(path string) (*Party, error) {
 	if err != nil {
 		return nil, fault.Errorf(fault.Usage, "give the file that cloister party keygen made", "%s is not a party's key: %w", path, err)
 	}
+	if f.Token != nil {
+		return &Party{Name: f.Name, Token: f.Token, Recipient: f.RecipientKey}, nil
+	}
 	defer clear(f.PrivateKey)
 	key, err := statement.ParsePrivateKey(f.PrivateKey)
 	if err != nil {
 		return nil, fault.Errorf(fault.Usage, "give the file that cloister party keygen made", "%s is not a party's key: %w", path, err)
 	}
-	return &Party{f.Name, key, f.RecipientKey}, nil
+	return &Party{Name: f.Name, Key: key, Recipient: f.RecipientKey}, nil
 }
 
 // parse says nothing of the content in its errors: it is secret.
@@ -134,6 +182,9 @@ func parse(raw []byte) (file, error) {
 	}
 	if f.Type != kind {
 		return file{}, errors.New("it is of another type")
+	}
+	if (f.Token == nil) == (f.PrivateKey == nil) {
+		return file{}, errors.New("it has not exactly one signing key")
 	}
 	return f, statement.CheckName(f.Name)
 }

@@ -18,7 +18,7 @@ func create(t *testing.T, algorithm statement.Algorithm) (string, *statement.Pri
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "alice")
-	if err := Create(path, "alice", key, RecipientKey{}); err != nil {
+	if err := Create(path, New{Name: "alice", Key: key}); err != nil {
 		t.Fatal(err)
 	}
 	return path, key
@@ -58,7 +58,7 @@ func TestRecipientKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "alice")
-	if err := Create(path, "alice", key, RecipientKey{Public: []byte("the public half"), Private: []byte("the private half")}); err != nil {
+	if err := Create(path, New{Name: "alice", Key: key, Recipient: RecipientKey{Public: []byte("the public half"), Private: []byte("the private half")}}); err != nil {
 		t.Fatal(err)
 	}
 	p, err := Read(path)
@@ -82,7 +82,7 @@ func TestRecipientKey(t *testing.T) {
 func TestCreateRefusesToOverwriteEitherFile(t *testing.T) {
 	path, key := create(t, statement.Ed25519)
 	before, _ := os.ReadFile(path)
-	if err := Create(path, "alice", key, RecipientKey{}); fault.KindOf(err) != fault.Conflict || !strings.Contains(err.Error(), "already there") {
+	if err := Create(path, New{Name: "alice", Key: key}); fault.KindOf(err) != fault.Conflict || !strings.Contains(err.Error(), "already there") {
 		t.Errorf("got %v", err)
 	}
 	if after, _ := os.ReadFile(path); string(after) != string(before) {
@@ -91,13 +91,13 @@ func TestCreateRefusesToOverwriteEitherFile(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if err := Create(path, "alice", key, RecipientKey{}); fault.KindOf(err) != fault.Conflict {
+	if err := Create(path, New{Name: "alice", Key: key}); fault.KindOf(err) != fault.Conflict {
 		t.Errorf("got %v", err)
 	}
 	if _, err := os.Stat(path); err == nil {
 		t.Error("half of the pair was left")
 	}
-	if err := Create(filepath.Join(t.TempDir(), "x"), "Not A Name", key, RecipientKey{}); fault.KindOf(err) != fault.Usage {
+	if err := Create(filepath.Join(t.TempDir(), "x"), New{Name: "Not A Name", Key: key}); fault.KindOf(err) != fault.Usage {
 		t.Errorf("got %v", err)
 	}
 }
@@ -144,5 +144,50 @@ func TestReadRefuses(t *testing.T) {
 	}
 	if _, err := ReadDocument(path + "x"); fault.KindOf(err) != fault.NotFound {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestAKeyInATokenIsNotInTheFile(t *testing.T) {
+	key, err := statement.GenerateKey(statement.P256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "alice")
+	token := Token{Key: "alice", Label: "desk", Module: "/usr/lib/module.so", PublicKey: key.Public().SPKI()}
+	if err := Create(path, New{Name: "alice", Token: &token}); err != nil {
+		t.Fatal(err)
+	}
+	p, err := Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Destroy()
+	if p.Key != nil || p.Token == nil || p.Token.Label != "desk" {
+		t.Errorf("%+v", p)
+	}
+	if doc, err := ReadDocument(path); err != nil || doc.Fingerprint() != key.Public().Fingerprint() {
+		t.Errorf("%+v, %v", doc, err)
+	}
+}
+
+func TestARecoveryKeyIsInAFileOfItsOwn(t *testing.T) {
+	key, err := statement.GenerateKey(statement.Ed25519)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "alice.recovery")
+	if err := CreateRecovery(path, "alice", key); err != nil {
+		t.Fatal(err)
+	}
+	p, err := Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Destroy()
+	if p.Key.Public().Fingerprint() != key.Public().Fingerprint() || p.Recipient != nil {
+		t.Errorf("%+v", p)
+	}
+	if _, err := os.Stat(path + PublicSuffix); !os.IsNotExist(err) {
+		t.Errorf("it has a document: %v", err)
 	}
 }

@@ -56,6 +56,13 @@ func ParseDocument(raw []byte) (Party, error) {
 	return doc.Party, nil
 }
 
+// DocumentFingerprint returns "sha256:" and a hash over the party's name and all
+// of its public keys: what the holders of a document compare.
+func (p Party) DocumentFingerprint() (string, error) {
+	raw, err := encode(p)
+	return Digest(append([]byte("cloister party v1\n"), raw...)), err
+}
+
 func (p Party) check() error {
 	return Contract{Parties: []Party{p}}.checkParties()
 }

@@ -117,7 +117,8 @@ func makeLayer(seed uint64) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return b.Bytes(), w.Close()
+	err := w.Close() // writes the end mark: before the bytes are taken
+	return b.Bytes(), err
 }
 
 // generatePolicy times the program, with a cache that is empty or full.

@@ -54,6 +54,9 @@ var rules = []rule{
 	{"internal/bench", []string{"internal/azurite", "internal/cleanroom"}, "it measures the binaries from outside"},
 	{"internal/localcloud/", []string{"internal/localcloud/", "policy/", "enclave/envelope", "enclave/snp"}, "emulated services must not share code with the clients they judge, beyond the formats"},
 
+	{"internal/hsm", nil, "cloister and its helper say no more to each other than this"},
+
+	{"cmd/cloister-pkcs11", []string{"internal/hsm"}, "it has a stranger's C library in its process: it must have nothing else"},
 	{"cmd/cloister-shim", []string{"enclave/sidecar/shim"}, "it is measured into every application's image: nothing that it can do without"},
 	{"cmd/cloister-ledger", []string{"governance/", "internal/cli"}, "it keeps the record, and knows nothing of what the record is about"},
 	{"cmd/cloisterd", []string{"fs/", "enclave/", "policy/", "governance/", "internal/cli", "internal/memory"}, "the trusted computing base: never prep, never the emulator"},

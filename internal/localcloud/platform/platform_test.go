@@ -20,6 +20,7 @@ import (
 
 	"cloister/internal/fault"
 	"cloister/internal/localcloud/wire"
+	"cloister/policy/cce"
 
 	"github.com/google/go-sev-guest/abi"
 	"github.com/google/go-sev-guest/kds"
@@ -228,6 +229,31 @@ func TestGuestsAreGoodOrBadInOneWay(t *testing.T) {
 		if !bytes.Equal(exts.HWID, r.ChipId) {
 			t.Errorf("%s guest: the certificate is for another chip", tc.name)
 		}
+	}
+}
+
+// TestHostDataIsThePolicyInTheTemplate: the guest that is launched with what a
+// template hands the platform reports the SHA-256 of exactly that.
+func TestHostDataIsThePolicyInTheTemplate(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "..", "policy", "template", "testdata", "aci.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var template struct {
+		Resources []struct {
+			Properties struct{ ConfidentialComputeProperties struct{ CCEPolicy []byte } }
+		}
+	}
+	if err := json.Unmarshal(text, &template); err != nil {
+		t.Fatal(err)
+	}
+	policy := template.Resources[0].Properties.ConfidentialComputeProperties.CCEPolicy
+	if !bytes.HasPrefix(policy, []byte("package policy\n")) {
+		t.Fatalf("the template holds %.40q", policy)
+	}
+	want := cce.HostData(policy)
+	if got := report(t, launchGuest(t, load(t), GuestConfig{Policy: policy}), [64]byte{}).HostData; !bytes.Equal(got, want[:]) || want != sha256.Sum256(policy) {
+		t.Errorf("HOST_DATA %x, the policy in the template has %x", got, want)
 	}
 }
 

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+
+	"cloister/fs/format"
+	"cloister/governance/statement"
+	"cloister/policy/spec"
+)
+
+// reviewer says a verified contract in words.
+type reviewer struct {
+	spec     spec.Specification
+	contract statement.Contract
+	name     string // of the party it is said to, or ""
+}
+
+func (r reviewer) sections() []section {
+	return []section{
+		{"Which code", r.code()},
+		{"Which data", r.data()},
+		{"Which outputs, and for whom", r.outputs()},
+		{"Which network", r.network()},
+		{"Under what the keys are given out", r.keys()},
+		{"Whose record is believed", r.record()},
+		{"What shows all the same", r.leaks()},
+	}
+}
+
+func (r reviewer) code() []string {
+	a := r.spec.Application
+	says := []string{fmt.Sprintf("application %q runs %q", a.Name, strings.Join(a.Command, " "))}
+	if a.Image != nil {
+		says = append(says, "from image "+a.Image.Reference)
+	}
+	if rt := r.spec.Runtime; rt != nil {
+		if rt.Binary != "" {
+			says = append(says, "under the runtime program "+rt.Binary)
+		}
+		if rt.Image != nil {
+			says = append(says, "beside the runtime image "+rt.Image.Reference)
+		}
+	}
+	for _, v := range r.spec.Code {
+		says = append(says, fmt.Sprintf("with the code of %s in volume %s at %s: %s", r.yours(v.Party), v.Name, v.Mount, r.pinned(v.Name)))
+	}
+	return says
+}
+
+// pinned says which state of a volume it is.
+func (r reviewer) pinned(name string) string {
+	v, _ := r.contract.Volume(name)
+	ref, err := format.ParseReference(v.Reference)
+	if err != nil {
+		return fmt.Sprintf("volume %s, key version %d, nothing in it yet", v.ID, v.KeyVersion)
+	}
+	return fmt.Sprintf("volume %s as it is in epoch %d, %s", ref.Volume, ref.Epoch, ref.Manifest)
+}
+
+func (r reviewer) data() (says []string) {
+	for _, v := range r.spec.DataSources {
+		says = append(says, fmt.Sprintf("application %q reads all files of %s in volume %s, at %s: %s", r.spec.Application.Name, r.yours(v.Party), v.Name, v.Mount, r.pinned(v.Name)))
+	}
+	if says == nil {
+		return []string{"none"}
+	}
+	return says
+}
+
+func (r reviewer) outputs() (says []string) {
+	for _, v := range r.spec.DataSinks {
+		who := []string{r.yours(v.Party)}
+		for _, p := range v.Recipients {
+			who = append(who, r.yours(p))
+		}
+		says = append(says, fmt.Sprintf("what application %q writes at %s goes to volume %s, which %s can open: %s", r.spec.Application.Name, v.Mount, v.Name, strings.Join(who, " and "), r.pinned(v.Name)))
+	}
+	if says == nil {
+		return []string{"none"}
+	}
+	return append(says, "whoever can open an output sees all that the application puts there, and it has read all data above")
+}
+
+func (r reviewer) network() []string {
+	n := r.spec.Network
+	says := []string{}
+	switch n.Egress {
+	case spec.EgressList:
+		for _, d := range n.Allow {
+			says = append(says, fmt.Sprintf("the application may send anything it has read to %s, and %s", d, looked(n.Proxy)))
+		}
+	case spec.EgressPolicy:
+		says = append(says, fmt.Sprintf("the application may send the requests that policy %s %s lets through", n.Policy.File, n.Policy.Digest))
+	default:
+		says = append(says, "the application reaches nothing outside")
+	}
+	for _, e := range r.spec.Endpoints {
+		says = append(says, fmt.Sprintf("clients may call endpoint %s at port %d, %s", e.Name, e.Port, judgedBy(e)))
+	}
+	if len(r.spec.Endpoints) == 0 {
+		says = append(says, "nobody can call it")
+	}
+	return says
+}
+
+func looked(proxy string) string {
+	if proxy == spec.ProxyOpen {
+		return "nobody looks at what"
+	}
+	return "each request is recorded"
+}
+
+func judgedBy(e spec.Endpoint) string {
+	if e.Policy == nil {
+		return "and may be answered with anything that the application has read"
+	}
+	return fmt.Sprintf("as policy %s %s lets through", e.Policy.File, e.Policy.Digest)
+}
+
+func (r reviewer) keys() []string {
+	says := []string{
+		"key release policy " + r.contract.KeyReleasePolicy,
+		"container policy " + r.contract.ContainerPolicy + ": no container under another one is given a key",
+		"specification " + r.contract.Specification,
+		fmt.Sprintf("that it is such a container is the word of %s, security version %d or higher", r.spec.Attestation.Authority, r.spec.Attestation.MinSVN),
+	}
+	if r.spec.Kind == spec.Simulated {
+		says = append(says, "SIMULATED platform: none of this protects anything")
+	}
+	if r.spec.Model == spec.Distributed {
+		says = append(says, "the application has a container of its own, and what the runtime can guard there is less; the parties' words for that: "+r.spec.AcceptedRisk)
+	}
+	return says
+}
+
+func (r reviewer) record() []string {
+	g := r.spec.Governance
+	says := []string{"ledger " + cmp.Or(g.Ledger, "on files") + " with key " + g.LedgerKey}
+	if len(g.Witnesses) == 0 {
+		return append(says, "no witness: its operator is believed about there being nothing newer, such as a withdrawal")
+	}
+	return append(says, fmt.Sprintf("%d of the %d witnesses must have seen a checkpoint before a run believes it", cmp.Or(int(g.Threshold), len(g.Witnesses)), len(g.Witnesses)))
+}
+
+// bitsPerRead: a read of one 4 KiB page out of a volume of 8 GiB tells the store
+// one of 2^21 offsets.
+const bitsPerRead = 21
+
+// leaks is what the host and the stores see whatever is sealed (docs: rule 19 of
+// the threat model): access pattern, timing, sizes after padding.
+func (r reviewer) leaks() []string {
+	var says []string
+	for _, v := range append(append([]spec.Source(nil), r.spec.Code...), r.spec.DataSources...) {
+		if v.Fetch != spec.FetchWhole {
+			says = append(says, fmt.Sprintf("which parts of %s (of %s) are read, and when, shows to its store and the host: code that chooses its reads can tell them about %d bits of any data with each, so its author and the host together could leak; fetch: whole ends that",
+				v.Name, r.yours(v.Party), bitsPerRead))
+		}
+	}
+	for _, v := range r.spec.DataSinks {
+		if v.Publish != spec.PublishAtEndPadded {
+			says = append(says, fmt.Sprintf("when something is written to %s, and how much, shows to its store and the host: code that chooses both can tell them something of any data; publish: at-end, padded ends that", v.Name))
+		}
+	}
+	return append(says, "how long a run takes, and the padded sizes of volumes, show to the host and the stores in any case")
+}
