@@ -18,8 +18,7 @@ func contractExportCommand() *urfave.Command {
 			"JSON: file, specification, version.",
 		Flags: append(readerFlags(), specificationFlag(), versionFlag(), text("out", "the new `FILE` to write"), jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
-			_, view, done, err := openView(c)
-			defer done()
+			_, view, err := openView(c)
 			if err != nil {
 				return err
 			}

@@ -40,8 +40,7 @@ func reviewCommand() *urfave.Command {
 		Flags: append(append(readerFlags(), imageFlags()...), specificationFlag(), versionFlag(),
 			text("for", "whose own data are marked: `PARTYFILE` or its document"), jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
-			_, view, done, err := openView(c)
-			defer done()
+			_, view, err := openView(c)
 			if err != nil {
 				return err
 			}

@@ -31,8 +31,7 @@ func contractStatusCommand() *urfave.Command {
 		Name: "status", Usage: "where the contract stands",
 		Flags: append(readerFlags(), specificationFlag(), jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
-			_, view, done, err := openView(c)
-			defer done()
+			_, view, err := openView(c)
 			if err != nil {
 				return err
 			}

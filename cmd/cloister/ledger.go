@@ -68,19 +68,19 @@ func trusted(c *urfave.Context, key string) (string, governance.Witnesses, error
 	return g.LedgerKey, governance.Witnesses{Keys: g.Witnesses, Threshold: g.Threshold}, err
 }
 
-// openView follows the log to its newest checkpoint. done is findLog's: the log is
-// read with the party's key until then.
-func openView(c *urfave.Context) (log governance.Log, view *governance.View, done func(), err error) {
+// openView follows the log to its newest checkpoint.
+func openView(c *urfave.Context) (governance.Log, *governance.View, error) {
 	log, key, done, err := findLog(c)
+	defer done()
 	if err != nil {
-		return nil, nil, done, err
+		return nil, nil, err
 	}
 	key, witnesses, err := trusted(c, key)
 	if err != nil {
-		return nil, nil, done, err
+		return nil, nil, err
 	}
-	view = governance.NewCosignedView(key, witnesses)
-	return log, view, done, view.AdvanceToNewest(c.Context, log, nil)
+	view := governance.NewCosignedView(key, witnesses)
+	return log, view, view.AdvanceToNewest(c.Context, log, nil)
 }
 
 // say appends a party's statement about the newest version of the contract, and
@@ -105,8 +105,7 @@ func speak(c *urfave.Context, body func(s *governance.State, party string) (b st
 		return said{}, err
 	}
 	defer key.Destroy()
-	l, view, done, err := openView(c)
-	defer done()
+	l, view, err := openView(c)
 	if err != nil {
 		return said{}, err
 	}

@@ -49,8 +49,7 @@ func rotate(c *urfave.Context, _ []string) error {
 	if (c.String("recovery") == "") == (c.String("with") == "") || (c.String("with") == "") != (c.String("out") == "") {
 		return fault.Errorf(fault.Usage, "give --recovery FILE, or --with NAME --out FILE", "a rotation is signed with the recovery key or by another party")
 	}
-	l, view, done, err := openView(c)
-	defer done()
+	l, view, err := openView(c)
 	if err != nil {
 		return err
 	}

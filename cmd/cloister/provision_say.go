@@ -50,8 +50,7 @@ func checkProvisioning(c *urfave.Context, s spec.Specification, names []string) 
 	if err := cli.Required(c, "ledger", "party"); err != nil {
 		return err
 	}
-	_, view, done, err := openView(c)
-	defer done()
+	_, view, err := openView(c)
 	if err != nil {
 		return err
 	}
