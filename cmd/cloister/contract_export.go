@@ -18,7 +18,8 @@ func contractExportCommand() *urfave.Command {
 			"JSON: file, specification, version.",
 		Flags: append(readerFlags(), specificationFlag(), versionFlag(), text("out", "the new `FILE` to write"), jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
-			_, view, err := openView(c)
+			_, view, done, err := openView(c)
+			defer done()
 			if err != nil {
 				return err
 			}

@@ -40,7 +40,8 @@ func reviewCommand() *urfave.Command {
 		Flags: append(append(readerFlags(), imageFlags()...), specificationFlag(), versionFlag(),
 			text("for", "whose own data are marked: `PARTYFILE` or its document"), jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
-			_, view, err := openView(c)
+			_, view, done, err := openView(c)
+			defer done()
 			if err != nil {
 				return err
 			}

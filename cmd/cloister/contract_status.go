@@ -31,7 +31,8 @@ func contractStatusCommand() *urfave.Command {
 		Name: "status", Usage: "where the contract stands",
 		Flags: append(readerFlags(), specificationFlag(), jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
-			_, view, err := openView(c)
+			_, view, done, err := openView(c)
+			defer done()
 			if err != nil {
 				return err
 			}

@@ -68,19 +68,19 @@ func trusted(c *urfave.Context, key string) (string, governance.Witnesses, error
 	return g.LedgerKey, governance.Witnesses{Keys: g.Witnesses, Threshold: g.Threshold}, err
 }
 
-// openView follows the log to its newest checkpoint.
-func openView(c *urfave.Context) (governance.Log, *governance.View, error) {
+// openView follows the log to its newest checkpoint. done lets go of the key of
+// the party that reads, without which the log tells nothing more.
+func openView(c *urfave.Context) (log governance.Log, view *governance.View, done func(), err error) {
 	log, key, done, err := findLog(c)
-	defer done()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, done, err
 	}
 	key, witnesses, err := trusted(c, key)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, done, err
 	}
-	view := governance.NewCosignedView(key, witnesses)
-	return log, view, view.AdvanceToNewest(c.Context, log, nil)
+	view = governance.NewCosignedView(key, witnesses)
+	return log, view, done, view.AdvanceToNewest(c.Context, log, nil)
 }
 
 // say appends a party's statement about the newest version of the contract, and
@@ -105,7 +105,8 @@ func speak(c *urfave.Context, body func(s *governance.State, party string) (b st
 		return said{}, err
 	}
 	defer key.Destroy()
-	l, view, err := openView(c)
+	l, view, done, err := openView(c)
+	defer done()
 	if err != nil {
 		return said{}, err
 	}

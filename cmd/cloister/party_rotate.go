@@ -49,7 +49,8 @@ func rotate(c *urfave.Context, _ []string) error {
 	if (c.String("recovery") == "") == (c.String("with") == "") || (c.String("with") == "") != (c.String("out") == "") {
 		return fault.Errorf(fault.Usage, "give --recovery FILE, or --with NAME --out FILE", "a rotation is signed with the recovery key or by another party")
 	}
-	l, view, err := openView(c)
+	l, view, done, err := openView(c)
+	defer done()
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,8 @@ func checkProvisioning(c *urfave.Context, s spec.Specification, names []string) 
 	if err := cli.Required(c, "ledger", "party"); err != nil {
 		return err
 	}
-	_, view, err := openView(c)
+	_, view, done, err := openView(c)
+	defer done()
 	if err != nil {
 		return err
 	}

@@ -76,7 +76,7 @@ func (a *author) grant() []byte {
 
 func initLedger(t testing.TB) string {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "ledger")
+	dir := filepath.Join(tempDir(t), "ledger")
 	if _, err := Init(dir, "", anybody); err != nil {
 		t.Fatal(err)
 	}
@@ -98,6 +98,26 @@ func initFor(t testing.TB) (string, *author) {
 	dir, a := initLedger(t), newAuthor(t, nil)
 	allow(t, dir, a)
 	return dir, a
+}
+
+// tempDir is removed at the end, once what Tessera does in the background, which
+// ends some time after Close, no longer writes to it.
+func tempDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "cloister-ledger-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		err := os.RemoveAll(dir)
+		for end := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(end); err = os.RemoveAll(dir) {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 func open(t testing.TB, dir string) *Ledger {
@@ -246,16 +266,16 @@ func snapshot(t testing.TB, dir string) string {
 
 func TestInitAndOpenRefuse(t *testing.T) {
 	dir := initLedger(t)
-	if _, err := Init(filepath.Join(t.TempDir(), "x"), ""); fault.KindOf(err) != fault.Usage {
+	if _, err := Init(filepath.Join(tempDir(t), "x"), ""); fault.KindOf(err) != fault.Usage {
 		t.Errorf("nobody may propose: %v", err)
 	}
 	if _, err := Init(dir, "", anybody); fault.KindOf(err) != fault.Conflict || !strings.Contains(err.Error(), "is not empty") {
 		t.Errorf("init twice: %v", err)
 	}
-	if _, err := Init(filepath.Join(t.TempDir(), "x"), "no spaces here", anybody); fault.KindOf(err) != fault.Usage {
+	if _, err := Init(filepath.Join(tempDir(t), "x"), "no spaces here", anybody); fault.KindOf(err) != fault.Usage {
 		t.Errorf("a bad name: %v", err)
 	}
-	if _, err := Open(t.Context(), t.TempDir()); fault.KindOf(err) != fault.NotFound {
+	if _, err := Open(t.Context(), tempDir(t)); fault.KindOf(err) != fault.NotFound {
 		t.Errorf("no ledger: %v", err)
 	}
 	secret, err := os.ReadFile(filepath.Join(dir, keyFile))
@@ -433,7 +453,7 @@ func TestRollbackIsSeenByWhoeverSawMore(t *testing.T) {
 	dir, a := initFor(t)
 	running := open(t, dir)
 	put(t, running, a.propose(), a.approve())
-	earlier := t.TempDir()
+	earlier := tempDir(t)
 	check(t, os.CopyFS(earlier, os.DirFS(dir)))
 	put(t, running, a.grant())
 	check(t, os.RemoveAll(dir))
