@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"time"
 )
 
 func exported(t *testing.T, l *memLog, run string) []byte {
@@ -90,5 +91,32 @@ func TestTamperedExportsAreSeen(t *testing.T) {
 	}
 	if _, err := OpenExport(strings.NewReader(`{"type":"another"}`)); err == nil {
 		t.Error("another document is opened")
+	}
+}
+
+func TestExportOfARunNeedsTheWitnesses(t *testing.T) {
+	_, l := auditedLog(t)
+	one := newCosigner(t, "w.one")
+	audit := func() Report {
+		view := NewView(l.key)
+		if err := view.AdvanceToNewest(t.Context(), l, nil); err != nil {
+			t.Fatal(err)
+		}
+		x, err := OpenExport(bytes.NewReader(exported(t, l, view.State().Runs()[0].ID)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := (&Auditor{Key: l.key, Witnesses: Witnesses{Keys: []string{one.vkey}}}).AuditRun(x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	if r := audit(); r.Err() == nil || !strings.Contains(findings(r), "1 are needed") {
+		t.Errorf("without a cosignature: %s", findings(r))
+	}
+	l.checkpoint = func(signed []byte) []byte { return one.at(signed, time.Now()) }
+	if r := audit(); r.Err() != nil || !strings.Contains(findings(r), "1 of 1 witnesses") {
+		t.Errorf("with it: %v\n%s", r.Err(), findings(r))
 	}
 }

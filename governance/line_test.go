@@ -5,6 +5,8 @@ import (
 	"encoding/csv"
 	"strings"
 	"testing"
+
+	"cloister/governance/statement"
 )
 
 func TestLinesSayWhoDidWhat(t *testing.T) {
@@ -31,6 +33,20 @@ func TestLinesSayWhoDidWhat(t *testing.T) {
 	} {
 		if got := rows[i][5] + "|" + rows[i][6] + "|" + rows[i][8]; !strings.Contains(got, want) {
 			t.Errorf("row %d: %s, want %s", i, got, want)
+		}
+	}
+}
+
+func TestLinesOfRotationsAndRequests(t *testing.T) {
+	w := newWorld(t, "alice", "bob", "alice2")
+	key := w.keys["alice2"].Public()
+	for want, body := range map[string]statement.Body{
+		"replaces its signing key by " + key.Fingerprint(): &statement.Rotate{Key: key.SPKI(), Party: "alice"},
+		"asks for the keys of in":                          &statement.ProvisionRequest{Volumes: []string{"in"}},
+		"will not provision in (no budget)":                &statement.ProvisionDecline{Volumes: []string{"in"}, Reason: "no budget"},
+	} {
+		if got := wordsOf(body); got != want {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }
