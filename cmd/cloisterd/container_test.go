@@ -462,8 +462,10 @@ func (c *containers) pod() object {
 		container["name"], container["image"], container["imagePullPolicy"] = name, "localhost/"+name+":test", "Never"
 		delete(container, "resources")
 		command := container["command"].([]any)
+		fit := strings.NewReplacer("$$", "$", // which podman leaves as it is
+			private+"/said", c.Path("app", "said"), private+"/told", c.Path("app", "told"))
 		for i, arg := range command {
-			command[i] = strings.ReplaceAll(arg.(string), "$$", "$") // which podman leaves as it is
+			command[i] = fit.Replace(arg.(string))
 		}
 		container["volumeMounts"] = append(container["volumeMounts"].([]any), mounts[name]...)
 	}
