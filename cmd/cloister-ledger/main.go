@@ -5,10 +5,10 @@
 // verifies it from its first entry, listens, and prints "ready" and the URL of
 // each. SIGTERM lets what is being answered come to its end.
 //
-// A backup is `cp -a` of log/ after `cp -a` of the rest of a ledger's directory:
-// tiles are never changed, so what was copied first, the checkpoint, is covered by
-// what is copied after it. What is restored is a log as it once was; whoever saw
-// more of it refuses it as rolled back.
+// A backup is `cp -a` of a ledger's directory while no server has it open: of a
+// running one the sequencer's state could be copied newer than the tiles, and what
+// is restored would be refused. What is restored is a log as it once was; whoever
+// saw more of it refuses it as rolled back.
 package main
 
 import (
