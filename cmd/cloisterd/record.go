@@ -16,7 +16,7 @@ import (
 )
 
 // answerTime is how long the ledger has to answer while the application runs: no
-// answer is not a yes. An append on files takes milliseconds.
+// answer is not a yes. An append takes milliseconds.
 const answerTime = 10 * time.Second
 
 // watch asks for consent again while the application runs, and records how far
@@ -38,8 +38,11 @@ func (r *room) watch(ctx context.Context, stop context.CancelCauseFunc) {
 	}
 }
 
+// goOn is seen to its end although the application has ended meanwhile: a record
+// that was given up on its way may still come into the log, and take the place of
+// the next one.
 func (r *room) goOn(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
 	defer cancel()
 	if err := r.record.CheckConsent(ctx, enclave.ScopeExecution, "going on with "+r.spec.Application.Name); err != nil {
 		return err
