@@ -99,28 +99,3 @@ func (a *asked) post(ctx context.Context, client *http.Client, body []byte) (sta
 	answer, err = io.ReadAll(io.LimitReader(out.Body, maxAnswer))
 	return out.StatusCode, answer, err
 }
-
-// Probe asks the witness at an address to cosign again the checkpoint that it
-// cosigned last, which changes nothing, and says how far it is. signed is the
-// ledger's newest.
-func Probe(ctx context.Context, witness string, signed []byte) (string, error) {
-	a, _, err := parseWitness(witness)
-	if err != nil {
-		return "", err
-	}
-	size, err := sizeOf(signed)
-	if err != nil {
-		return "", err
-	}
-	ctx, cancel := context.WithTimeout(ctx, Deadline)
-	defer cancel()
-	line, stands, err := a.ask(ctx, http.DefaultClient, signed, size, size, nil)
-	switch {
-	case err != nil:
-		return "", fault.Errorf(fault.Unavailable, "see that it runs, follows this ledger and has not withdrawn: cloister witness status", "%w", err)
-	case line == nil:
-		return "", fault.Errorf(fault.Conflict, "see cloister witness status", "it stands at %d entries, the ledger's checkpoint at %d", stands, size)
-	default:
-		return fmt.Sprintf("it cosigns, up to %d entries", size), nil
-	}
-}
