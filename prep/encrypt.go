@@ -116,7 +116,7 @@ func openBase(ctx context.Context, s Store, o EncryptOptions) (*base, error) {
 	if o.Previous != nil && m.Reference() != *o.Previous {
 		err = refused(s, fmt.Errorf("%w: its newest is %s", format.ErrReference, m.Reference()))
 	} else if p.Epoch == 1<<64-1 {
-		err = fault.Errorf(fault.Refused, "", "volume %s: there is no epoch after %d", s, p.Epoch)
+		err = fault.Errorf(fault.Refused, "encrypt into a new volume", "volume %s: there is no epoch after %d", s, p.Epoch)
 	} else {
 		err = checkNoJournal(ctx, s, p.Epoch)
 	}
@@ -170,7 +170,7 @@ func (b *base) sealFor(recipients []*format.Recipient) error {
 	}
 	stanzas, err := format.Wrap(b.dek, b.preamble.Volume, b.preamble.KeyVersion, recipients...)
 	if err != nil {
-		return fault.Errorf(fault.Usage, "", "%w", err)
+		return fault.Errorf(fault.Usage, "give each party's document as `cloister party keygen` wrote it", "wrapping the key for the recipients: %w", err)
 	}
 	b.preamble.Stanzas = stanzas
 	return nil

@@ -65,7 +65,7 @@ func (k *walker) add(e *tree.Entry, extents []format.Extent) uint32 {
 // previous epoch, or 0.
 func (k *walker) directory(path string, e *tree.Entry, prev uint32, depth int) error {
 	if depth > format.MaxDepth || k.inodes >= format.MaxInodes-1 {
-		return fault.Errorf(fault.Usage, "", "%s: a volume holds at most %d levels and %d files", path, format.MaxDepth, format.MaxInodes)
+		return fault.Errorf(fault.Usage, "encrypt its parts into volumes of their own", "%s: a volume holds at most %d levels and %d files", path, format.MaxDepth, format.MaxInodes)
 	}
 	inode := k.add(e, nil)
 	k.result.Directories++
