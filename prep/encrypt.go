@@ -253,7 +253,7 @@ func (w *work) run(ctx context.Context) error {
 	defer cancel()
 	defer w.sealing.key.Destroy()
 	w.sealing.start(ctx)
-	walked := w.walk()
+	walked := w.walk(w.sealing.ctx, w.sealing.add)
 	if walked != nil {
 		cancel()
 	}
@@ -263,6 +263,10 @@ func (w *work) run(ctx context.Context) error {
 		return walked
 	}
 	return put
+}
+
+func (w *work) provenance() ([]byte, error) {
+	return json.Marshal(provenance{writerName, w.started.UTC()})
 }
 
 // publish puts the manifest: with it the epoch exists.
@@ -277,7 +281,7 @@ func (w *work) publish(ctx context.Context) (*Sealed, error) {
 			w.result.Resumed++
 		}
 	}
-	text, err := json.Marshal(provenance{writerName, w.started.UTC()})
+	text, err := w.provenance()
 	if err != nil {
 		return nil, err
 	}
