@@ -46,6 +46,7 @@ var rules = []rule{
 	{"internal/cleanroom", nil, "it drives the binaries from outside, as a user does"},
 	{"internal/duckdb", nil, "a test part"},
 	{"internal/chromium", nil, "a test part"},
+	{"internal/setup", nil, "what installs test parts"},
 	{"internal/swtpm", nil, "a test part"},
 	{"internal/vectors", nil, "a test part"},
 	{"internal/image/build", []string{"internal/image", "internal/cli", "policy/infra"}, "it makes files out of files"},
