@@ -45,7 +45,7 @@ func (r *Run) question(scope, what string) (body, error) {
 		return nil, err
 	}
 	return func(head statement.Run) statement.Body {
-		return &statement.ConsentCheck{Evidence: r.evidence, Nonce: hex.EncodeToString(nonce[:]), Run: head, Scope: scope, What: what}
+		return &statement.ConsentCheck{Evidence: r.hash, Nonce: hex.EncodeToString(nonce[:]), Run: head, Scope: scope, What: what}
 	}, nil
 }
 

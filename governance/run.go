@@ -3,8 +3,6 @@ package governance
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"time"
@@ -28,15 +26,10 @@ type Attest func(ctx context.Context, b Binding) (evidence statement.Evidence, t
 // enclave's name. Its methods may be called concurrently; their statements go
 // into the log one after the other, as the chain wants.
 type Run struct {
-	log      Log
+	*Introduction
+	log      RunLog
 	trust    Trust
-	key      *statement.PrivateKey
-	id       string
 	contract statement.Contract
-	digest   string
-	evidence string
-
-	begin body // the statement that it begins with
 
 	// turn holds one token, and its holder owns what follows. It is a channel
 	// and not a mutex because it is held across I/O and gives way to a context.
@@ -57,50 +50,37 @@ type denial struct {
 	err error
 }
 
-// Begin follows the log, refuses it unless its contract is the measured one,
-// and makes a run of it with a new audit key that lives in memory only. The
-// run-begin statement goes into the log in one append with the run's first
-// statements: until then the run has done nothing that anybody must know of.
-func Begin(ctx context.Context, log Log, trust Trust, attest Attest) (*Run, error) {
-	view := NewCosignedView(trust.Ledger, trust.Witnesses)
-	if err := view.AdvanceToNewest(ctx, log, nil); err != nil {
-		return nil, fmt.Errorf("following the contract's log: %w", err)
-	}
-	if err := trust.check(view.State()); err != nil {
+// Begin introduces a run to the log's ledger, follows the log, refuses it unless
+// its contract is the measured one, and makes a run of it. The run-begin
+// statement goes into the log in one append with the run's first statements:
+// until then the run has done nothing that anybody must know of.
+func Begin(ctx context.Context, log RunLog, trust Trust, attest Attest) (*Run, error) {
+	known, err := Introduce(ctx, log, attest)
+	if err != nil {
 		return nil, err
 	}
-	key, err := statement.GenerateKey(statement.Ed25519)
-	if err != nil {
-		return nil, fmt.Errorf("making the audit key: %w", err)
-	}
-	r := &Run{log: log, trust: trust, key: key, view: view, turn: make(chan struct{}, 1)}
-	r.contract, r.digest = view.State().Contract()
-	if err := r.bind(ctx, attest); err != nil {
+	r := &Run{Introduction: known, log: log, trust: trust, view: NewCosignedView(trust.Ledger, trust.Witnesses), turn: make(chan struct{}, 1)}
+	if err := r.read(ctx); err != nil {
 		r.Destroy()
-		return nil, fmt.Errorf("beginning a run: %w", err)
+		return nil, err
 	}
 	return r, nil
 }
 
-func (r *Run) bind(ctx context.Context, attest Attest) error {
-	b := Binding{AuditKey: r.key.Public().SPKI()}
-	if _, err := rand.Read(b.RunID[:]); err != nil {
+// read wants the log to be of the contract that is measured, and its newest
+// version the one that the run's evidence is bound to.
+func (r *Run) read(ctx context.Context) error {
+	if err := r.view.AdvanceToNewest(ctx, r.log, nil); err != nil {
+		return fmt.Errorf("following the contract's log: %w", err)
+	}
+	if err := r.trust.check(r.view.State()); err != nil {
 		return err
 	}
-	r.id = hex.EncodeToString(b.RunID[:])
-	if _, err := hex.Decode(b.ContractDigest[:], []byte(r.digest[len("sha256:"):])); err != nil {
-		return err
+	contract, digest := r.view.State().Contract()
+	if digest != r.digest {
+		return fault.Errorf(fault.Conflict, "start the run again", "the ledger said that the contract is %s, its log says %s: it was amended, or the ledger lies", r.digest, digest)
 	}
-	evidence, tlsKey, err := attest(ctx, b)
-	if err != nil {
-		return fmt.Errorf("binding the audit key: %w", err)
-	}
-	if r.evidence, err = evidence.Digest(); err != nil {
-		return err
-	}
-	r.begin = func(head statement.Run) statement.Body {
-		return &statement.RunBegin{AuditKey: b.AuditKey, ContractDigest: r.digest, Evidence: evidence, Run: head, TLSKey: tlsKey}
-	}
+	r.contract = contract
 	return nil
 }
 
@@ -123,9 +103,6 @@ func (r *Run) Contract() statement.Contract { return r.contract }
 func (r *Run) SignReference(reference string) ([]byte, error) {
 	return statement.SignReference(reference, r.key)
 }
-
-// Destroy makes the run unable to say anything more.
-func (r *Run) Destroy() { r.key.Destroy() }
 
 // append is appendSome of any number of statements, in as many appends as they
 // need.

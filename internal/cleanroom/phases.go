@@ -75,14 +75,14 @@ func (r *Room) Specify(script string) error {
 	)
 }
 
-// startLedger makes the contract's log and serves it. Runs read it before they are
-// known to it, so anyone does.
+// startLedger makes the contract's log and serves it, to the parties and to runs
+// that the simulated processor vouches for.
 func (r *Room) startLedger() (key string, err error) {
 	key, err = r.finish(r.Command("cloister-ledger", "init", "--party", r.Path("hospital.party.pub"), "--party", r.Path("analyst.party.pub"), r.Path("ledger")))
 	if err != nil {
 		return "", err
 	}
-	url, err := r.serve(r.Command("cloister-ledger", "serve", "--anyone-reads", "--listen", "127.0.0.1:0", r.Path("ledger")))
+	url, err := r.serve(r.Command("cloister-ledger", "serve", "--platform", "simulated:"+r.Path("cloud"), "--listen", "127.0.0.1:0", r.Path("ledger")))
 	r.Ledger = url + ",ca=" + r.Path("ledger", "tls.pem")
 	return key, err
 }
