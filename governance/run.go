@@ -87,12 +87,12 @@ func (r *Run) read(ctx context.Context) error {
 // ID returns the run's id: 32 hexadecimal digits.
 func (r *Run) ID() string { return r.id }
 
-// Begun reports whether run-begin is known to be in the log. Where it is not, the
+// Begun reports whether run-begin is in the log, or may be. Where it is not, the
 // log holds no run that wants an end.
 func (r *Run) Begun() bool {
 	r.turn <- struct{}{} // nobody holds it beyond their context
 	defer func() { <-r.turn }()
-	return r.sequence > 0
+	return r.sequence > 0 || r.unsure != nil
 }
 
 // Contract returns the contract version that the run carries out.
@@ -126,7 +126,7 @@ func (r *Run) take(ctx context.Context) (release func(), err error) {
 	case r.turn <- struct{}{}:
 		return func() { <-r.turn }, nil
 	case <-ctx.Done():
-		return nil, fault.Errorf(fault.Unavailable, "", "waiting for the record before: %w", ctx.Err())
+		return nil, fault.Errorf(fault.Unavailable, "see that the ledger answers", "waiting for the record before: %w", ctx.Err())
 	}
 }
 
@@ -150,20 +150,10 @@ func (r *Run) put(ctx context.Context, bodies []body) (accepted int, err error) 
 	if err != nil {
 		return 0, err
 	}
-	r.unsure, r.denied = entries, nil
-	receipt, refused := r.log.Append(ctx, entries...)
-	if refused != nil && ReasonOf(refused) == "" {
-		return 0, fmt.Errorf("recording %s: %w", types[0], refused)
+	receipt, refused, err := r.send(ctx, types[0], entries)
+	if err != nil {
+		return 0, err
 	}
-	if refused == nil && receipt.Count != len(entries) || receipt.Count < 0 || receipt.Count >= len(entries) && refused != nil {
-		return 0, fault.Errorf(fault.Refused, "do not trust this ledger", "recording %s: the ledger acknowledged %d of %d entries", types[0], receipt.Count, len(entries))
-	}
-	if receipt.Count > 0 {
-		if err := r.confirm(ctx, types[0], receipt); err != nil {
-			return 0, err
-		}
-	}
-	r.unsure = nil
 	if r.denied != nil {
 		return r.denied.at, r.denied.err
 	}
@@ -178,6 +168,33 @@ func (r *Run) put(ctx context.Context, bodies []body) (accepted int, err error) 
 		return receipt.Count, fmt.Errorf("recording %s: %w", types[receipt.Count], refused)
 	}
 	return receipt.Count, nil
+}
+
+// send appends entries and confirms those that are acknowledged; refused is why the
+// first of the others is not in the log. After an error all that the log was not
+// seen to hold are unsure. Entries that are in the log already are as good as new.
+func (r *Run) send(ctx context.Context, what statement.Type, entries [][]byte) (receipt Receipt, refused, err error) {
+	r.unsure, r.denied = entries, nil
+	receipt, refused = r.log.Append(ctx, entries...)
+	if refused != nil && ReasonOf(refused) == "" {
+		return receipt, nil, fmt.Errorf("recording %s: %w", what, refused)
+	}
+	if refused == nil && receipt.Count != len(entries) || receipt.Count < 0 || receipt.Count >= len(entries) && refused != nil {
+		return receipt, nil, fault.Errorf(fault.Refused, "do not trust this ledger", "recording %s: the ledger acknowledged %d of %d entries", what, receipt.Count, len(entries))
+	}
+	if receipt.Count > 0 {
+		if err := r.confirm(ctx, what, receipt); err != nil {
+			return receipt, nil, err
+		}
+	}
+	if receipt.Count == 0 && takenBefore(refused) {
+		in, err := r.alreadyIn(ctx, what, refused)
+		if err != nil || in {
+			return Receipt{Count: len(entries)}, nil, err
+		}
+	}
+	r.unsure = nil
+	return receipt, refused, nil
 }
 
 // sign makes a chain of entries that goes on from the run's newest.
@@ -232,20 +249,56 @@ func (r *Run) follow(ctx context.Context, checkpoint []byte) (found []int64, err
 	return found, err
 }
 
-// settle finds out whether entries whose append ended in an error are in the
-// log. If one is not now, it may still come in: then its sequence is taken, and
-// the statement that is tried in its place is refused, so that nothing forks.
+// settle brings an append of unknown end to one, before anything else is said: its
+// place in the run's chain is taken, and a ledger that was slow may fill it at any
+// time. What is not in the log is sent again, the same bytes, so that whichever
+// copy comes in is the one record. What the fold then refuses can no longer come in:
+// neither it, nor what is chained to it.
 func (r *Run) settle(ctx context.Context) error {
 	if r.unsure == nil {
 		return nil
 	}
+	const step = "looking for the record before: %w"
+	if err := r.look(ctx); err != nil {
+		return fmt.Errorf(step, err)
+	}
+	if r.unsure == nil {
+		return nil
+	}
+	if _, _, err := r.send(ctx, "what was recorded before", r.unsure); err != nil {
+		return fmt.Errorf(step, err)
+	}
+	return nil
+}
+
+// takenBefore says whether a refusal may be of entries that are in the log: a
+// completed run is asked nothing more, not even its counter.
+func takenBefore(refused error) bool {
+	return ReasonOf(refused) == Replayed || ReasonOf(refused) == WrongState
+}
+
+// alreadyIn says whether the log shows the unsure entries. A ledger that says so has
+// to show it: nobody else signs with the run's key.
+func (r *Run) alreadyIn(ctx context.Context, what statement.Type, refused error) (bool, error) {
+	if err := r.look(ctx); err != nil {
+		return false, fmt.Errorf("recording %s: %w", what, err)
+	}
+	if r.unsure != nil && ReasonOf(refused) == Replayed {
+		return false, fault.Errorf(fault.Unavailable, "try again; if it lasts, do not trust this ledger",
+			"recording %s: the ledger says that it is in the log, which its newest checkpoint does not cover", what)
+	}
+	return r.unsure == nil, nil
+}
+
+// look follows the log to its newest checkpoint, and forgets of the unsure entries
+// those that it met.
+func (r *Run) look(ctx context.Context) error {
 	checkpoint, err := r.log.Checkpoint(ctx)
 	if err != nil {
-		return fmt.Errorf("looking for the record before: %w", err)
+		return err
 	}
-	if _, err := r.follow(ctx, checkpoint); err != nil {
-		return fmt.Errorf("looking for the record before: %w", err)
+	if _, err = r.follow(ctx, checkpoint); err == nil && len(r.unsure) == 0 {
+		r.unsure = nil
 	}
-	r.unsure = nil
-	return nil
+	return err
 }

@@ -47,7 +47,7 @@ func TestExitCodes(t *testing.T) {
 		"another specification": {[]string{"--specification-digest", "sha256:" + strings.Repeat("0", 64)}, cli.ExitRefused, "the measured command line pins"},
 		"another party's key":   {[]string{"--specification", r.Path("swapped.json")}, cli.ExitRefused, "the measured command line pins"},
 		"another ledger's key":  {[]string{"--ledger-key", s.Parties[0].SigningKey}, cli.ExitRefused, "the specification names the ledger key"},
-		"no ledger":             {[]string{"--ledger", strings.Replace(r.Ledger, "/ledger,", "/absent,", 1)}, cli.ExitNotFound, "there is no /absent/checkpoint here"},
+		"no ledger":             {[]string{"--ledger", strings.Replace(r.Ledger, "/ledger,", "/absent,", 1)}, cli.ExitNotFound, "there is no /absent/contract here"},
 		"no platform":           {[]string{"--platform", "magic"}, cli.ExitUsage, "no platform"},
 		"no such option":        {[]string{"--nonsense"}, cli.ExitUsage, "nonsense"},
 		"no interval":           {[]string{"--consent-interval", "0s"}, cli.ExitUsage, "--consent-interval"},
