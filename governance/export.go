@@ -174,7 +174,7 @@ func (x *Exported) Checkpoint(context.Context) ([]byte, error) { return []byte(x
 // Entries implements Source.
 func (x *Exported) Entries(_ context.Context, from, to int64) ([][]byte, error) {
 	if from != x.next {
-		return nil, fault.Errorf(fault.Internal, "", "entry %d of an export that is read up to %d", from, x.next)
+		return nil, fault.Errorf(fault.Internal, "report it: this is a defect", "entry %d of an export that is read up to %d", from, x.next)
 	}
 	var list [][]byte
 	for ; x.next < min(to, from+exportBatch); x.next++ {

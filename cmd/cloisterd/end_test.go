@@ -6,6 +6,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"cloister/fs/format"
 	"cloister/internal/cli"
@@ -134,6 +135,12 @@ func TestConsentWithdrawn(t *testing.T) {
 	run := r.start("--consent-interval", "100ms", "--grace", "300ms")
 	run.do("echo before > $OUT/before")
 	r.cloister(r.By("hospital", "consent", "withdraw")...)
+	withdrawn := time.Now()
+	run.wait()
+	// What `cloisterd run` promises: the interval, 10 s for the answer, the grace.
+	if took := time.Since(withdrawn); took > 100*time.Millisecond+answerTime+300*time.Millisecond {
+		t.Errorf("it ended, unmounted and erased its keys %s after the withdrawal", took)
+	}
 	run.ends(cli.ExitRefused, "the application was ended", `no consent to execution: party "hospital" withdrew`, "hint: ")
 	if got := r.decrypt(run.reference("partial"))["before"]; got != "before\n" {
 		t.Errorf("the output has %q", got)

@@ -100,7 +100,7 @@ func (s *service) health(w http.ResponseWriter, r *http.Request) {
 	for name, l := range s.Logs {
 		if _, err := l.Checkpoint(r.Context()); err != nil {
 			s.Log.Error("the health of a log", "log", name, "error", err)
-			s.fail(w, r, fault.Errorf(fault.Unavailable, "", "log %s is not readable", name))
+			s.fail(w, r, fault.Errorf(fault.Unavailable, "see the server's log", "log %s is not readable", name))
 			return
 		}
 	}
