@@ -69,6 +69,7 @@ func serve(c *urfave.Context) error {
 			l.Close()
 		}
 	}()
+	recosign(c, logs, log)
 	config, err := tlsConfig(c)
 	if err != nil {
 		return err
@@ -144,6 +145,19 @@ func witnessed(c *urfave.Context) ([]ledger.Option, error) {
 		return nil, err
 	}
 	return []ledger.Option{ledger.WithCosign(group.Cosign)}, nil
+}
+
+// recosign has each log's checkpoint cosigned before anybody reads it. Witnesses that
+// are down end nothing: an append asks them again.
+func recosign(c *urfave.Context, logs map[string]*ledger.Ledger, log *slog.Logger) {
+	if len(c.StringSlice("witness")) == 0 {
+		return
+	}
+	for name, l := range logs {
+		if err := l.Recosign(c.Context); err != nil {
+			log.Warn("the newest checkpoint is not cosigned", "log", name, "error", err)
+		}
+	}
 }
 
 // quietTessera has what Tessera says come out like everything else, and only what
