@@ -42,6 +42,7 @@ func commands() []*urfave.Command {
 		partyCommand(),
 		contractCommand(),
 		consentCommand(),
+		ledgerCommand(),
 		auditCommand(),
 		evidenceCommand(),
 		witnessCommand(),

@@ -154,7 +154,7 @@ func (s *site) serve(change func(dir string)) string {
 	change(dir)
 	server := httptest.NewServer(Local(tiles.NewReader(tiles.Dir(dir).Fetch)))
 	s.Cleanup(server.Close)
-	return server.URL + "/#key=" + url.QueryEscape(s.key)
+	return server.URL + "/page/#key=" + url.QueryEscape(s.key)
 }
 
 // edit changes the entries in a ledger's only bundle.
@@ -341,7 +341,7 @@ func flipAt(line string, member int) string {
 func TestHandlerAllowsOnlyItsOwnFiles(t *testing.T) {
 	server := httptest.NewServer(Handler())
 	defer server.Close()
-	for _, path := range []string{"/", "/page.js", "/log.js", "/statements.js", "/style.css", "/icon.svg", "/nothing"} {
+	for _, path := range []string{"/", "/page.js", "/bytes.js", "/log.js", "/statements.js", "/fold.js", "/record.js", "/words.js", "/style.css", "/icon.svg", "/nothing"} {
 		res, err := http.Get(server.URL + path)
 		if err != nil {
 			t.Fatal(err)
@@ -371,7 +371,7 @@ func TestHandlerAllowsOnlyItsOwnFiles(t *testing.T) {
 func TestOnlyBundlesOfTheLogAreServed(t *testing.T) {
 	s := newSite(t)
 	s.agreed()
-	address, _, _ := strings.Cut(s.serve(func(string) {}), "#")
+	address, _, _ := strings.Cut(s.serve(func(string) {}), "page/")
 	for path, want := range map[string]int{"checkpoint": 200, "tile/entries/000.p/13": 200, "tile/entries/000.p/7": 200, "tile/entries/001": 500,
 		"tile/entries/0": 404, "tile/entries/000.p/0": 404, "tile/entries/000.p/256": 404, "tile/entries/x000/001": 404, "tile/entries/..%2f000": 404, "tile/0/000": 404} {
 		res, err := http.Get(address + path)

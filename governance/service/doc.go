@@ -6,7 +6,9 @@
 // server are for everybody. Tiles and entry bundles are for whom the log is about:
 // the request's signature (remote.Sign) is checked, and the key must be a party's
 // of the newest contract, a run's audit key, or, before there is a contract, one
-// that the operator made the log for. Statements that are posted carry their own
+// that the operator made the log for. A browser, which has no such key, sends a
+// read token instead (remote.ReadToken) from the page that is served beside the
+// log (package page). Statements that are posted carry their own
 // signatures, which the fold judges; the answer waits for the checkpoint that
 // covers them. Whatever goes wrong is answered as a problem (RFC 9457) with the
 // fold's reason, and nothing is appended.

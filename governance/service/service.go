@@ -11,6 +11,7 @@ import (
 
 	"cloister/governance"
 	"cloister/governance/ledger"
+	"cloister/governance/page"
 	"cloister/governance/remote"
 	"cloister/governance/statement"
 	"cloister/internal/fault"
@@ -47,6 +48,7 @@ func New(o Options) http.Handler {
 	mux.HandleFunc("GET /{log}/checkpoint", s.answer(s.checkpoint))
 	mux.HandleFunc("GET /{log}/key", s.answer(s.key))
 	mux.HandleFunc("GET /{log}/tile/{path...}", s.answer(s.tile))
+	mux.HandleFunc("GET /{log}/page/", s.page)
 	mux.HandleFunc("POST /{log}/entries", s.answer(s.append))
 	mux.HandleFunc("/{log}/entries", s.otherMethod("POST"))
 	mux.HandleFunc("/", s.notThere)
@@ -121,7 +123,7 @@ func (s *service) mayRead(r *http.Request, l *ledger.Ledger) error {
 	if s.AnyoneReads {
 		return nil
 	}
-	key, err := remote.Verify(r, nil, time.Now())
+	key, err := reader(r, l)
 	if err != nil {
 		return err
 	}
@@ -130,6 +132,25 @@ func (s *service) mayRead(r *http.Request, l *ledger.Ledger) error {
 		err = governance.Refuse(governance.NotAParty, "sign with the key of a party", "key %s is of no party and no run of this log", key.Fingerprint())
 	}
 	return err
+}
+
+// reader is the key that a request to read is signed with, or its read token.
+func reader(r *http.Request, l *ledger.Ledger) (statement.PublicKey, error) {
+	if remote.HasToken(r) {
+		return remote.VerifyToken(r, l.Key(), time.Now())
+	}
+	return remote.Verify(r, nil, time.Now())
+}
+
+// page is the contract in a browser. It is for everybody: it has no word of the
+// record, which its scripts read with the reader's token.
+func (s *service) page(w http.ResponseWriter, r *http.Request) {
+	log := r.PathValue("log")
+	if _, ok := s.Logs[log]; !ok {
+		s.notThere(w, r)
+		return
+	}
+	http.StripPrefix("/"+log+"/page", page.Handler()).ServeHTTP(w, r)
 }
 
 // maxBody is the largest append: a list of the largest entries.

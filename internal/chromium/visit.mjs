@@ -33,7 +33,7 @@ function faults() {
 }
 
 async function visit(url, n) {
-  const page = await browser.newPage({ viewport: { width: 1100, height: 900 } });
+  const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
   const trouble = [];
   page.on('dialog', (d) => { trouble.push(`dialog: ${d.message()}`); d.dismiss(); });
   page.on('console', (m) => { if (m.type() === 'error') trouble.push(m.text()); });
@@ -60,8 +60,9 @@ async function visit(url, n) {
   await page.emulateMedia({ colorScheme: 'dark' });
   seen.faults.push(...(await page.evaluate(faults)).map((f) => `dark: ${f}`));
   await shoot('dark');
-  await page.emulateMedia({ colorScheme: 'light' });
   await page.setViewportSize({ width: 360, height: 740 });
+  await shoot('narrow-dark');
+  await page.emulateMedia({ colorScheme: 'light' });
   seen.faults.push(...(await page.evaluate(faults)).map((f) => `narrow: ${f}`));
   await shoot('narrow');
   seen.trouble = trouble;
