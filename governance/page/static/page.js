@@ -13,6 +13,7 @@ const server = new Server();
 let record = null;     // what was surveyed last; nothing is shown of a part
 let size = 0;          // of the log whose entries are shown
 let to = 0;            // entries up to here are shown
+let reads = 0;         // that have come to an end
 let turn = 0;          // of what reads the log: a newer one ends it
 
 function el(name, attributes = {}, ...children) {
@@ -55,11 +56,17 @@ function showContract({ fold: f }) {
   const names = k.parties.map((p) => p.name);
   const pinned = [['Specification', k.specification], ['Container policy', k.containerPolicy], ['Key release policy', k.keyReleasePolicy], ['Contract', f.digest]];
   at('contract').replaceChildren(
-    el('p', {}, `${names.join(', ')} ${names.length === 1 ? 'agrees' : 'agree'} that one program may run over these files, in an enclave that proves it runs under the container policy below, and nowhere else.`),
+    el('p', {}, `${agreement(names, f.status)} one program may run over these files, in an enclave that proves it runs under the container policy below, and nowhere else.`),
     ...clauses(k, specification({ fold: f })).flatMap(([heading, sentences]) => [el('h3', {}, heading), list(sentences)]),
     el('h3', {}, 'What an approval binds'),
     el('dl', {}, ...pinned.flatMap(([what, digest]) => [el('dt', {}, what), el('dd', { class: 'mono' }, digest)])),
     el('h3', {}, 'How it came about'), table('', ['Version', 'Brought by', 'Approved by', 'Came to'], f.versions.map((v) => versionRow(v, f))));
+}
+
+function agreement(names, status) {
+  const all = new Intl.ListFormat('en').format(names);
+  if (status === 'accepted') return `${all} ${names.length === 1 ? 'agrees' : 'agree'} that`;
+  return `${status === 'proposed' ? 'Not agreed yet' : `No longer on: it is ${status}`}. What ${all} would agree on is that`;
 }
 
 function versionRow(v, f) {
@@ -106,6 +113,7 @@ async function showTrail(before) {
   to = Math.max(Math.min(before, size), Math.min(step, size));
   const from = Math.max(0, to - step);
   const shown = await entriesOf(server, { size }, record, from, to);
+  at('trail-card').hidden = false;
   at('trail').replaceChildren(...shown.reverse().map(item));
   at('shown').textContent = size ? `Entries ${number(from)} to ${number(to - 1)} of ${number(size)}, newest first.` : 'No entry yet.';
   at('later').disabled = at('newest').disabled = to >= size;
@@ -134,7 +142,7 @@ function told(action, done = () => {}) {
     } catch (e) {
       if (e instanceof Replaced) return;
       at('reader').hidden = at('reader').hidden && !(e instanceof NotAllowed);
-      if (e instanceof NotAllowed) verdict('', 'This record is for its parties.', e.message, 'Give a read token above.');
+      if (e instanceof NotAllowed) verdict('', 'This record is for its parties.', server.token ? e.message : '', 'Give a read token above.');
       else verdict('bad', 'It could not be checked.', e.message || String(e));
       if (!record) at('status').textContent = 'not read';
     } finally {
@@ -167,6 +175,7 @@ async function read(check) {
 async function display(found) {
   [record, size] = [found, found.checkpoint.size];
   for (const part of [showContract, showParties, showRuns]) part(record);
+  at('state').hidden = false;
   await showTrail(found.problems.size ? [...found.problems.keys()][0] + step / 2 : size);
 }
 
@@ -174,7 +183,7 @@ const onRead = told(async () => {
   verdict('', '');
   at('verdict').replaceChildren();
   await display(await read(false));
-}, () => { document.documentElement.dataset.ready = 'yes'; });
+}, () => { document.documentElement.dataset.ready = ++reads; });
 
 const onVerify = told(async () => {
   verdict('', 'Checking…');
