@@ -52,8 +52,9 @@ export function clauses(contract, specification) {
 
 function program(s) {
   if (!s) return ['the one program that the specification below names'];
-  const { name, command, image } = s.application;
-  return [`application ${name}: ${command.join(' ')}`, ...(image ? [`from image ${image.reference}`] : [])];
+  const { name, command, image, governanceAPI } = s.application;
+  return [`application ${name}: ${command.join(' ')}`, ...(image ? [`from image ${image.reference}`] : []),
+    ...(governanceAPI ? ['which may put words of its own into this record, with all parties’ consent to logging'] : [])];
 }
 
 function network({ network: n, endpoints = [] }) {
