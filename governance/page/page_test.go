@@ -31,7 +31,7 @@ const (
 
 // site is a ledger on files and who speaks in it.
 type site struct {
-	*testing.T
+	testing.TB
 	dir, key string
 	ledger   *ledger.Ledger
 	keys     map[string]*statement.PrivateKey
@@ -39,8 +39,8 @@ type site struct {
 	previous string
 }
 
-func newSite(t *testing.T, options ...ledger.Option) *site {
-	s := &site{T: t, dir: filepath.Join(t.TempDir(), "ledger"), keys: map[string]*statement.PrivateKey{}}
+func newSite(t testing.TB, options ...ledger.Option) *site {
+	s := &site{TB: t, dir: filepath.Join(t.TempDir(), "ledger"), keys: map[string]*statement.PrivateKey{}}
 	var err error
 	for name, algorithm := range map[string]statement.Algorithm{"hospital": statement.P256, "lab": statement.Ed25519, "run": statement.Ed25519} {
 		s.keys[name], err = statement.GenerateKey(algorithm)
