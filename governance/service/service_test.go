@@ -171,6 +171,8 @@ func template(path string) string {
 		return path
 	case len(parts) == 3 && parts[1] == "tile":
 		return "/{log}/tile/{path}"
+	case len(parts) == 3 && parts[1] == "page":
+		return "/{log}/page/{file}"
 	default:
 		return "/{log}/" + strings.Join(parts[1:], "/")
 	}
@@ -249,7 +251,7 @@ func TestOnlyPartiesRead(t *testing.T) {
 			r.Header = o.Header
 			return err
 		}, 401, "not by key"},
-		"no signature": {func(r *http.Request) error { r.Header.Set("Authorization", "Bearer x"); return nil }, 401, "not in the form"},
+		"no signature": {func(r *http.Request) error { r.Header.Set("Authorization", "Basic x"); return nil }, 401, "not in the form"},
 	} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 		check(t, err)
