@@ -159,12 +159,12 @@ func (l *Ledger) commit(ctx context.Context, requests []*request) {
 func (l *Ledger) admit(requests []*request) (entries [][]byte, refusals []error) {
 	after := l.view.State()
 	if len(requests) > 1 || len(requests[0].entries) > 1 {
-		after = after.Clone()
+		after = after.Fork()
 	}
 	refusals = make([]error, len(requests))
 	for i, r := range requests {
 		for _, entry := range r.entries {
-			if refusals[i] = l.admitOne(after, int64(len(entries)), entry); refusals[i] != nil {
+			if refusals[i] = l.admitOne(after, l.view.Tree().Size()+int64(len(entries)), entry); refusals[i] != nil {
 				break
 			}
 			entries = append(entries, entry)
