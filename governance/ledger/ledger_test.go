@@ -516,3 +516,32 @@ func TestCheckpointIsANote(t *testing.T) {
 		t.Errorf("%+v %v", n, err)
 	}
 }
+
+// TestEvidenceIsJudgedBeforeARunBegins: what the judge refuses is not appended, nor
+// is what came with it; and what was appended is not judged again.
+func TestEvidenceIsJudgedBeforeARunBegins(t *testing.T) {
+	dir, a := initFor(t)
+	var refuse error
+	var under statement.Contract
+	l, err := Open(t.Context(), dir, WithEvidence(func(b *statement.RunBegin, k statement.Contract) error {
+		under = k
+		return refuse
+	}))
+	check(t, err)
+	t.Cleanup(l.Close)
+	put(t, l, a.propose(), a.approve())
+	refuse = fault.Errorf(fault.Refused, "", "HOST_DATA is another policy's")
+	before := snapshot(t, dir)
+	_, err = l.Append(t.Context(), a.chain(3)...)
+	if governance.ReasonOf(err) != governance.Unapproved || !strings.Contains(err.Error(), "HOST_DATA is another policy's") {
+		t.Errorf("got %v", err)
+	}
+	if snapshot(t, dir) != before || under.ContainerPolicy != a.contract.ContainerPolicy {
+		t.Error("something was appended, or the evidence was judged by another contract")
+	}
+	refuse = nil
+	_, err = l.Append(t.Context(), a.chain(3)...)
+	check(t, err)
+	refuse = fault.Errorf(fault.Refused, "", "the certificate has expired")
+	put(t, l, a.grant())
+}
