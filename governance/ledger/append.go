@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -142,6 +143,9 @@ func (l *Ledger) commit(ctx context.Context, requests []*request) {
 		signed, failed = l.put(ctx, entries)
 	}
 	for i, r := range requests {
+		if refusals[i] != nil {
+			refusals[i] = errors.Join(refusals[i], l.keepRefused(r.entries[r.admitted], refusals[i]))
+		}
 		switch {
 		case r.admitted == 0:
 			r.answer(governance.Receipt{}, refusals[i])

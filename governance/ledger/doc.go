@@ -15,6 +15,8 @@
 //	ledger.key   the key that signs it, mode 0600
 //	ledger.pub   its verifier key, as a specification names it
 //	parties      who may propose the contract: fingerprints of keys, a line each
+//	refused      statements that were refused, where the contract has them kept, and
+//	             refused.older before those
 //	lock         held by whoever appends
 //
 // Several processes may serve one directory, on one machine or over a file system

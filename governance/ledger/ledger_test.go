@@ -16,6 +16,7 @@ import (
 	"cloister/governance/statement"
 	"cloister/governance/tiles"
 	"cloister/internal/fault"
+	"cloister/policy/spec"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -544,4 +545,34 @@ func TestEvidenceIsJudgedBeforeARunBegins(t *testing.T) {
 	check(t, err)
 	refuse = fault.Errorf(fault.Refused, "", "the certificate has expired")
 	put(t, l, a.grant())
+}
+
+// TestRefusedIsBounded: however much is refused, the newest is kept, and no more
+// than the files have room for.
+func TestRefusedIsBounded(t *testing.T) {
+	dir, a := initFor(t)
+	l := open(t, dir)
+	canonical, err := spec.Specification{Governance: spec.Governance{RecordRefused: true}}.Canonical()
+	check(t, err)
+	a.contract.Specification = spec.DigestOf(canonical)
+	put(t, l, a.sign(&statement.Propose{Contract: a.contract, Specification: canonical}), a.approve())
+	entry := a.approve()
+	unlock, err := l.lockFiles(t.Context())
+	check(t, err)
+	defer unlock()
+	refusal := l.view.State().Check(entry)
+	for range 3 * maxRefused / len(entry) {
+		check(t, l.keepRefused(entry, refusal))
+	}
+	total := int64(0)
+	for _, name := range []string{refusedFile, refusedOlder} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if check(t, err); info.Size() > maxRefused {
+			t.Errorf("%s has %d bytes", name, info.Size())
+		}
+		total += info.Size()
+	}
+	if total < maxRefused {
+		t.Errorf("%d bytes are kept", total)
+	}
 }

@@ -46,6 +46,7 @@ func New(o Options) http.Handler {
 	mux.HandleFunc("GET /health", s.health)
 	mux.HandleFunc("GET /{log}/checkpoint", s.answer(s.checkpoint))
 	mux.HandleFunc("GET /{log}/key", s.answer(s.key))
+	mux.HandleFunc("GET /{log}/refused", s.answer(s.refused))
 	mux.HandleFunc("GET /{log}/tile/{path...}", s.answer(s.tile))
 	mux.HandleFunc("POST /{log}/entries", s.answer(s.append))
 	mux.HandleFunc("/{log}/entries", s.otherMethod("POST"))

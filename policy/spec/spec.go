@@ -172,6 +172,9 @@ type Governance struct {
 	LedgerKey string   `json:"ledgerKey"`
 	Witnesses []string `json:"witnesses,omitempty"` // verifier keys that must cosign
 	Threshold uint32   `json:"threshold,omitempty"` // how many of the witnesses must; all when 0
+	// RecordRefused has the ledger keep what parties and runs signed and it did not
+	// append.
+	RecordRefused bool `json:"recordRefused,omitempty"`
 }
 
 // Attestation says whose word about the platform is believed.
