@@ -18,13 +18,13 @@ type Refused struct {
 	Statement json.RawMessage `json:"statement"`
 }
 
-// RecordsRefused says whether the newest version's specification has refused
+// KeepsRefused says whether the newest version's specification has refused
 // statements kept.
-func (s *State) RecordsRefused() bool {
+func (s *State) KeepsRefused() bool {
 	// The parties approved its digest; what else a newer Cloister says in it is no
 	// matter here.
 	var said spec.Specification
-	return json.Unmarshal(s.specification, &said) == nil && said.Governance.RecordRefused
+	return json.Unmarshal(s.specification, &said) == nil && said.Governance.Refused == spec.RefusedKept
 }
 
 // Signed says whether an entry is signed by a party of the newest version or by

@@ -552,7 +552,7 @@ func TestEvidenceIsJudgedBeforeARunBegins(t *testing.T) {
 func TestRefusedIsBounded(t *testing.T) {
 	dir, a := initFor(t)
 	l := open(t, dir)
-	canonical, err := spec.Specification{Governance: spec.Governance{RecordRefused: true}}.Canonical()
+	canonical, err := spec.Specification{Governance: spec.Governance{Refused: spec.RefusedKept}}.Canonical()
 	check(t, err)
 	a.contract.Specification = spec.DigestOf(canonical)
 	put(t, l, a.sign(&statement.Propose{Contract: a.contract, Specification: canonical}), a.approve())

@@ -28,7 +28,7 @@ const (
 // calls it holds the ledger's lock.
 func (l *Ledger) keepRefused(entry []byte, refusal error) error {
 	state := l.view.State()
-	if governance.ReasonOf(refusal) == "" || !state.Signed(entry) || !state.RecordsRefused() {
+	if governance.ReasonOf(refusal) == "" || !state.Signed(entry) || !state.KeepsRefused() {
 		return nil
 	}
 	line, err := json.Marshal(governance.Refused{Time: time.Now().UTC(), Reason: governance.ReasonOf(refusal), Detail: statement.Text(refusal.Error()), Statement: entry})

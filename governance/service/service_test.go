@@ -383,7 +383,11 @@ func TestRefusedIsKeptWhereTheContractSaysSo(t *testing.T) {
 // specification is one in canonical form, which says whether to keep what is refused.
 func specification(t *testing.T, kept bool) (digest string, canonical []byte) {
 	t.Helper()
-	canonical, err := spec.Specification{Governance: spec.Governance{RecordRefused: kept}}.Canonical()
+	var g spec.Governance
+	if kept {
+		g.Refused = spec.RefusedKept
+	}
+	canonical, err := spec.Specification{Governance: g}.Canonical()
 	check(t, err)
 	return spec.DigestOf(canonical), canonical
 }

@@ -144,8 +144,6 @@ func (g *generator) value(typ reflect.Type) object {
 		return object{"type": "array", "items": g.value(typ.Elem())}
 	case reflect.Map:
 		return object{"type": "object", "additionalProperties": object{"type": "string", "pattern": plainText, "maxLength": maxText}}
-	case reflect.Bool:
-		return object{"type": "boolean"}
 	case reflect.String:
 		return object{"type": "string"}
 	case reflect.Uint32:
