@@ -187,7 +187,7 @@ func (p *proven) record(o *statement.Opened, body statement.RunBody) error {
 	}
 	p.run.sequence, p.run.previous = o.Signers[0].Counter, o.EntryDigest()
 	if end, ok := body.(*statement.Completion); ok {
-		p.run.end = end
+		p.run.complete(end)
 	}
 	return nil
 }

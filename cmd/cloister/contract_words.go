@@ -141,6 +141,9 @@ func (r reviewer) keys() []string {
 func (r reviewer) record() []string {
 	g := r.spec.Governance
 	says := []string{"ledger " + cmp.Or(g.Ledger, "on files") + " with key " + g.LedgerKey}
+	if g.Refused == spec.RefusedKept {
+		says = append(says, "the ledger keeps what parties and runs signed and it refused, the newest 1 to 2 MiB of it")
+	}
 	if len(g.Witnesses) == 0 {
 		return append(says, "no witness: its operator is believed about there being nothing newer, such as a withdrawal")
 	}

@@ -58,13 +58,14 @@ func setGovernanceCommand() *urfave.Command {
 			text("ledger-key", "public `KEY` of the ledger: a PEM file, base64, or NAME+HASH+BASE64"),
 			&urfave.StringSliceFlag{Name: "witness", Usage: "public `KEY` of a witness that must cosign; may be repeated"},
 			&urfave.Uint64Flag{Name: "threshold", Usage: "`HOW MANY` of the witnesses must; all when not given"},
+			text("refused", "`WHAT` becomes of statements that the ledger refuses: kept"),
 		},
 		Action: func(c *urfave.Context) error {
 			args, err := anyOrder(c, nil, "FILE")
 			if err != nil {
 				return err
 			}
-			g := spec.Governance{Ledger: c.String("ledger"), Witnesses: c.StringSlice("witness")}
+			g := spec.Governance{Ledger: c.String("ledger"), Witnesses: c.StringSlice("witness"), Refused: c.String("refused")}
 			if g.LedgerKey, err = publicKey(c.String("ledger-key"), signingKey); err != nil {
 				return err
 			}
@@ -85,6 +86,7 @@ func setGovernance(d *yaml.Document, g spec.Governance) (*yaml.Document, error) 
 	set(g.LedgerKey != "", "ledgerKey", g.LedgerKey, func(to *spec.Governance) { to.LedgerKey = g.LedgerKey })
 	set(len(g.Witnesses) > 0, "witnesses", g.Witnesses, func(to *spec.Governance) { to.Witnesses = g.Witnesses })
 	set(g.Threshold > 0, "threshold", g.Threshold, func(to *spec.Governance) { to.Threshold = g.Threshold })
+	set(g.Refused != "", "refused", g.Refused, func(to *spec.Governance) { to.Refused = g.Refused })
 	return e.d, e.err
 }
 

@@ -116,6 +116,7 @@ var fieldRules = map[string]object{
 	"Endpoint.Port":                port,
 	"Endpoint.ApplicationPort":     port,
 	"Endpoint.Protocol":            oneOfThese(ProtocolHTTP, ProtocolGRPC, ProtocolWebSocket, ProtocolTCP),
+	"Governance.Refused":           oneOfThese(RefusedKept),
 	"Governance.Ledger":            pattern(anyURL),
 	"Governance.LedgerKey":         pattern(logKeyText),
 	"Governance.Witnesses":         with(pattern(logKeyText), object{"uniqueItems": true}),

@@ -172,7 +172,13 @@ type Governance struct {
 	LedgerKey string   `json:"ledgerKey"`
 	Witnesses []string `json:"witnesses,omitempty"` // verifier keys that must cosign
 	Threshold uint32   `json:"threshold,omitempty"` // how many of the witnesses must; all when 0
+	// Refused says what becomes of statements that parties and runs sign and the
+	// ledger does not append: RefusedKept, or empty for nothing.
+	Refused string `json:"refused,omitempty"`
 }
+
+// RefusedKept has the ledger keep the newest of the statements that it refuses.
+const RefusedKept = "kept"
 
 // Attestation says whose word about the platform is believed.
 type Attestation struct {

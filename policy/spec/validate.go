@@ -127,6 +127,7 @@ func (s Specification) checkGovernance(c *checks) {
 	} else {
 		c.logKey("governance.ledgerKey", g.LedgerKey)
 	}
+	c.optional("governance.refused", g.Refused, RefusedKept)
 	c.count("governance.witnesses", len(g.Witnesses))
 	twice := c.unique("this witness")
 	for i, w := range g.Witnesses {
