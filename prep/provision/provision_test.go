@@ -35,6 +35,10 @@ var theCloud = sync.OnceValues(func() (*localcloud.Cloud, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
+	if c, err := cloudWithRoles(); err == nil {
+		c.Close()
+		os.RemoveAll(filepath.Dir(c.Endpoints().CA))
+	}
 	if c, err := theCloud(); err == nil {
 		c.Close()
 		os.RemoveAll(filepath.Dir(c.Endpoints().CA))
