@@ -38,6 +38,7 @@ func commands() []*urfave.Command {
 		appCommand(),
 		policyCommand(),
 		deployCommand(),
+		identityCommand(),
 		provisionCommand(),
 		partyCommand(),
 		contractCommand(),
