@@ -57,6 +57,9 @@ func (c *Client) Rotate(ctx context.Context, v Volume, retire bool) (Rotated, er
 
 func (c *Client) newVersion(ctx context.Context, k KEK) (*AppliedKEK, error) {
 	doing := fmt.Sprintf("making a new version of the KEK %s in %s", k.Name, k.Vault)
+	if err := k.check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", doing, err)
+	}
 	client, err := c.keys(k.Vault)
 	if err != nil {
 		return nil, err
