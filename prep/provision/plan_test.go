@@ -65,16 +65,21 @@ func (f *faulty) count() int {
 	return f.n
 }
 
-// cloudWithRoles is the one cloud that checks roles, with blobs behind it.
-var cloudWithRoles = sync.OnceValues(func() (*localcloud.Cloud, error) {
-	dir, err := os.MkdirTemp("", "cloud")
+// newCloud is a cloud of the test's own that checks roles, with blobs in Azurite.
+func newCloud(t *testing.T) *localcloud.Cloud {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "cloud") // short: sockets lie in it
 	if err != nil {
-		return nil, err
+		t.Fatal(err)
 	}
-	return localcloud.Start(context.Background(), localcloud.Config{Dir: dir, Roles: true, Azurite: azuriteURL})
-})
-
-var azuriteURL string
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	c, err := localcloud.Start(t.Context(), localcloud.Config{Dir: dir, Roles: true, Azurite: azurite.Start(t).Endpoint})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
 
 type party struct {
 	*Client
@@ -82,14 +87,9 @@ type party struct {
 	wire  *faulty
 }
 
-// newParty signs in as an identity of the cloud that checks roles.
-func newParty(t *testing.T, name string) party {
+// newParty signs in as an identity of the cloud.
+func newParty(t *testing.T, c *localcloud.Cloud, name string) party {
 	t.Helper()
-	azuriteURL = azurite.Start(t).Endpoint
-	c, err := cloudWithRoles()
-	if err != nil {
-		t.Fatal(err)
-	}
 	roots := x509.NewCertPool()
 	roots.AddCert(c.Certificate())
 	id, err := c.AddIdentity(name)
@@ -187,7 +187,7 @@ const (
 )
 
 func TestPlanApplyStatusDestroy(t *testing.T) {
-	p := newParty(t, "owner")
+	p := newParty(t, newCloud(t), "owner")
 	e := p.cloud.Endpoints()
 	for name, kekIn := range map[string]string{"whole-hsm": e.HSM, "whole-vault": e.Vault} {
 		v := p.volume(t, name, kekIn)
@@ -227,7 +227,7 @@ func TestPlanApplyStatusDestroy(t *testing.T) {
 // Whatever request fails, before its effect or after it: the next run comes to the
 // same, and nothing is made twice.
 func TestAFailureAtEveryRequest(t *testing.T) {
-	p := newParty(t, "owner")
+	p := newParty(t, newCloud(t), "owner")
 	calls := 0
 	for n := 1; ; n++ {
 		failed := 0
@@ -282,7 +282,7 @@ func (p party) destroyFailing(t *testing.T, v Volume, n int, after bool) {
 
 // Rotation fails at every request too: one new KEK, whatever happens.
 func TestRotationFailingAtEveryRequest(t *testing.T) {
-	p := newParty(t, "owner")
+	p := newParty(t, newCloud(t), "owner")
 	for n := 1; ; n++ {
 		failed := 0
 		for _, after := range []bool{false, true} {
@@ -318,7 +318,7 @@ func TestRotationFailingAtEveryRequest(t *testing.T) {
 }
 
 func TestRotateRetiresAndRevokeDisables(t *testing.T) {
-	p := newParty(t, "owner")
+	p := newParty(t, newCloud(t), "owner")
 	v := p.volume(t, "retire", p.cloud.Endpoints().HSM)
 	if _, err := p.Rotate(t.Context(), v, true); fault.KindOf(err) != fault.NotFound {
 		t.Errorf("rotating nothing: %v", err)
@@ -361,7 +361,7 @@ func TestRotateRetiresAndRevokeDisables(t *testing.T) {
 
 // Refusals name the resource, the permission and the role.
 func TestRefusalsNameWhatIsMissing(t *testing.T) {
-	stranger := newParty(t, "stranger")
+	stranger := newParty(t, newCloud(t), "stranger")
 	v := stranger.volume(t, "refused", stranger.cloud.Endpoints().HSM)
 	_, err := stranger.Apply(t.Context(), v)
 	wantDenied(t, err, "looking for the Microsoft.KeyVault/vaults at", "Microsoft.KeyVault/vaults/read is missing: ask for the role Reader on the subscription")
@@ -372,7 +372,7 @@ func TestRefusalsNameWhatIsMissing(t *testing.T) {
 	if err != nil || len(items) != 2 || items[0].State != Unknown || !strings.Contains(items[1].Detail, "ForbiddenByRbac") && !strings.Contains(items[1].Detail, "403") {
 		t.Errorf("%+v, %v", items, err)
 	}
-	owner := newParty(t, "owner")
+	owner := newParty(t, stranger.cloud, "owner")
 	v = owner.volume(t, "elsewhere", "https://127.0.0.1:1")
 	if _, err := owner.Apply(t.Context(), v); fault.KindOf(err) != fault.NotFound || !strings.Contains(err.Error(), "shows no vault at https://127.0.0.1:1") {
 		t.Errorf("%v", err)
@@ -390,7 +390,7 @@ func wantDenied(t *testing.T, err error, text, hint string) {
 }
 
 func TestIdentityIsMadeOnce(t *testing.T) {
-	p := newParty(t, "owner")
+	p := newParty(t, newCloud(t), "owner")
 	first, err := p.ApplyIdentity(t.Context(), "simulated", "made-once", "simulated")
 	if err != nil || !first.Changed || CheckPrincipal(first.PrincipalID) != nil {
 		t.Fatalf("%+v, %v", first, err)
@@ -402,6 +402,6 @@ func TestIdentityIsMadeOnce(t *testing.T) {
 	if _, err := json.Marshal(first); err != nil {
 		t.Error(err)
 	}
-	_, err = newParty(t, "stranger").ApplyIdentity(t.Context(), "simulated", "made-never", "simulated")
+	_, err = newParty(t, p.cloud, "stranger").ApplyIdentity(t.Context(), "simulated", "made-never", "simulated")
 	wantDenied(t, err, "made-never", "Reader on it")
 }
