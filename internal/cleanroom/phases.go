@@ -134,7 +134,7 @@ func (r *Room) Agree() error {
 // a key broker, that is its operator's to say too.
 func (r *Room) Provision() error {
 	for _, v := range []struct{ party, volume string }{{"hospital", "source"}, {"analyst", "report"}} {
-		apply := []string{"provision", "apply", "--specification", r.specification(), "--key", r.Path(v.party + ".key")}
+		apply := r.By(v.party, "provision", "apply", "--specification", r.specification(), "--key", r.Path(v.party+".key"))
 		if !slices.Contains(r.AtBroker, v.party) {
 			if err := r.all(append(apply, "--key-release-policy", r.ReleasePolicy(), v.volume)); err != nil {
 				return err
