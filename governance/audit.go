@@ -94,6 +94,7 @@ func (a *Auditor) Audit(ctx context.Context, log Source) (Report, error) {
 	for _, id := range a.order {
 		a.checkRun(id, view.State().runs[id])
 	}
+	a.checkReplicas()
 	return a.report, nil
 }
 

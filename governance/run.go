@@ -99,7 +99,7 @@ func (r *Run) bind(ctx context.Context, attest Attest) error {
 		return err
 	}
 	r.begin = func(head statement.Run) statement.Body {
-		return &statement.RunBegin{AuditKey: b.AuditKey, ContractDigest: r.digest, Evidence: evidence, Run: head, TLSKey: tlsKey}
+		return &statement.RunBegin{AuditKey: b.AuditKey, ContractDigest: r.digest, Evidence: evidence, Replica: uint64(r.trust.Replica), Run: head, TLSKey: tlsKey}
 	}
 	return nil
 }

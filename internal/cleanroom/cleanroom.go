@@ -45,6 +45,12 @@ type Room struct {
 	AtBroker []string
 	// Distributed has Specify put the application into a container of its own.
 	Distributed bool
+	// Replicas is how many runs share the work; 1 where it is 0. Sinks are then
+	// what is pinned of the outputs of each.
+	Replicas int
+	Sinks    []string
+	// LedgerAddress has Specify say where the ledger is.
+	LedgerAddress bool
 	// Application are more options of the application, of `spec add application`.
 	Application []string
 
