@@ -87,7 +87,7 @@ func (s Specification) checkReplicas(c *checks) {
 	case len(s.Code)+len(s.DataSources)+n*len(s.DataSinks) > maxContractVolumes:
 		c.add(at, fmt.Sprintf("%d replicas of %d datasinks are more volumes than the %d that a contract pins", n, len(s.DataSinks), maxContractVolumes), "use fewer")
 	case len(s.DataSinks) == 0:
-		c.add(at, "replicas without a datasink do the same and write nothing", "add a datasink, or take replicas out")
+		c.missing("datasinks", "replicas without a datasink do the same and write nothing", "add a datasink, or take replicas out")
 	}
 	taken := map[string]bool{}
 	for _, v := range s.volumes() {

@@ -340,7 +340,7 @@ func TestValidate(t *testing.T) {
 		"many replicas": {func(s *Specification) { s.Deployment = &Deployment{Replicas: 600} },
 			[]string{"deployment.replicas: that a contract pins"}},
 		"replicas that write nothing": {func(s *Specification) { s.DataSinks, s.Deployment = nil, &Deployment{Replicas: 2} },
-			[]string{"deployment.replicas: write nothing"}},
+			[]string{"datasinks: write nothing"}},
 		"certificate of no ledger": {func(s *Specification) { s.Governance.Ledger, s.Governance.LedgerCA = "", "MIIB" },
 			[]string{"governance.ledgerCA: there is no ledger", "governance.ledgerCA: it is not a certificate"}},
 		"deployed without its ledger": {func(s *Specification) { azure(s); s.Governance.Ledger = "" }, []string{"governance.ledger: would not find its ledger"}},
