@@ -57,8 +57,8 @@ func setGovernanceCommand() *urfave.Command {
 		Name: "governance", Usage: "whose record of consent and use is believed", ArgsUsage: "FILE",
 		Flags: []urfave.Flag{
 			text("ledger", "where a run finds the ledger, `URL[,ca=FILE]`; FILE is the root of its certificate, else the system's are taken. What makes it believed is its key"),
-			text("ledger-key", "public `KEY` of the ledger: a PEM file, base64, or NAME+HASH+BASE64"),
-			&urfave.StringSliceFlag{Name: "witness", Usage: "public `KEY` of a witness that must cosign; may be repeated"},
+			text("ledger-key", "public `KEY` of the ledger, NAME+HASH+BASE64 as cloister-ledger init prints it"),
+			&urfave.StringSliceFlag{Name: "witness", Usage: "public `KEY` of a witness that must cosign, as cloister witness init prints it; may be repeated"},
 			&urfave.Uint64Flag{Name: "threshold", Usage: "`HOW MANY` of the witnesses must; all when not given"},
 		},
 		Action: func(c *urfave.Context) error {

@@ -187,7 +187,9 @@ func TestEveryChangeOfTheSpecificationChangesHostData(t *testing.T) {
 			"volume":    func(s *spec.Specification) { s.DataSources[0].Volume = strings.Repeat("ff", 16) },
 			"vault":     func(s *spec.Specification) { s.DataSources[0].Key.Vault = "https://other.example" },
 			"witnesses": func(s *spec.Specification) { s.Governance.Witnesses = nil },
-			"ledger":    func(s *spec.Specification) { s.Governance.LedgerKey = s.Parties[0].SigningKey },
+			"ledger": func(s *spec.Specification) {
+				s.Governance.LedgerKey = "other.example+093e8954+AQcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH"
+			},
 		} {
 			s := fresh(t)
 			change(&s)

@@ -17,7 +17,7 @@ const (
 	secretURL  = `^(https://[^/?#@\s]+|` + loopback + `)/secrets/[0-9A-Za-z-]{1,127}$`
 	cleanPath  = `^(/|(/[^/]+)+)$`
 	base64Key  = `^[A-Za-z0-9+/]+={0,2}$`
-	logKeyText = `^([A-Za-z0-9+/]+={0,2}|[^+\s]+\+[0-9a-f]{8}\+[A-Za-z0-9+/]+={0,2})$`
+	logKeyText = `^[^+\s]+\+[0-9a-f]{8}\+[A-Za-z0-9+/]+={0,2}$`
 )
 
 func pattern(p any) object       { return object{"pattern": fmt.Sprint(p)} }

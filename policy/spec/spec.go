@@ -172,8 +172,8 @@ type Governance struct {
 	// LedgerCA ends the ledger's TLS chain: a certificate, DER, in base64; the
 	// system's roots when empty.
 	LedgerCA string `json:"ledgerCA,omitempty"`
-	// LedgerKey verifies the ledger's signatures: a SubjectPublicKeyInfo in
-	// base64, or a verifier key of the C2SP signed note.
+	// LedgerKey verifies the ledger's signatures: a verifier key of the C2SP signed
+	// note, NAME+HASH+BASE64.
 	LedgerKey string   `json:"ledgerKey"`
 	Witnesses []string `json:"witnesses,omitempty"` // verifier keys that must cosign
 	Threshold uint32   `json:"threshold,omitempty"` // how many of the witnesses must; all when 0

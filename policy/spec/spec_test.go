@@ -130,7 +130,7 @@ func example(t testing.TB) Specification {
 			Mount: "/mnt/out", Key: key("report"), Recipients: []string{"lab"}}},
 		Network:     Network{Egress: EgressClosed},
 		Endpoints:   []Endpoint{{Name: "api", Port: 8080}},
-		Governance:  Governance{Ledger: "https://127.0.0.1:8446", LedgerKey: verifierKey("ledger.example", 1), Witnesses: []string{verifierKey("witness.example", 4), signingKey(t, 3)}},
+		Governance:  Governance{Ledger: "https://127.0.0.1:8446", LedgerKey: verifierKey("ledger.example", 1), Witnesses: []string{verifierKey("witness.example", 4), verifierKey("another.example", 4)}},
 		Attestation: Attestation{Authority: "https://127.0.0.1:8443", MinSVN: 1},
 	}
 }
@@ -341,6 +341,9 @@ func TestValidate(t *testing.T) {
 			[]string{"deployment.replicas: that a contract pins"}},
 		"replicas that write nothing": {func(s *Specification) { s.DataSinks, s.Deployment = nil, &Deployment{Replicas: 2} },
 			[]string{"datasinks: write nothing"}},
+		"keys that cannot do it": {func(s *Specification) {
+			s.Governance.LedgerKey, s.Governance.Witnesses = verifierKey("ledger.example", 4), []string{verifierKey("witness.example", 1), s.Parties[0].SigningKey}
+		}, []string{"governance.ledgerKey: not a public key that signs checkpoints", "governance.witnesses[0]: not a public key that cosigns", "governance.witnesses[1]: not a public key that cosigns"}},
 		"certificate of no ledger": {func(s *Specification) { s.Governance.Ledger, s.Governance.LedgerCA = "", "MIIB" },
 			[]string{"governance.ledgerCA: there is no ledger", "governance.ledgerCA: it is not a certificate"}},
 		"deployed without its ledger": {func(s *Specification) { azure(s); s.Governance.Ledger = "" }, []string{"governance.ledger: would not find its ledger"}},

@@ -123,13 +123,13 @@ func (s Specification) checkGovernance(c *checks) {
 	if g.LedgerKey == "" {
 		c.missing("governance.ledgerKey", "no ledger is named whose record is believed", "set it with cloister spec set governance")
 	} else {
-		c.logKey("governance.ledgerKey", g.LedgerKey)
+		c.logKey("governance.ledgerKey", g.LedgerKey, noteEd25519, "signs checkpoints")
 	}
 	c.count("governance.witnesses", len(g.Witnesses))
 	twice := c.unique("this witness")
 	for i, w := range g.Witnesses {
 		at := fmt.Sprintf("governance.witnesses[%d]", i)
-		c.logKey(at, w)
+		c.logKey(at, w, noteCosignature, "cosigns")
 		twice(at, w)
 	}
 	if int64(g.Threshold) > int64(len(g.Witnesses)) {
