@@ -95,6 +95,7 @@ func (a *Auditor) Audit(ctx context.Context, log Source) (Report, error) {
 		r, _ := view.State().run(id)
 		a.checkRun(id, r)
 	}
+	a.checkReplicas()
 	return a.report, nil
 }
 

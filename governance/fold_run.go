@@ -54,6 +54,9 @@ func (s *State) judgeBegin(o *statement.Opened, body *statement.RunBegin) (judge
 	if body.ContractDigest != s.digest {
 		return judged{}, Refuse(WrongDigest, "", "the run carries out %s, version %d is %s", body.ContractDigest, s.contract.Version, s.digest)
 	}
+	if n := replicasOf(s.contract); body.Replica >= n {
+		return judged{}, Refuse(Malformed, "", "the run is replica %d, and version %d has %d", body.Replica, s.contract.Version, n)
+	}
 	evidence, err := body.Evidence.Digest()
 	if err != nil {
 		return judged{}, Refuse(Malformed, "", "malformed statement: %w", err)
@@ -63,7 +66,7 @@ func (s *State) judgeBegin(o *statement.Opened, body *statement.RunBegin) (judge
 			return judged{}, Refuse(Unapproved, "", "the evidence of run %s: %w", body.Run.ID, err)
 		}
 	}
-	r := &run{key: key, version: o.Version, evidence: evidence, sequence: 1, previous: o.EntryDigest()}
+	r := &run{key: key, version: o.Version, replica: body.Replica, evidence: evidence, sequence: 1, previous: o.EntryDigest()}
 	return judged{o, func(entry int64) {
 		r.begun = entry
 		id := parseRunID(body.Run.ID)

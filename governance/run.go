@@ -55,7 +55,7 @@ type denial struct {
 // statement goes into the log in one append with the run's first statements:
 // until then the run has done nothing that anybody must know of.
 func Begin(ctx context.Context, log RunLog, trust Trust, attest Attest) (*Run, error) {
-	known, err := Introduce(ctx, log, attest)
+	known, err := Introduce(ctx, log, trust.Replica, attest)
 	if err != nil {
 		return nil, err
 	}

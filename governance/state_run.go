@@ -12,6 +12,7 @@ import (
 type run struct {
 	key      statement.PublicKey
 	version  uint64
+	replica  uint64
 	evidence string // digest; "" once it has ended, as is previous
 	sequence uint64
 	previous string // digest of the newest entry
@@ -86,6 +87,7 @@ func (r *run) complete(b *statement.Completion) {
 type RunStatus struct {
 	ID        string `json:"id"`
 	Version   uint64 `json:"version"`
+	Replica   uint64 `json:"replica,omitempty"` // which of the version's replicas it is, from 0
 	Records   uint64 `json:"records"`
 	Begun     int64  `json:"begun"`             // entry
 	Completed bool   `json:"completed"`         // it has ended, and said how
@@ -95,7 +97,7 @@ type RunStatus struct {
 }
 
 func (r *run) status(id string) RunStatus {
-	status := RunStatus{ID: id, Version: r.version, Records: r.sequence, Begun: r.begun, Running: r.started}
+	status := RunStatus{ID: id, Version: r.version, Replica: r.replica, Records: r.sequence, Begun: r.begun, Running: r.started}
 	if r.end != nil {
 		status.Completed, status.Complete, status.Detail = true, r.end.complete, r.end.detail
 	}

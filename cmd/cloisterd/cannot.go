@@ -43,7 +43,6 @@ func asked(s spec.Specification) []feature {
 		{s.Application.Start == spec.StartManual, "application.start " + s.Application.Start},
 		{slices.ContainsFunc(append(slices.Clone(s.Code), s.DataSources...), fetchedWhole), "fetch " + spec.FetchWhole},
 		{slices.ContainsFunc(s.DataSinks, publishedAtEnd), "publish " + spec.PublishAtEndPadded},
-		{s.Deployment != nil && s.Deployment.Replicas > 1, "deployment.replicas"},
 	}
 }
 

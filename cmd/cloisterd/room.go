@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,7 +16,6 @@ import (
 	"cloister/enclave/launch"
 	"cloister/enclave/sidecar"
 	"cloister/governance"
-	"cloister/governance/remote"
 	"cloister/internal/fault"
 	"cloister/policy/spec"
 )
@@ -24,6 +25,7 @@ type room struct {
 	log             *slog.Logger
 	out             io.Writer
 	spec            spec.Specification
+	replica         *sidecar.Replica // nil where it is the only one
 	platform        platform
 	grace           time.Duration
 	consentInterval time.Duration
@@ -90,7 +92,7 @@ func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit i
 
 // begin opens the ledger and makes a run, whose first statements the gate says.
 func (r *room) begin(ctx context.Context, ledgerURL, specification string) error {
-	log, err := remote.Open(ledgerURL, nil)
+	log, err := openLedger(ledgerURL, r.spec.Governance)
 	if err != nil {
 		return fmt.Errorf("opening the ledger: %w", err)
 	}
@@ -171,6 +173,13 @@ func (r *room) launched() launch.Application {
 	a := r.spec.Application
 	app := launch.Application{Command: a.Command, Environment: a.Environment, WorkingDir: a.WorkingDir, Mounts: r.mounts.shown(),
 		Network: r.network(), Grace: r.grace, Stdout: os.Stderr, Stderr: os.Stderr, Log: r.log} // standard output is the runtime's own word
+	if more := r.replica.Environment(); more != nil {
+		app.Environment = maps.Clone(app.Environment)
+		for _, v := range more {
+			name, value, _ := strings.Cut(v, "=")
+			app.Environment[name] = value
+		}
+	}
 	app.UID, app.GID = applicationUser(r.spec)
 	if a.Resources != nil {
 		app.Limits = launch.Limits(*a.Resources)

@@ -63,7 +63,7 @@ func TestARunReadsByItsEvidence(t *testing.T) {
 	if err := readAll(t, s, log); fault.KindOf(err) != fault.Denied {
 		t.Fatalf("without evidence: %v", err)
 	}
-	run, err := governance.Introduce(t.Context(), log, reportOf(digestA))
+	run, err := governance.Introduce(t.Context(), log, 0, reportOf(digestA))
 	check(t, err)
 	defer run.Destroy()
 	check(t, readAll(t, s, log))
