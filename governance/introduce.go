@@ -26,19 +26,19 @@ type RunLog interface {
 
 // Introduction is a run that a ledger knows and that has not begun.
 type Introduction struct {
-	key    *statement.PrivateKey
-	id     string
-	digest string // of the contract version that the evidence is bound to
-	begin  body
-	hash   string // of the evidence
+	replica uint64 // which of the contract\'s it is going to be; Begin knows
+	key     *statement.PrivateKey
+	id      string
+	digest  string // of the contract version that the evidence is bound to
+	begin   body
+	hash    string // of the evidence
 }
 
 // Introduce makes an audit key that lives in memory only, has attest bind it to
 // the contract version that the ledger says is the newest, and shows the ledger
-// the evidence. replica is which of the version's replicas the run is to be, from 0.
-// Nothing is appended. What a ledger says that is not so comes out
+// the evidence. Nothing is appended. What a ledger says that is not so comes out
 // when its log is read: then there is no run.
-func Introduce(ctx context.Context, log RunLog, replica uint32, attest Attest) (*Introduction, error) {
+func Introduce(ctx context.Context, log RunLog, attest Attest) (*Introduction, error) {
 	digest, err := log.Contract(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("asking which contract is the newest: %w", err)
@@ -51,7 +51,7 @@ func Introduce(ctx context.Context, log RunLog, replica uint32, attest Attest) (
 		return nil, fmt.Errorf("making the audit key: %w", err)
 	}
 	i := &Introduction{key: key, digest: digest}
-	begin, err := i.bind(ctx, replica, attest)
+	begin, err := i.bind(ctx, attest)
 	if err == nil {
 		err = log.Introduce(ctx, begin, key)
 	}
@@ -62,7 +62,7 @@ func Introduce(ctx context.Context, log RunLog, replica uint32, attest Attest) (
 	return i, nil
 }
 
-func (i *Introduction) bind(ctx context.Context, replica uint32, attest Attest) (*statement.RunBegin, error) {
+func (i *Introduction) bind(ctx context.Context, attest Attest) (*statement.RunBegin, error) {
 	b := Binding{AuditKey: i.key.Public().SPKI()}
 	if _, err := rand.Read(b.RunID[:]); err != nil {
 		return nil, err
@@ -81,7 +81,7 @@ func (i *Introduction) bind(ctx context.Context, replica uint32, attest Attest) 
 		return nil, err
 	}
 	begin := func(head statement.Run) *statement.RunBegin {
-		return &statement.RunBegin{AuditKey: b.AuditKey, ContractDigest: i.digest, Evidence: evidence, Replica: uint64(replica), Run: head, TLSKey: tlsKey}
+		return &statement.RunBegin{AuditKey: b.AuditKey, ContractDigest: i.digest, Evidence: evidence, Replica: i.replica, Run: head, TLSKey: tlsKey}
 	}
 	i.begin = func(head statement.Run) statement.Body { return begin(head) }
 	return begin(statement.Run{ID: i.id}), nil

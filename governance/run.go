@@ -55,10 +55,11 @@ type denial struct {
 // statement goes into the log in one append with the run's first statements:
 // until then the run has done nothing that anybody must know of.
 func Begin(ctx context.Context, log RunLog, trust Trust, attest Attest) (*Run, error) {
-	known, err := Introduce(ctx, log, trust.Replica, attest)
+	known, err := Introduce(ctx, log, attest)
 	if err != nil {
 		return nil, err
 	}
+	known.replica = uint64(trust.Replica)
 	r := &Run{Introduction: known, log: log, trust: trust, view: NewCosignedView(trust.Ledger, trust.Witnesses), turn: make(chan struct{}, 1)}
 	if err := r.read(ctx); err != nil {
 		r.Destroy()

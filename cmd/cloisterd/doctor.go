@@ -182,7 +182,7 @@ func (v *visit) ledger(attested bool) func(context.Context) (string, error) {
 		if !attested {
 			return remote.ProbeCheckpoint(ctx, log, g.LedgerKey, witnesses)
 		}
-		run, err := governance.Introduce(ctx, log, 0, (&room{spec: v.spec, platform: v.platform}).attestRun)
+		run, err := governance.Introduce(ctx, log, (&room{spec: v.spec, platform: v.platform}).attestRun)
 		if err != nil {
 			return "", err
 		}

@@ -63,7 +63,7 @@ func TestARunReadsByItsEvidence(t *testing.T) {
 	if err := readAll(t, s, log); fault.KindOf(err) != fault.Denied {
 		t.Fatalf("without evidence: %v", err)
 	}
-	run, err := governance.Introduce(t.Context(), log, 0, reportOf(digestA))
+	run, err := governance.Introduce(t.Context(), log, reportOf(digestA))
 	check(t, err)
 	defer run.Destroy()
 	check(t, readAll(t, s, log))
@@ -85,7 +85,7 @@ func TestARunReadsByItsEvidence(t *testing.T) {
 func TestAForgetfulLedgerIsToldAgain(t *testing.T) {
 	s := agreed(t)
 	log := s.log(t, nil)
-	run, err := governance.Introduce(t.Context(), log, 0, reportOf(digestA))
+	run, err := governance.Introduce(t.Context(), log, reportOf(digestA))
 	check(t, err)
 	defer run.Destroy()
 	s.restart(t)
