@@ -19,6 +19,13 @@ import (
 // is in the range that shells leave alone.
 const exitNotStarted = 251
 
+// What the init is started with beside the application's output; both are
+// closed when it starts the application.
+const (
+	descriptionFD = 3
+	socketsFD     = 4
+)
+
 // description is what the init is told.
 type description struct {
 	Command    []string `json:"command"`
@@ -64,6 +71,9 @@ func runInit() (exit int, err error) {
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCHLD)
 
+	if err := serveSockets(); err != nil {
+		return exitNotStarted, err
+	}
 	d, err := readDescription()
 	if err != nil {
 		return exitNotStarted, err
@@ -156,7 +166,7 @@ func supervise(cmd *exec.Cmd, signals <-chan os.Signal, giveUp func() error) (ex
 }
 
 func readDescription() (d description, err error) {
-	pipe := os.NewFile(3, "description")
+	pipe := os.NewFile(descriptionFD, "description")
 	defer pipe.Close()
 	raw, err := io.ReadAll(pipe)
 	if err == nil {
