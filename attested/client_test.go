@@ -212,7 +212,7 @@ func TestAnotherExpected(t *testing.T) {
 			floor.Microcode = 255
 			x.Platform.MinTCB = snp.Floors{snp.Milan: floor}
 		},
-		"SMT: expected unstated":       func(x *Expect) { x.Platform.SMT = snp.SMTUnstated },
+		"SMT: expected unstated": func(x *Expect) { x.Platform.SMT = snp.SMTUnstated },
 		"checkpoint: expected good, got it is old": func(x *Expect) {
 			x.Checkpoint = func([]byte) error { return errors.New("it is old") }
 		},
