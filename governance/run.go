@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"cloister/governance/statement"
@@ -37,6 +38,8 @@ type Run struct {
 	evidence string
 
 	begin body // the statement that it begins with
+
+	checkpoint atomic.Pointer[[]byte] // the view's newest, signed
 
 	// turn holds one token, and its holder owns what follows. It is a channel
 	// and not a mutex because it is held across I/O and gives way to a context.
@@ -75,6 +78,7 @@ func Begin(ctx context.Context, log Log, trust Trust, attest Attest) (*Run, erro
 	}
 	r := &Run{log: log, trust: trust, key: key, view: view, turn: make(chan struct{}, 1)}
 	r.contract, r.digest = view.State().Contract()
+	r.keepCheckpoint()
 	if err := r.bind(ctx, attest); err != nil {
 		r.Destroy()
 		return nil, fmt.Errorf("beginning a run: %w", err)
@@ -106,6 +110,16 @@ func (r *Run) bind(ctx context.Context, attest Attest) error {
 
 // ID returns the run's id: 32 hexadecimal digits.
 func (r *Run) ID() string { return r.id }
+
+// Checkpoint returns the newest checkpoint that the run has verified, in its signed
+// form. It waits for nothing.
+func (r *Run) Checkpoint() []byte { return *r.checkpoint.Load() }
+
+// keepCheckpoint is for who holds the turn.
+func (r *Run) keepCheckpoint() {
+	_, signed := r.view.Checkpoint()
+	r.checkpoint.Store(&signed)
+}
 
 // Begun reports whether run-begin is known to be in the log. Where it is not, the
 // log holds no run that wants an end.
@@ -252,6 +266,7 @@ func (r *Run) follow(ctx context.Context, checkpoint []byte) (found []int64, err
 		}
 		found = append(found, seen.Index)
 	})
+	r.keepCheckpoint()
 	return found, err
 }
 

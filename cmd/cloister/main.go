@@ -43,6 +43,8 @@ func commands() []*urfave.Command {
 		partyCommand(),
 		contractCommand(),
 		consentCommand(),
+		callCommand(),
+		proxyCommand(),
 		auditCommand(),
 		evidenceCommand(),
 		witnessCommand(),

@@ -60,19 +60,22 @@ func (r *Room) Specify(script string) error {
 	}
 	application := slices.Concat([]string{"spec", "add", "application", "--name", "checksums", "--env", "PATH=/usr/bin:/bin",
 		"--env", "IN=" + r.Path("mnt", "input"), "--env", "OUT=" + r.Path("mnt", "report")}, r.Application, []string{spec, "/bin/sh", "-c", script})
-	return r.all(
-		[]string{"spec", "init", "--name", "source-report", "--kind", "simulated", spec},
-		[]string{"spec", "set", "kind", "--runtime-binary", filepath.Join(r.bin, "cloisterd"), spec, "simulated"},
-		[]string{"spec", "set", "governance", "--ledger-key", ledgerKey, spec},
-		[]string{"spec", "set", "attestation", "--authority", r.Endpoints.Attestation, "--min-svn", "100", spec},
-		[]string{"spec", "add", "party", "--name", "hospital", "--signing-key", r.Path("hospital.party.pub"), "--recipient-key", r.Path("hospital.party.pub"), spec},
-		[]string{"spec", "add", "party", "--name", "analyst", "--signing-key", r.Path("analyst.party.pub"), "--recipient-key", r.Path("analyst.party.pub"), spec},
+	var ports [][]string
+	for _, options := range r.Ports {
+		ports = append(ports, slices.Concat([]string{"spec", "add", "endpoint"}, options, []string{spec}))
+	}
+	return r.all(slices.Concat([][]string{
+		{"spec", "init", "--name", "source-report", "--kind", "simulated", spec},
+		{"spec", "set", "kind", "--runtime-binary", filepath.Join(r.bin, "cloisterd"), spec, "simulated"},
+		{"spec", "set", "governance", "--ledger-key", ledgerKey, spec},
+		{"spec", "set", "attestation", "--authority", r.Endpoints.Attestation, "--min-svn", "100", spec},
+		{"spec", "add", "party", "--name", "hospital", "--signing-key", r.Path("hospital.party.pub"), "--recipient-key", r.Path("hospital.party.pub"), spec},
+		{"spec", "add", "party", "--name", "analyst", "--signing-key", r.Path("analyst.party.pub"), "--recipient-key", r.Path("analyst.party.pub"), spec},
 		application,
 		volume("datasource", "source", "hospital", strings.Split(r.Reference, ".")[1], "input", "input"),
 		sink,
 		model,
-		[]string{"spec", "validate", spec},
-	)
+	}, ports, [][]string{{"spec", "validate", spec}})...)
 }
 
 // startLedger makes the contract's log and serves it. Runs read it before they are
