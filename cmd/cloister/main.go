@@ -45,6 +45,7 @@ func commands() []*urfave.Command {
 		consentCommand(),
 		callCommand(),
 		proxyCommand(),
+		ledgerCommand(),
 		auditCommand(),
 		evidenceCommand(),
 		witnessCommand(),

@@ -24,7 +24,7 @@ import (
 type ingress struct {
 	identity  proxy.IngressIdentity
 	endpoints []*proxy.Ingress
-	network   atomic.Pointer[launch.Network] // of the application that runs, or ran last
+	inside    atomic.Pointer[launch.Network] // of the application that runs, or ran last
 }
 
 // identityOf is what clients are shown: the evidence that the run's record has,
@@ -76,7 +76,7 @@ func (r *room) openEndpoint(e spec.Endpoint) error {
 
 // dial connects to a port of the application, in its network.
 func (r *room) dial(ctx context.Context, port uint32) (net.Conn, error) {
-	n := r.network.Load()
+	n := r.inside.Load()
 	if n == nil {
 		return nil, fmt.Errorf("the application is not there yet: %w", syscall.ECONNREFUSED)
 	}
@@ -90,7 +90,7 @@ func (r *room) letIn(app *launch.Application) {
 	}
 	others := app.Network
 	app.Network = func(n *launch.Network) error {
-		r.network.Store(n)
+		r.inside.Store(n)
 		if others == nil {
 			return nil
 		}

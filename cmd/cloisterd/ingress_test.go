@@ -65,7 +65,7 @@ func (c called) serve() {
 }
 
 func (c called) callArgs(args ...string) []string {
-	return append(args, "--ledger", c.Ledger, "--platform", "simulated:"+c.Path("guest"))
+	return append(c.By("analyst", args...), "--platform", "simulated:"+c.Path("guest"))
 }
 
 // proxy gives the endpoint a plain port here, until end is called.
@@ -186,7 +186,7 @@ func TestCallRefuses(t *testing.T) {
 	c.serve()
 	asked := func(why string, args ...string) {
 		t.Helper()
-		_, err := c.Cloister(append([]string{"call", "https://" + c.web + "/say", "--ledger", c.Ledger}, args...)...)
+		_, err := c.Cloister(append(c.By("analyst", "call", "https://"+c.web+"/say"), args...)...)
 		if exitOf(err) != cli.ExitRefused || !strings.Contains(fmt.Sprint(err), why) {
 			t.Errorf("%q: %v, want a refusal that says %q", args, err, why)
 		}
