@@ -44,6 +44,8 @@ func commands() []*urfave.Command {
 		partyCommand(),
 		contractCommand(),
 		consentCommand(),
+		callCommand(),
+		proxyCommand(),
 		ledgerCommand(),
 		auditCommand(),
 		evidenceCommand(),

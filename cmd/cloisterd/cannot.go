@@ -39,12 +39,15 @@ type feature struct {
 func asked(s spec.Specification) []feature {
 	return []feature{
 		{s.Network.Egress != spec.EgressClosed, "network.egress " + s.Network.Egress},
-		{len(s.Endpoints) > 0, "endpoints"},
+		{len(s.Endpoints) > 0 && s.Model == spec.Distributed, "endpoints in model " + spec.Distributed},
+		{slices.ContainsFunc(s.Endpoints, judged), "a policy of an endpoint"},
 		{s.Application.Start == spec.StartManual, "application.start " + s.Application.Start},
 		{slices.ContainsFunc(append(slices.Clone(s.Code), s.DataSources...), fetchedWhole), "fetch " + spec.FetchWhole},
 		{slices.ContainsFunc(s.DataSinks, publishedAtEnd), "publish " + spec.PublishAtEndPadded},
 	}
 }
+
+func judged(e spec.Endpoint) bool { return e.Policy != nil }
 
 func fetchedWhole(v spec.Source) bool { return v.Fetch == spec.FetchWhole }
 

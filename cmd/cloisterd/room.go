@@ -32,6 +32,7 @@ type room struct {
 	share           string // where the application's container finds the mounts; "" where there is none
 
 	record *governance.Run
+	ingress
 	mounts *mounts
 	door   *sidecar.Door // nil but for an application in a container of its own
 	ended  chan ending
@@ -68,6 +69,10 @@ func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit i
 	defer keys.Close()
 	r.mounts = &mounts{log: r.log, spec: r.spec, contract: r.record.Contract(), credential: cloud.credential, head: r.knownHead, sign: r.record.SignReference, source: sidecar.MountSource(r.record.ID())}
 
+	if err := r.openEndpoints(); err != nil {
+		return 0, err
+	}
+	defer r.closeEndpoints(errEnded)
 	appCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r.ended = make(chan ending, 1)
@@ -83,6 +88,7 @@ func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit i
 
 	finish, stop := context.WithTimeout(context.WithoutCancel(ctx), finishTime)
 	defer stop()
+	r.closeEndpoints(end.err)
 	outputs, err := r.mounts.close(finish)
 	// The keys go before anything waits for the ledger.
 	gate.Close()
@@ -184,6 +190,7 @@ func (r *room) launched() launch.Application {
 	if a.Resources != nil {
 		app.Limits = launch.Limits(*a.Resources)
 	}
+	r.letIn(&app)
 	return app
 }
 

@@ -32,6 +32,8 @@ func hostile() {
 		launchHostile(os.Args[3])
 	case "networked":
 		launchNetworked(os.Args[2])
+	case "sealed":
+		attemptSealed()
 	case "caller":
 		callAndServe()
 	case "wait":

@@ -19,11 +19,12 @@ import (
 // is in the range that shells leave alone.
 const exitNotStarted = 251
 
-// What the init is started with beside the application's output; both are
-// closed when it starts the application.
+// What the init is started with beside the application's output; the first two
+// are not for the application.
 const (
 	descriptionFD = 3
 	socketsFD     = 4
+	filesFD       = 5 // the first that the application is to have
 )
 
 // description is what the init is told.
@@ -36,11 +37,12 @@ type description struct {
 	SetUser    bool     `json:"setUser"` // false: the user is the runtime's own, in a user namespace
 	Mounts     []Mount  `json:"mounts"`
 	Limits     Limits   `json:"limits"`
+	Files      int      `json:"files"` // how many
 }
 
 func (a Application) describe() description {
 	d := description{Command: a.Command, Env: []string{}, WorkingDir: a.WorkingDir, UID: a.UID, GID: a.GID, SetUser: true,
-		Mounts: a.Mounts, Limits: a.Limits}
+		Mounts: a.Mounts, Limits: a.Limits, Files: len(a.Files)}
 	if uid := os.Getuid(); uid != 0 {
 		d.UID, d.GID, d.SetUser = uint32(uid), uint32(os.Getgid()), false
 	}
@@ -88,6 +90,9 @@ func runInit() (exit int, err error) {
 	}
 	cmd := exec.Command(d.Command[0], d.Command[1:]...)
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = d.Env, d.WorkingDir, os.Stdout, os.Stderr
+	for i := range d.Files {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, os.NewFile(uintptr(filesFD+i), "file"))
+	}
 	if d.SetUser {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: d.UID, Gid: d.GID}}
 	}

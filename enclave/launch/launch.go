@@ -47,6 +47,8 @@ type Application struct {
 	// a /proc, a /dev and temporary directories of its own.
 	Mounts []Mount
 	Limits Limits
+	// Files are its open files from descriptor 3 on, beside its output.
+	Files []*os.File
 	// Grace is how long the application has after SIGTERM before it is killed.
 	Grace time.Duration
 	// Network, if not nil, is called before the application starts, to listen for
@@ -140,7 +142,7 @@ func (a Application) init(g *group, description, sockets *os.File) *exec.Cmd {
 	if a.Stderr != nil {
 		cmd.Stderr = a.Stderr
 	}
-	cmd.ExtraFiles = []*os.File{description, sockets} // descriptionFD, socketsFD
+	cmd.ExtraFiles = append([]*os.File{description, sockets}, a.Files...) // descriptionFD, socketsFD, filesFD
 	cmd.SysProcAttr = isolation()
 	g.hold(cmd.SysProcAttr)
 	return cmd

@@ -57,6 +57,8 @@ type Room struct {
 	LedgerAddress bool
 	// Application are more options of the application, of `spec add application`.
 	Application []string
+	// Ports are endpoints for clients: of each the options of `spec add endpoint`.
+	Ports [][]string
 
 	ctx  context.Context
 	bin  string

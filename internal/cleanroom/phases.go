@@ -68,20 +68,23 @@ func (r *Room) Specify(script string) error {
 	if err := r.nameReplicas(); err != nil {
 		return err
 	}
-	return r.all(
-		[]string{"spec", "init", "--name", "source-report", "--kind", "simulated", spec},
-		[]string{"spec", "set", "kind", "--runtime-binary", filepath.Join(r.bin, "cloisterd"), spec, "simulated"},
+	var ports [][]string
+	for _, options := range r.Ports {
+		ports = append(ports, slices.Concat([]string{"spec", "add", "endpoint"}, options, []string{spec}))
+	}
+	return r.all(slices.Concat([][]string{
+		{"spec", "init", "--name", "source-report", "--kind", "simulated", spec},
+		{"spec", "set", "kind", "--runtime-binary", filepath.Join(r.bin, "cloisterd"), spec, "simulated"},
 		governance,
-		[]string{"spec", "set", "attestation", "--authority", r.Endpoints.Attestation, "--min-svn", "100", spec},
-		[]string{"spec", "add", "party", "--name", "hospital", "--signing-key", r.Path("hospital.party.pub"), "--recipient-key", r.Path("hospital.party.pub"), spec},
-		[]string{"spec", "add", "party", "--name", "analyst", "--signing-key", r.Path("analyst.party.pub"), "--recipient-key", r.Path("analyst.party.pub"), spec},
+		{"spec", "set", "attestation", "--authority", r.Endpoints.Attestation, "--min-svn", "100", spec},
+		{"spec", "add", "party", "--name", "hospital", "--signing-key", r.Path("hospital.party.pub"), "--recipient-key", r.Path("hospital.party.pub"), spec},
+		{"spec", "add", "party", "--name", "analyst", "--signing-key", r.Path("analyst.party.pub"), "--recipient-key", r.Path("analyst.party.pub"), spec},
 		application,
 		volume("datasource", "source", "hospital", strings.Split(r.Reference, ".")[1], "input", "input"),
 		sink,
-		[]string{"spec", "set", "deployment", "--replicas", fmt.Sprint(max(1, r.Replicas)), spec},
+		{"spec", "set", "deployment", "--replicas", fmt.Sprint(max(1, r.Replicas)), spec},
 		model,
-		[]string{"spec", "validate", spec},
-	)
+	}, ports, [][]string{{"spec", "validate", spec}})...)
 }
 
 // nameReplicas has the analyst name the outputs of all replicas, where there are
