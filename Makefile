@@ -7,7 +7,7 @@ export GOFLAGS := -trimpath
 BIN := bin
 BINARIES := cloister cloisterd cloister-ledger
 
-.PHONY: all build frameworks pkcs11 demo test test-enforcer test-kubernetes test-all test-setup bench lint fuzz cross clean image image-root image-twice
+.PHONY: all build frameworks pkcs11 demo test test-enforcer test-kubernetes test-all test-setup bench man lint fuzz cross clean image image-root image-twice
 
 all: build
 
@@ -48,6 +48,11 @@ image-root:
 # Two clean builds, in two places, with a build cache each, give the same images.
 image-twice:
 	@./internal/image/twice
+
+# The manual page, bin/cloister.1, out of the commands themselves.
+man:
+	@mkdir -p $(BIN)
+	go run ./cmd/cloister man > $(BIN)/cloister.1
 
 demo: build
 	go run ./demo -bin $(BIN)

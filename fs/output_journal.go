@@ -266,7 +266,7 @@ func readWhole(ctx context.Context, store OutputStore, name string, limit int64)
 		return nil, err
 	}
 	if size > limit {
-		return nil, fault.Errorf(fault.Refused, "", "object %s of %s has %d bytes, more than the %d it may have", name, store, size, limit)
+		return nil, fault.Errorf(fault.Refused, "the store does not hold what was written: restore the volume from a copy", "object %s of %s has %d bytes, more than the %d it may have", name, store, size, limit)
 	}
 	data := make([]byte, size)
 	return data, store.Get(ctx, name, 0, data)

@@ -116,7 +116,7 @@ func openBase(ctx context.Context, s Store, o EncryptOptions) (*base, error) {
 	if o.Previous != nil && m.Reference() != *o.Previous {
 		err = refused(s, fmt.Errorf("%w: its newest is %s", format.ErrReference, m.Reference()))
 	} else if p.Epoch == 1<<64-1 {
-		err = fault.Errorf(fault.Refused, "", "volume %s: there is no epoch after %d", s, p.Epoch)
+		err = fault.Errorf(fault.Refused, "encrypt into a new volume", "volume %s: there is no epoch after %d", s, p.Epoch)
 	} else {
 		err = checkNoJournal(ctx, s, p.Epoch)
 	}
@@ -170,7 +170,7 @@ func (b *base) sealFor(recipients []*format.Recipient) error {
 	}
 	stanzas, err := format.Wrap(b.dek, b.preamble.Volume, b.preamble.KeyVersion, recipients...)
 	if err != nil {
-		return fault.Errorf(fault.Usage, "", "%w", err)
+		return fault.Errorf(fault.Usage, "give each party's document as `cloister party keygen` wrote it", "wrapping the key for the recipients: %w", err)
 	}
 	b.preamble.Stanzas = stanzas
 	return nil
@@ -253,7 +253,7 @@ func (w *work) run(ctx context.Context) error {
 	defer cancel()
 	defer w.sealing.key.Destroy()
 	w.sealing.start(ctx)
-	walked := w.walk()
+	walked := w.walk(w.sealing.ctx, w.sealing.add)
 	if walked != nil {
 		cancel()
 	}
@@ -263,6 +263,10 @@ func (w *work) run(ctx context.Context) error {
 		return walked
 	}
 	return put
+}
+
+func (w *work) provenance() ([]byte, error) {
+	return json.Marshal(provenance{writerName, w.started.UTC()})
 }
 
 // publish puts the manifest: with it the epoch exists.
@@ -277,7 +281,7 @@ func (w *work) publish(ctx context.Context) (*Sealed, error) {
 			w.result.Resumed++
 		}
 	}
-	text, err := json.Marshal(provenance{writerName, w.started.UTC()})
+	text, err := w.provenance()
 	if err != nil {
 		return nil, err
 	}

@@ -44,13 +44,6 @@ func systemSnapshot(t testing.TB, path string, info os.FileInfo) (system, inode 
 	return system, inode
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // TestEverythingAFolderCanHold seals and decrypts one of every kind of file,
 // and of every size at which the plan changes.
 func TestEverythingAFolderCanHold(t *testing.T) {

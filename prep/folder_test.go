@@ -198,3 +198,10 @@ func mustNotExist(t testing.TB, path string) {
 		t.Errorf("%s is there (%v)", path, err)
 	}
 }
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

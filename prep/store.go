@@ -100,7 +100,7 @@ func noVolume(s Store) error {
 // getManifest fetches a manifest whole.
 func getManifest(ctx context.Context, s Store, e epoch) ([]byte, error) {
 	if e.size > format.MaxSealedManifest {
-		return nil, fault.Errorf(fault.Refused, "", "%s of %s has %d bytes: too long for a manifest", format.ManifestName(e.number), s, e.size)
+		return nil, fault.Errorf(fault.Refused, "restore the volume from a copy: no program of ours writes one so long", "%s of %s has %d bytes: too long for a manifest", format.ManifestName(e.number), s, e.size)
 	}
 	sealed := make([]byte, e.size)
 	group, ctx := errgroup.WithContext(ctx)

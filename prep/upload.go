@@ -257,5 +257,5 @@ func (u *upload) sameThere(ctx context.Context, o listed, data []byte) error {
 	if number, ok := format.ParseManifestName(o.Name); ok {
 		return u.otherVolume(number)
 	}
-	return fault.Errorf(fault.Conflict, "", "another object %s has appeared at %s", o.Name, u.to)
+	return fault.Errorf(fault.Conflict, "someone else writes there: see who, then encrypt again or into another place", "another object %s has appeared at %s", o.Name, u.to)
 }

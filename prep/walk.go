@@ -1,6 +1,7 @@
 package prep
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"os"
@@ -13,8 +14,8 @@ import (
 )
 
 // walk describes the folder to the builder, depth first in the order of names,
-// and has new contents sealed.
-func (w *work) walk() error {
+// and hands each object that new contents fill to emit.
+func (w *work) walk(ctx context.Context, emit func(*plannedObject) error) error {
 	info, err := os.Stat(w.options.Source)
 	if err != nil {
 		return tree.Explain("reading", w.options.Source, err)
@@ -28,10 +29,10 @@ func (w *work) walk() error {
 		return tree.Explain("reading", w.options.Source, err)
 	}
 	w.sealing.pending.source = source
-	k := walker{work: w, linked: map[tree.Inode]uint32{}, reused: newReuse(w)}
+	k := walker{work: w, ctx: ctx, linked: map[tree.Inode]uint32{}, reused: newReuse(w)}
 	k.plan = planner{
 		newObject: func() uint32 { return w.builder.AddObject(format.Object{}) },
-		emit:      w.sealing.add,
+		emit:      emit,
 	}
 	root, err := tree.Stat(source)
 	if err != nil {
@@ -49,6 +50,7 @@ func (w *work) walk() error {
 
 type walker struct {
 	*work
+	ctx    context.Context
 	plan   planner
 	reused *reuse
 	inodes uint32                // given out so far
@@ -65,7 +67,7 @@ func (k *walker) add(e *tree.Entry, extents []format.Extent) uint32 {
 // previous epoch, or 0.
 func (k *walker) directory(path string, e *tree.Entry, prev uint32, depth int) error {
 	if depth > format.MaxDepth || k.inodes >= format.MaxInodes-1 {
-		return fault.Errorf(fault.Usage, "", "%s: a volume holds at most %d levels and %d files", path, format.MaxDepth, format.MaxInodes)
+		return fault.Errorf(fault.Usage, "encrypt its parts into volumes of their own", "%s: a volume holds at most %d levels and %d files", path, format.MaxDepth, format.MaxInodes)
 	}
 	inode := k.add(e, nil)
 	k.result.Directories++
@@ -74,7 +76,7 @@ func (k *walker) directory(path string, e *tree.Entry, prev uint32, depth int) e
 		return err
 	}
 	for _, name := range names {
-		if err := k.sealing.ctx.Err(); err != nil {
+		if err := k.ctx.Err(); err != nil {
 			return err
 		}
 		child, err := k.child(tree.Join(path, name), k.reused.lookup(prev, name), depth)

@@ -80,7 +80,7 @@ func getSmall(ctx context.Context, s Store, name string, limit int64) ([]byte, e
 			continue
 		}
 		if e.Size > limit {
-			return nil, fault.Errorf(fault.Refused, "", "%s of %s has %d bytes, at most %d are allowed", name, s, e.Size, limit)
+			return nil, fault.Errorf(fault.Refused, "what lies there is not this volume's: restore it from a copy, or use another place", "%s of %s has %d bytes, at most %d are allowed", name, s, e.Size, limit)
 		}
 		data := make([]byte, e.Size)
 		return data, s.Get(ctx, name, 0, data)

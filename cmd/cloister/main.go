@@ -20,10 +20,11 @@ func main() { os.Exit(cli.Main(newApp(), os.Args)) }
 
 func newApp() *urfave.App {
 	return &urfave.App{
-		Name:     "cloister",
-		Usage:    "compute on each other's files without seeing them",
-		Flags:    []urfave.Flag{caFileFlag(), patienceFlag(), pinFlag()},
-		Commands: commands(),
+		Name:                 "cloister",
+		Usage:                "compute on each other's files without seeing them",
+		Flags:                []urfave.Flag{caFileFlag(), patienceFlag(), pinFlag()},
+		Commands:             append(commands(), extraCommands()...),
+		EnableBashCompletion: true,
 		// A comma is an ordinary character in a variable's value.
 		DisableSliceFlagSeparator: true,
 	}
@@ -48,5 +49,6 @@ func commands() []*urfave.Command {
 		doctorCommand(),
 		imageCommand(),
 		localCommand(),
+		completionCommand(),
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -24,31 +23,15 @@ import (
 	"cloister/enclave/snp/simulated"
 	"cloister/enclave/vault"
 	"cloister/internal/localcloud"
+	"cloister/internal/localcloud/cloudtest"
 	"cloister/internal/localcloud/platform"
 	"cloister/policy/release"
 	"cloister/prep/provision"
 )
 
-// theCloud is one simulated cloud for all tests: production code talks to it
-// over TLS, knowing it only by its addresses and its CA.
-var theCloud = sync.OnceValues(func() (*localcloud.Cloud, error) {
-	dir, err := os.MkdirTemp("", "cloud")
-	if err != nil {
-		return nil, err
-	}
-	return localcloud.Start(context.Background(), localcloud.Config{Dir: dir})
-})
+func TestMain(m *testing.M) { cloudtest.Main(m) }
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if c, err := theCloud(); err == nil {
-		c.Close()
-		os.RemoveAll(filepath.Dir(c.Endpoints().CA))
-	}
-	os.Exit(code)
-}
-
-var containerPolicy = []byte("package policy\n\napi_version := \"0.11.0\"\n")
+var containerPolicy = cloudtest.ContainerPolicy
 
 // world is a cloud, a guest in it and keys provisioned for that guest.
 type world struct {
@@ -62,23 +45,8 @@ type world struct {
 
 func newWorld(t testing.TB, guest platform.GuestConfig) *world {
 	t.Helper()
-	cloud, err := theCloud()
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &world{cloud: cloud, roots: x509.NewCertPool(), vm: guest.VM}
-	w.roots.AddCert(cloud.Certificate())
-	if guest.Policy == nil {
-		guest.Policy = containerPolicy
-	}
-	if w.guest, err = os.MkdirTemp("", "guest"); err != nil { // short: it holds a socket
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(w.guest) })
-	if err := cloud.LaunchGuest(w.guest, guest); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cloud.RemoveGuest(w.guest) })
+	cloud, roots := cloudtest.Cloud(t)
+	w := &world{cloud: cloud, roots: roots, guest: cloudtest.Guest(t, cloud, guest), vm: guest.VM}
 	w.provision(t)
 	return w
 }

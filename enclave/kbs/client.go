@@ -119,7 +119,7 @@ func (c *Client) Resource(ctx context.Context, address string) ([]byte, error) {
 	}
 	plain, err := s.open(body)
 	if err != nil {
-		return nil, fault.Errorf(fault.Refused, "", "%s answers for %s with what this session's key does not open: %w", c.base, name, err)
+		return nil, fault.Errorf(fault.Refused, "something between changed it, or the broker does not speak this protocol version: check both", "%s answers for %s with what this session's key does not open: %w", c.base, name, err)
 	}
 	return plain, nil
 }

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
@@ -23,30 +22,14 @@ import (
 	"cloister/enclave/snp"
 	"cloister/enclave/snp/simulated"
 	"cloister/internal/localcloud"
+	"cloister/internal/localcloud/cloudtest"
 	"cloister/internal/localcloud/platform"
 	"cloister/prep/provision"
 )
 
-// theCloud is one simulated cloud for all tests: production code talks to its
-// broker over TLS, knowing it only by its address and its CA.
-var theCloud = sync.OnceValues(func() (*localcloud.Cloud, error) {
-	dir, err := os.MkdirTemp("", "cloud")
-	if err != nil {
-		return nil, err
-	}
-	return localcloud.Start(context.Background(), localcloud.Config{Dir: dir})
-})
+func TestMain(m *testing.M) { cloudtest.Main(m) }
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if c, err := theCloud(); err == nil {
-		c.Close()
-		os.RemoveAll(filepath.Dir(c.Endpoints().CA))
-	}
-	os.Exit(code)
-}
-
-var containerPolicy = []byte("package policy\n\napi_version := \"0.11.0\"\n")
+var containerPolicy = cloudtest.ContainerPolicy
 
 // world is a broker, a guest and keys placed for that guest.
 type world struct {
@@ -62,23 +45,8 @@ var worlds = 0 // each has resources of its own at the one broker
 
 func newWorld(t testing.TB, guest platform.GuestConfig) *world {
 	t.Helper()
-	cloud, err := theCloud()
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &world{cloud: cloud, roots: x509.NewCertPool()}
-	w.roots.AddCert(cloud.Certificate())
-	if guest.Policy == nil {
-		guest.Policy = containerPolicy
-	}
-	if w.guest, err = os.MkdirTemp("", "guest"); err != nil { // short: it holds a socket
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(w.guest) })
-	if err := cloud.LaunchGuest(w.guest, guest); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cloud.RemoveGuest(w.guest) })
+	cloud, roots := cloudtest.Cloud(t)
+	w := &world{cloud: cloud, roots: roots, guest: cloudtest.Guest(t, cloud, guest)}
 	w.provision(t)
 	return w
 }

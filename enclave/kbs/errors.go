@@ -61,9 +61,9 @@ func (c *Client) statusError(status int, body []byte) error {
 	case status == http.StatusNotFound:
 		return fault.Errorf(fault.NotFound, "provision the volume's keys with cloister provision apply, or correct the resource in the specification", "%s does not have it: %w", c.base, err)
 	case status == http.StatusUnauthorized && err.Name != "":
-		return fault.Errorf(fault.Denied, "", "%s denies access: %w", c.base, err)
+		return fault.Errorf(fault.Denied, "the broker's resource policy must admit this container's measurements", "%s denies access: %w", c.base, err)
 	case status == http.StatusTooManyRequests || status >= 500:
-		return fault.Errorf(fault.Unavailable, "", "%s does not serve: %w", c.base, err)
+		return fault.Errorf(fault.Unavailable, "try again later, or ask who runs the broker", "%s does not serve: %w", c.base, err)
 	default:
 		return fault.Errorf(fault.Refused, "check that the address is a key broker's", "%s answers: %w", c.base, err)
 	}

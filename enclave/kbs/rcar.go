@@ -224,7 +224,7 @@ func (c *Client) do(req *policy.Request, s *session) ([]byte, error) {
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return nil, fault.Errorf(fault.Refused, "", "reading the answer of %s: %w", c.base, err)
+		return nil, fault.Errorf(fault.Refused, "check what stands between the container and the broker", "reading the answer of %s: %w", c.base, err)
 	}
 	if resp.StatusCode != http.StatusOK {
 		return nil, c.statusError(resp.StatusCode, body)

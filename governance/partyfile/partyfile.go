@@ -215,7 +215,7 @@ func read(path string) ([]byte, error) {
 		return nil, err
 	}
 	if info.Size() > maxSize {
-		return nil, fault.Errorf(fault.Usage, "", "%s has %d bytes: it is no party file", path, info.Size())
+		return nil, fault.Errorf(fault.Usage, "give the file that `cloister party keygen` wrote", "%s has %d bytes: it is no party file", path, info.Size())
 	}
 	return os.ReadFile(path)
 }

@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -78,7 +79,7 @@ func Main(app *cli.App, args []string) int {
 
 	// urfave/cli ends the process inside Run unless told otherwise.
 	app.ExitErrHandler = func(*cli.Context, error) {}
-	app.HideVersion = app.Version == ""
+	app.Version = version(debug.ReadBuildInfo())
 	prepare(app)
 	if app.ErrWriter == nil {
 		app.ErrWriter = os.Stderr

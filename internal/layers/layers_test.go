@@ -63,6 +63,7 @@ var rules = []rule{
 	{"cmd/cloisterd", []string{"fs/", "enclave/", "policy/", "governance/", "internal/cli", "internal/memory"}, "the trusted computing base: never prep, never the emulator"},
 	{"cmd/", []string{"fs/", "enclave/", "policy/", "governance/", "attested", "prep/", "internal/"}, "binaries join the packages"},
 	{"demo", []string{"fs/", "enclave/", "policy/", "prep/", "internal/cli", "internal/cleanroom"}, "it drives the binaries, and plays the attacker with the packages"},
+	{"docs", nil, "pages, and the tests that hold them to the code"},
 	{"testdata/", []string{"fs/", "enclave/", "policy/", "governance/", "attested", "prep/", "internal/"}, "generators of vectors"},
 }
 

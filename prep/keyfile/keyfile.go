@@ -53,7 +53,7 @@ func Parse(data []byte, ask Ask) (*format.RootSecret, error) {
 		return parseLine(rest)
 	}
 	if ask == nil {
-		return nil, fault.Errorf(fault.Usage, "", "it is under a passphrase, and there is none here to give")
+		return nil, fault.Errorf(fault.Usage, "run the command at a terminal, which asks for it", "it is under a passphrase, and there is nobody here to ask")
 	}
 	p, err := ask()
 	if err != nil {
@@ -113,7 +113,7 @@ func readPrivate(what, path string) ([]byte, error) {
 		return data[:n], nil
 	}
 	if err == nil {
-		err = fault.Errorf(fault.Refused, "", "%s is too long for a %s", path, what)
+		err = fault.Errorf(fault.Refused, "name the right file", "%s is too long for a %s", path, what)
 	}
 	return data, err
 }

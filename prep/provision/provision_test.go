@@ -4,12 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/x509"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
@@ -22,36 +18,17 @@ import (
 	"cloister/enclave/envelope"
 	"cloister/internal/fault"
 	"cloister/internal/localcloud"
+	"cloister/internal/localcloud/cloudtest"
 	"cloister/policy/release"
 )
 
-var theCloud = sync.OnceValues(func() (*localcloud.Cloud, error) {
-	dir, err := os.MkdirTemp("", "cloud")
-	if err != nil {
-		return nil, err
-	}
-	return localcloud.Start(context.Background(), localcloud.Config{Dir: dir})
-})
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if c, err := theCloud(); err == nil {
-		c.Close()
-		os.RemoveAll(filepath.Dir(c.Endpoints().CA))
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { cloudtest.Main(m) }
 
 // newClient signs in as the owner, by federation: nothing of the environment
 // is used.
 func newClient(t *testing.T) (*Client, localcloud.Endpoints) {
 	t.Helper()
-	c, err := theCloud()
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(c.Certificate())
+	c, roots := cloudtest.Cloud(t)
 	id, err := c.AddIdentity("owner")
 	if err != nil {
 		t.Fatal(err)

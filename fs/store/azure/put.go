@@ -59,7 +59,7 @@ func (s *Store) Put(ctx context.Context, name string, data []byte) error {
 	if unknown && (isTaken(err) || isBlockListLost(err)) {
 		same, cerr := s.holds(ctx, name, data)
 		if cerr != nil {
-			return fault.Errorf(fault.KindOf(cerr), "", "finding out whether object %s of %s is the one written: %w", name, s, cerr)
+			return fault.Errorf(fault.KindOf(cerr), "write it again: the same bytes may be sent twice", "finding out whether object %s of %s is the one written: %w", name, s, cerr)
 		}
 		if same {
 			return nil
