@@ -31,7 +31,9 @@ func TestRefusesWhatItCannotDo(t *testing.T) {
 		}
 	}
 	changes := map[string]func(*spec.Specification){
-		"network.egress list":      func(s *spec.Specification) { s.Network.Egress = spec.EgressList },
+		"network.egress list in model distributed": func(s *spec.Specification) {
+			s.Model, s.Network.Egress = spec.Distributed, spec.EgressList
+		},
 		"endpoints":                func(s *spec.Specification) { s.Endpoints = []spec.Endpoint{{Name: "a"}} },
 		"application.start manual": func(s *spec.Specification) { s.Application.Start = spec.StartManual },
 		"fetch whole":              func(s *spec.Specification) { s.DataSources[0].Fetch = spec.FetchWhole },
@@ -44,7 +46,7 @@ func TestRefusesWhatItCannotDo(t *testing.T) {
 	for want, change := range changes {
 		s := plain()
 		change(&s)
-		if err := canMeet(s, spec.Monolithic); fault.KindOf(err) != fault.Refused || !strings.HasSuffix(err.Error(), ": "+want) {
+		if err := canMeet(s, s.Model); fault.KindOf(err) != fault.Refused || !strings.HasSuffix(err.Error(), ": "+want) {
 			t.Errorf("%s: %v", want, err)
 		}
 	}

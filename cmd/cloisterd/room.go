@@ -12,6 +12,8 @@ import (
 
 	"cloister/enclave"
 	"cloister/enclave/launch"
+	"cloister/enclave/proxy"
+	"cloister/enclave/rego"
 	"cloister/enclave/sidecar"
 	"cloister/governance"
 	"cloister/governance/remote"
@@ -27,9 +29,12 @@ type room struct {
 	platform        platform
 	grace           time.Duration
 	consentInterval time.Duration
+	policies        string // the directory of the Rego files that the specification pins
 	share           string // where the application's container finds the mounts; "" where there is none
 
 	record *governance.Run
+	engine *rego.Engine  // nil but for policies
+	egress *proxy.Egress // nil where nothing is let out
 	mounts *mounts
 	door   *sidecar.Door // nil but for an application in a container of its own
 	ended  chan ending
@@ -51,6 +56,10 @@ func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit i
 		return 0, interrupted(ctx, err)
 	}
 	defer r.record.Destroy()
+	defer r.closeEgress()
+	if err := r.openEgress(ctx); err != nil {
+		return 0, err
+	}
 	plan, err := r.plan()
 	if err != nil {
 		return 0, err
@@ -175,6 +184,7 @@ func (r *room) launched() launch.Application {
 	if a.Resources != nil {
 		app.Limits = launch.Limits(*a.Resources)
 	}
+	r.letOut(&app)
 	return app
 }
 

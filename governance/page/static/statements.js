@@ -47,7 +47,7 @@ async function signed(s, key, signature = s.signature) {
   return crypto.subtle.verify({ name: 'ECDSA', hash: 'SHA-256' }, key.key, rawSignature(signature), s.message);
 }
 
-const ofRun = (type) => ['run-begin', 'consent-check', 'record-access', 'record-execution', 'refusal', 'journal-head', 'completion', 'app-event'].includes(type);
+const ofRun = (type) => ['run-begin', 'consent-check', 'record-access', 'record-execution', 'refusal', 'journal-head', 'completion', 'app-event', 'egress'].includes(type);
 // Forged is what is wrong with an entry by itself; anything else may be wrong only
 // because of an entry before it.
 class Forged extends Error {}
@@ -217,6 +217,7 @@ export function words(s) {
     case 'refusal': return because(`did not take step ${b.step}`, b.reason);
     case 'journal-head': return `output ${b.volume} is at epoch ${b.epoch}, record ${b.sequence}`;
     case 'app-event': return `passes on what the application says of ${b.id}: ${new TextDecoder().decode(bytesOf(b.data))}`;
+    case 'egress': return `egress: ${b.decisions.map((d) => `${d.decision}${d.host ? ` ${d.host}:${d.port}` : ''}, ${d.count} times`).join('; ')}`;
     case 'completion': return b.complete ? 'completes the run' : because('ends the run INCOMPLETE', b.detail);
     default: return `says something this page does not know: ${s.type}`;
   }
