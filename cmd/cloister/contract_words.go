@@ -43,6 +43,9 @@ func (r reviewer) code() []string {
 			says = append(says, "beside the runtime image "+rt.Image.Reference)
 		}
 	}
+	if port := a.GovernanceAPI; port != 0 {
+		says = append(says, fmt.Sprintf("which may ask for consent, and with all parties' consent to logging put words of its own into the record that all parties read, at port %d of its own network", port))
+	}
 	for _, v := range r.spec.Code {
 		says = append(says, fmt.Sprintf("with the code of %s in volume %s at %s: %s", r.yours(v.Party), v.Name, v.Mount, r.pinned(v.Name)))
 	}

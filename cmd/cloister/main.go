@@ -43,6 +43,7 @@ func commands() []*urfave.Command {
 		partyCommand(),
 		contractCommand(),
 		consentCommand(),
+		ledgerCommand(),
 		auditCommand(),
 		evidenceCommand(),
 		witnessCommand(),

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -48,7 +49,7 @@ func policyText(dir string, pinned spec.PolicyFile) ([]byte, error) {
 	if err != nil {
 		return nil, fault.Errorf(fault.NotFound, hint, "reading policy %s: %w", pinned.File, err)
 	}
-	if got := spec.DigestOf(text); got != pinned.Digest {
+	if got := fmt.Sprintf("sha256:%x", sha256.Sum256(text)); got != pinned.Digest {
 		return nil, fault.Errorf(fault.Refused, hint, "policy %s has the digest %s, the specification pins %s", pinned.File, got, pinned.Digest)
 	}
 	return text, nil

@@ -179,7 +179,7 @@ func (r *room) application(ctx context.Context) {
 func (r *room) launched() launch.Application {
 	a := r.spec.Application
 	app := launch.Application{Command: a.Command, Environment: a.Environment, WorkingDir: a.WorkingDir, Mounts: r.mounts.shown(),
-		Grace: r.grace, Stdout: os.Stderr, Stderr: os.Stderr, Log: r.log} // standard output is the runtime's own word
+		Network: r.network(), Grace: r.grace, Stdout: os.Stderr, Stderr: os.Stderr, Log: r.log} // standard output is the runtime's own word
 	app.UID, app.GID = applicationUser(r.spec)
 	if a.Resources != nil {
 		app.Limits = launch.Limits(*a.Resources)

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"cloister/governance/statement"
 	"cloister/policy/spec"
@@ -27,6 +28,9 @@ type Record func(ctx context.Context, decisions []statement.EgressDecision) erro
 // maxDestinations bounds the destinations of one run. A list is shorter; a policy
 // that lets out more lets out anything.
 const maxDestinations = 256
+
+// recordTime is how long the ledger has to take a record: no answer is not a yes.
+const recordTime = 10 * time.Second
 
 var errTooMany = errors.New("the application has reached more hosts than are recorded")
 
@@ -102,7 +106,9 @@ func (t *tally) announce(ctx context.Context, d spec.Destination, a *announcemen
 	defer close(a.done)
 	// Whoever asked first may go away; what is on its way to the ledger is seen
 	// to its end.
-	a.err = t.record(context.WithoutCancel(ctx), []statement.EgressDecision{{Count: 1, Decision: Allowed, Host: d.Host, Port: d.Port}})
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTime)
+	defer cancel()
+	a.err = t.record(ctx, []statement.EgressDecision{{Count: 1, Decision: Allowed, Host: d.Host, Port: d.Port}})
 	if a.err != nil {
 		t.mu.Lock()
 		delete(t.first, d)

@@ -124,7 +124,7 @@ func documented(t *testing.T, h http.Handler) http.Handler {
 		h.ServeHTTP(answer, r)
 		path := template(r.URL.Path)
 		method := strings.ToLower(r.Method)
-		if path == "/{log}/entries" && r.Method != http.MethodPost {
+		if (path == "/{log}/entries" || path == "/{log}/readers") && r.Method != http.MethodPost {
 			method = "post" // which documents that there is nothing else
 		}
 		var operation struct {
@@ -171,6 +171,8 @@ func template(path string) string {
 		return path
 	case len(parts) == 3 && parts[1] == "tile":
 		return "/{log}/tile/{path}"
+	case len(parts) == 3 && parts[1] == "page":
+		return "/{log}/page/{file}"
 	default:
 		return "/{log}/" + strings.Join(parts[1:], "/")
 	}
@@ -179,7 +181,7 @@ func template(path string) string {
 // TestALogBehindHTTPIsALog: a party proposes, approves and grants, a run appends
 // several at once, and what is read back proves itself.
 func TestALogBehindHTTPIsALog(t *testing.T) {
-	s := serve(t, nil)
+	s := serve(t, func(o *service.Options, _ *http.Server) { o.Evidence = asTold })
 	log := s.log(t, s.key)
 	for i, e := range [][]byte{s.propose(), s.approve(), s.grant()} {
 		receipt, err := log.Append(t.Context(), e)
@@ -193,7 +195,7 @@ func TestALogBehindHTTPIsALog(t *testing.T) {
 	}
 	trust := governance.Trust{Ledger: key, Specification: digestA, ContainerPolicy: digestA, Parties: []string{s.key.Public().Fingerprint()}}
 	run, err := governance.Begin(t.Context(), log, trust, func(_ context.Context, _ governance.Binding) (statement.Evidence, []byte, error) {
-		return statement.Evidence{Platform: "simulated", Report: []byte("report")}, []byte("tls key"), nil
+		return statement.Evidence{Platform: "simulated", Report: []byte("report of " + digestA)}, []byte("tls key"), nil
 	})
 	check(t, err)
 	n, err := run.Record(t.Context(), governance.Event{Kind: governance.EventRefusal, Name: "step", Detail: "why"},
@@ -249,7 +251,7 @@ func TestOnlyPartiesRead(t *testing.T) {
 			r.Header = o.Header
 			return err
 		}, 401, "not by key"},
-		"no signature": {func(r *http.Request) error { r.Header.Set("Authorization", "Bearer x"); return nil }, 401, "not in the form"},
+		"no signature": {func(r *http.Request) error { r.Header.Set("Authorization", "Basic x"); return nil }, 401, "not in the form"},
 	} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 		check(t, err)

@@ -74,6 +74,7 @@ var fieldRules = map[string]object{
 	"Application.Environment":      {"propertyNames": object{"pattern": variablePattern.String(), "not": pattern("^CLOISTER_")}},
 	"Application.WorkingDir":       mount,
 	"Application.Ports":            with(port, object{"uniqueItems": true}),
+	"Application.GovernanceAPI":    port,
 	"Application.Start":            oneOfThese(StartAuto, StartManual),
 	"Application.Restart":          oneOfThese(RestartNever, RestartOnFailure, RestartAlways),
 	"Image.Reference":              is(imagePattern),

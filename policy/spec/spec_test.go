@@ -322,6 +322,14 @@ func TestValidate(t *testing.T) {
 		"sidecar in monolithic": {func(s *Specification) { azure(s); s.Runtime = &Runtime{Image: &Image{}} }, []string{"runtime: a container of its own"}},
 		"life": {func(s *Specification) { s.Application.Start, s.Application.Restart = "later", "sometimes" },
 			[]string{"application.start: not known", "application.restart: not known"}},
+		"governance API": {func(s *Specification) { s.Application.GovernanceAPI = 70000 }, []string{"application.governanceAPI: 70000 is not a port"}},
+		"governance API on the application's port": {func(s *Specification) {
+			s.Application.Ports, s.Application.GovernanceAPI = []uint32{8080, 8300}, 8300
+		}, []string{"application.governanceAPI: listens on port 8300 itself"}},
+		"governance API beside the runtime": {func(s *Specification) {
+			s.Application.GovernanceAPI, s.Endpoints, s.Model, s.AcceptedRisk = 8300, nil, Distributed, "the one application is ours and all of us have read it"
+		},
+			[]string{"application.governanceAPI: no network of its own"}},
 		"nobody starts it": {func(s *Specification) { s.Application.Start, s.Endpoints = StartManual, nil }, []string{"application.start: nobody can call"}},
 		"resources": {func(s *Specification) { s.Application.Resources = &Resources{MilliCPU: 1, MemoryMiB: 1} },
 			[]string{"application.resources.milliCPU: not in", "application.resources.memoryMiB: not in"}},
