@@ -152,6 +152,15 @@ func byName(outputs []statement.Output) []statement.Output {
 	return sorted
 }
 
+// RecordEgress tells what the application reached, or is about to: at most
+// statement.MaxEgress decisions, in their order.
+func (r *Run) RecordEgress(ctx context.Context, decisions []statement.EgressDecision) error {
+	_, err := r.append(ctx, func(head statement.Run) statement.Body {
+		return &statement.Egress{Decisions: decisions, Run: head}
+	})
+	return err
+}
+
 // RecordAppEvent passes on what the application says, once all parties' consent
 // to logging is in the log. data is JSON of at most statement.MaxEventData bytes.
 func (r *Run) RecordAppEvent(ctx context.Context, id, scope string, data []byte) error {

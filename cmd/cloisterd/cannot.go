@@ -38,7 +38,8 @@ type feature struct {
 
 func asked(s spec.Specification) []feature {
 	return []feature{
-		{s.Network.Egress != spec.EgressClosed, "network.egress " + s.Network.Egress},
+		// Containers of a pod share its network, in which the runtime can close nothing.
+		{s.Network.Egress != spec.EgressClosed && s.Model == spec.Distributed, "network.egress " + s.Network.Egress + " in model " + spec.Distributed},
 		{len(s.Endpoints) > 0 && s.Model == spec.Distributed, "endpoints in model " + spec.Distributed},
 		{slices.ContainsFunc(s.Endpoints, judged), "a policy of an endpoint"},
 		{s.Application.Start == spec.StartManual, "application.start " + s.Application.Start},

@@ -31,7 +31,9 @@ func TestRefusesWhatItCannotDo(t *testing.T) {
 		}
 	}
 	changes := map[string]func(*spec.Specification){
-		"network.egress list": func(s *spec.Specification) { s.Network.Egress = spec.EgressList },
+		"network.egress list in model distributed": func(s *spec.Specification) {
+			s.Model, s.Network.Egress = spec.Distributed, spec.EgressList
+		},
 		"endpoints in model distributed": func(s *spec.Specification) {
 			s.Model = spec.Distributed
 			s.Endpoints = []spec.Endpoint{{Name: "a"}}

@@ -14,6 +14,8 @@ import (
 
 	"cloister/enclave"
 	"cloister/enclave/launch"
+	"cloister/enclave/proxy"
+	"cloister/enclave/rego"
 	"cloister/enclave/sidecar"
 	"cloister/governance"
 	"cloister/internal/fault"
@@ -29,10 +31,13 @@ type room struct {
 	platform        platform
 	grace           time.Duration
 	consentInterval time.Duration
+	policies        string // the directory of the Rego files that the specification pins
 	share           string // where the application's container finds the mounts; "" where there is none
 
 	record *governance.Run
 	ingress
+	engine *rego.Engine  // nil but for policies
+	egress *proxy.Egress // nil where nothing is let out
 	mounts *mounts
 	door   *sidecar.Door // nil but for an application in a container of its own
 	ended  chan ending
@@ -54,6 +59,10 @@ func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit i
 		return 0, interrupted(ctx, err)
 	}
 	defer r.record.Destroy()
+	defer r.closeEgress()
+	if err := r.openEgress(ctx); err != nil {
+		return 0, err
+	}
 	plan, err := r.plan()
 	if err != nil {
 		return 0, err
@@ -191,6 +200,7 @@ func (r *room) launched() launch.Application {
 		app.Limits = launch.Limits(*a.Resources)
 	}
 	r.letIn(&app)
+	r.letOut(&app)
 	return app
 }
 

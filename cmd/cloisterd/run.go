@@ -33,7 +33,7 @@ func runCommand() *urfave.Command {
 			&urfave.StringFlag{Name: "specification-digest", Usage: "the `DIGEST` of the specification to carry out", Required: true},
 			&urfave.StringFlag{Name: "ledger-key", Usage: "the ledger's verifier `KEY`; it must be the specification's", Required: true},
 			&urfave.StringFlag{Name: "specification", Usage: "the specification in its canonical form, `FILE` (default: the variable " + cce.SpecificationVariable + ", in base64)"},
-			ledgerFlag(), platformFlag(), machinePolicyFlag(),
+			ledgerFlag(), platformFlag(), machinePolicyFlag(), policiesFlag(),
 			&urfave.DurationFlag{Name: "grace", Usage: "how long the application has to end after SIGTERM, before it is killed", Value: 10 * time.Second},
 			&urfave.DurationFlag{Name: "consent-interval", Usage: "how often consent is asked again while the application runs; withdrawn, it is ended within this, 10s for the answer, and --grace", Value: 30 * time.Second},
 			memory.AllowSwapFlag(),
@@ -73,7 +73,7 @@ func run(c *urfave.Context) error {
 	}
 	r := &room{
 		log: log, out: c.App.Writer, spec: s, platform: p, replica: replica,
-		grace: c.Duration("grace"), consentInterval: c.Duration("consent-interval"),
+		grace: c.Duration("grace"), consentInterval: c.Duration("consent-interval"), policies: policiesDir(c),
 	}
 	if r.share, err = shareOf(c, s); err != nil {
 		return err

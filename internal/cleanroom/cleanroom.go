@@ -59,6 +59,9 @@ type Room struct {
 	Application []string
 	// Ports are endpoints for clients: of each the options of `spec add endpoint`.
 	Ports [][]string
+	// Network is what Specify has the application reach, the arguments of
+	// `spec set network`; nothing when empty.
+	Network []string
 
 	ctx  context.Context
 	bin  string

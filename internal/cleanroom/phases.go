@@ -84,6 +84,7 @@ func (r *Room) Specify(script string) error {
 		sink,
 		{"spec", "set", "deployment", "--replicas", fmt.Sprint(max(1, r.Replicas)), spec},
 		model,
+		append([]string{"spec", "set", "network", spec}, r.network()...),
 	}, ports, [][]string{{"spec", "validate", spec}})...)
 }
 
@@ -96,6 +97,13 @@ func (r *Room) nameReplicas() error {
 	lines, err := r.Cloister("prep", "sink", "--key", r.Path("analyst.key"), "--volume", strings.Split(r.Sink, ":")[0], "--replicas", fmt.Sprint(r.Replicas))
 	r.Sinks = strings.Fields(lines)
 	return err
+}
+
+func (r *Room) network() []string {
+	if len(r.Network) == 0 {
+		return []string{"closed"}
+	}
+	return r.Network
 }
 
 // startLedger makes the contract's log and serves it, to the parties and to runs
