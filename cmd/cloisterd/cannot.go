@@ -1,7 +1,6 @@
 package main
 
 import (
-	"slices"
 	"strings"
 
 	"cloister/internal/fault"
@@ -41,12 +40,6 @@ func asked(s spec.Specification) []feature {
 		{s.Network.Egress != spec.EgressClosed, "network.egress " + s.Network.Egress},
 		{len(s.Endpoints) > 0, "endpoints"},
 		{s.Application.Start == spec.StartManual, "application.start " + s.Application.Start},
-		{slices.ContainsFunc(append(slices.Clone(s.Code), s.DataSources...), fetchedWhole), "fetch " + spec.FetchWhole},
-		{slices.ContainsFunc(s.DataSinks, publishedAtEnd), "publish " + spec.PublishAtEndPadded},
 		{s.Deployment != nil && s.Deployment.Replicas > 1, "deployment.replicas"},
 	}
 }
-
-func fetchedWhole(v spec.Source) bool { return v.Fetch == spec.FetchWhole }
-
-func publishedAtEnd(v spec.Sink) bool { return v.Publish == spec.PublishAtEndPadded }

@@ -34,8 +34,6 @@ func TestRefusesWhatItCannotDo(t *testing.T) {
 		"network.egress list":      func(s *spec.Specification) { s.Network.Egress = spec.EgressList },
 		"endpoints":                func(s *spec.Specification) { s.Endpoints = []spec.Endpoint{{Name: "a"}} },
 		"application.start manual": func(s *spec.Specification) { s.Application.Start = spec.StartManual },
-		"fetch whole":              func(s *spec.Specification) { s.DataSources[0].Fetch = spec.FetchWhole },
-		"publish at-end, padded":   func(s *spec.Specification) { s.DataSinks[0].Publish = spec.PublishAtEndPadded },
 		"deployment.replicas":      func(s *spec.Specification) { s.Deployment.Replicas = 2 },
 	}
 	if len(changes) != len(asked(plain())) {

@@ -64,7 +64,11 @@ func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit i
 		return 0, err
 	}
 	defer keys.Close()
-	r.mounts = &mounts{log: r.log, spec: r.spec, contract: r.record.Contract(), credential: cloud.credential, head: r.knownHead, sign: r.record.SignReference, source: sidecar.MountSource(r.record.ID())}
+	available, err := availableMemory()
+	if err != nil {
+		return 0, err
+	}
+	r.mounts = &mounts{memory: newBudget(r.spec, available), log: r.log, spec: r.spec, contract: r.record.Contract(), credential: cloud.credential, head: r.knownHead, sign: r.record.SignReference, source: sidecar.MountSource(r.record.ID())}
 
 	appCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -45,8 +45,9 @@ type Room struct {
 	AtBroker []string
 	// Distributed has Specify put the application into a container of its own.
 	Distributed bool
-	// Application are more options of the application, of `spec add application`.
-	Application []string
+	// Application, Input and Output are more options of the application and the
+	// volumes, of `spec add`.
+	Application, Input, Output []string
 
 	ctx  context.Context
 	bin  string

@@ -51,6 +51,7 @@ func (r *Room) Specify(script string) error {
 			"--store", r.Path("store", store), "--mount", r.Path("mnt", mount)}, r.keysOf(party), []string{spec})
 	}
 	sink := volume("datasink", "report", "analyst", strings.Split(r.Sink, ":")[0], "output", "report")
+	sink = append(sink, r.Output...)
 	for _, party := range r.Recipients {
 		sink = append(sink, "--recipient", party)
 	}
@@ -68,7 +69,7 @@ func (r *Room) Specify(script string) error {
 		[]string{"spec", "add", "party", "--name", "hospital", "--signing-key", r.Path("hospital.party.pub"), "--recipient-key", r.Path("hospital.party.pub"), spec},
 		[]string{"spec", "add", "party", "--name", "analyst", "--signing-key", r.Path("analyst.party.pub"), "--recipient-key", r.Path("analyst.party.pub"), spec},
 		application,
-		volume("datasource", "source", "hospital", strings.Split(r.Reference, ".")[1], "input", "input"),
+		append(volume("datasource", "source", "hospital", strings.Split(r.Reference, ".")[1], "input", "input"), r.Input...),
 		sink,
 		model,
 		[]string{"spec", "validate", spec},
