@@ -295,6 +295,15 @@ func (v *mounted) unmount(ctx context.Context) error {
 	}
 }
 
+// abort ends the waiting for answers of volumes that do not come.
+func (m *mounts) abort() {
+	for _, v := range m.open {
+		if err := v.mount.Abort(); err != nil {
+			m.log.Error("the application waits for a volume and cannot be ended", "error", err)
+		}
+	}
+}
+
 // close gives up what is left of a volume.
 func (v *mounted) close() error {
 	var errs []error
