@@ -60,6 +60,9 @@ func bringKeys(keys map[string]statement.PublicKey, body statement.Body) {
 		for _, p := range b.Contract.Parties {
 			bring(p.Key)
 		}
+	case *statement.Rotate:
+		bring(b.Key)
+		bring(b.Recovery)
 	case *statement.RunBegin:
 		bring(b.AuditKey)
 	}

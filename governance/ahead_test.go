@@ -34,3 +34,22 @@ func TestOpenAllSaysWhatOneByOneSays(t *testing.T) {
 		}
 	}
 }
+
+// TestARotatedKeyIsKnownAhead: what a new key signs in the same read as its rotation
+// is checked with the rest.
+func TestARotatedKeyIsKnownAhead(t *testing.T) {
+	w := newWorld(t, "alice", "bob", "recovery", "alice2")
+	brought := map[string]statement.PublicKey{}
+	o, err := statement.Open(w.rotate("alice2", "alice", "alice2", "recovery"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bringKeys(brought, o.Body)
+	later, err := statement.Open(w.by("alice2", 1, &statement.Withdraw{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key, ok := new(State).keysFor(later.Body, brought)(later.Signers[0].Key); !ok || later.Verify(0, key) != nil {
+		t.Errorf("the new key is not known: %v", ok)
+	}
+}

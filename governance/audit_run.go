@@ -45,6 +45,7 @@ func (a *Auditor) AuditRun(x *Exported) (Report, error) {
 
 // proven is a run as its export proves it.
 type proven struct {
+	rotated  []*statement.Opened // parties' keys, before the contract version
 	contract statement.Contract
 	begin    *statement.RunBegin
 	run      run
@@ -82,12 +83,11 @@ func (p *proven) add(e ExportedEntry, id string, at Checkpoint) error {
 	if err != nil {
 		return err
 	}
-	if contract, ok := contractOf(o.Body); ok && p.entries == 0 {
-		p.contract = contract
-		return checkOwnParty(o, contract)
+	if p.contract.ID == "" {
+		return p.introduce(o)
 	}
 	body, ok := o.Body.(statement.RunBody)
-	if !ok || p.entries == 0 || body.Header().ID != id || o.Contract != p.contract.ID {
+	if !ok || body.Header().ID != id || o.Contract != p.contract.ID {
 		return fmt.Errorf("%s is not of run %s", o.Body.Type(), id)
 	}
 	if begin, ok := body.(*statement.RunBegin); ok && p.begin == nil {
@@ -96,16 +96,49 @@ func (p *proven) add(e ExportedEntry, id string, at Checkpoint) error {
 	return p.record(o, body)
 }
 
-func checkOwnParty(o *statement.Opened, contract statement.Contract) error {
-	version, err := new(State).newVersion(contract, nil)
+// introduce takes what stands before the run: rotations, and the contract version.
+func (p *proven) introduce(o *statement.Opened) error {
+	if o.Body.Type() == statement.TypeRotate {
+		p.rotated = append(p.rotated, o)
+		return nil
+	}
+	contract, ok := contractOf(o.Body)
+	if !ok {
+		return fmt.Errorf("%s stands before the contract version", o.Body.Type())
+	}
+	p.contract = contract
+	return p.checkOwnParty(o)
+}
+
+// checkOwnParty wants the contract version signed by a party of it, with the key
+// that it names or with one that took its place.
+func (p *proven) checkOwnParty(o *statement.Opened) error {
+	version, err := new(State).newVersion(p.contract, nil)
 	if err != nil {
 		return err
 	}
-	by, ok := version.keys[o.Signers[0].Key]
+	s := State{contract: p.contract, keys: version.keys}
+	s.vouch()
+	for _, r := range p.rotated {
+		s.replay(r)
+	}
+	by, ok := s.keys[o.Signers[0].Key]
 	if !ok {
 		return fmt.Errorf("key %s is of no party of the contract", o.Signers[0].Key)
 	}
 	return o.Verify(0, by.key)
+}
+
+// replay replaces a key as a rotation says that holds for this version. One that
+// does not is of a key that the version names no more: it changes nothing.
+func (s *State) replay(o *statement.Opened) {
+	body, ok := o.Body.(*statement.Rotate)
+	if !ok || o.Contract != s.contract.ID {
+		return
+	}
+	if r, err := s.rotation(body); err == nil && s.checkSigners(o, r) == nil {
+		s.rotate(r)
+	}
 }
 
 func (p *proven) start(o *statement.Opened, begin *statement.RunBegin, index int64) error {

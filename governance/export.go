@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"cloister/governance/statement"
 	"cloister/internal/fault"
@@ -68,7 +69,8 @@ func Export(ctx context.Context, w io.Writer, log Source, view *View, run string
 type picker struct {
 	run      string
 	hashes   []tlog.Hash
-	versions map[string]ExportedEntry // that bring a contract version, by digest
+	versions map[string][]ExportedEntry // that bring a contract version, by digest; rotations first
+	rotated  []ExportedEntry            // parties' keys, until now
 	entries  []ExportedEntry
 	err      error
 }
@@ -92,16 +94,19 @@ func (p *picker) see(s Seen) {
 	if contract, ok := contractOf(s.Statement.Body); ok {
 		digest, err := contract.Digest()
 		if p.versions == nil {
-			p.versions = map[string]ExportedEntry{}
+			p.versions = map[string][]ExportedEntry{}
 		}
-		p.versions[digest], p.err = e, errors.Join(p.err, err)
+		p.versions[digest], p.err = append(slices.Clone(p.rotated), e), errors.Join(p.err, err)
+	}
+	if s.Statement.Body.Type() == statement.TypeRotate {
+		p.rotated = append(p.rotated, e)
 	}
 	body, ok := s.Statement.Body.(statement.RunBody)
 	if !ok || body.Header().ID != p.run {
 		return
 	}
 	if begin, ok := body.(*statement.RunBegin); ok {
-		p.entries = append(p.entries, p.versions[begin.ContractDigest])
+		p.entries = append(p.entries, p.versions[begin.ContractDigest]...)
 	}
 	p.entries = append(p.entries, e)
 }
@@ -174,7 +179,7 @@ func (x *Exported) Checkpoint(context.Context) ([]byte, error) { return []byte(x
 // Entries implements Source.
 func (x *Exported) Entries(_ context.Context, from, to int64) ([][]byte, error) {
 	if from != x.next {
-		return nil, fault.Errorf(fault.Internal, "", "entry %d of an export that is read up to %d", from, x.next)
+		return nil, fault.Errorf(fault.Internal, "report it: this is a defect", "entry %d of an export that is read up to %d", from, x.next)
 	}
 	var list [][]byte
 	for ; x.next < min(to, from+exportBatch); x.next++ {

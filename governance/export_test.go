@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"cloister/governance/statement"
 )
 
 func exported(t *testing.T, l *memLog, run string) []byte {
@@ -118,5 +120,52 @@ func TestExportOfARunNeedsTheWitnesses(t *testing.T) {
 	l.checkpoint = func(signed []byte) []byte { return one.at(signed, time.Now()) }
 	if r := audit(); r.Err() != nil || !strings.Contains(findings(r), "1 of 1 witnesses") {
 		t.Errorf("with it: %v\n%s", r.Err(), findings(r))
+	}
+}
+
+// TestExportOfARunAfterARotation: the version that the run carries out is signed
+// with a key that took the place of the one that the contract names.
+func TestExportOfARunAfterARotation(t *testing.T) {
+	w := newWorld(t, "alice", "bob", "recovery", "alice2")
+	l := newMemLog(t)
+	k := w.recovering(1, "alice", "bob")
+	l.put(t, w.by("alice", 1, &statement.Propose{Contract: k}), w.by("alice", 1, &statement.Approve{Digest: w.digest(k)}), w.by("bob", 1, &statement.Approve{Digest: w.digest(k)}),
+		w.rotate("alice2", "alice", "alice2", "recovery"))
+	k = w.recovering(2, "alice", "bob")
+	l.put(t, w.by("alice2", 2, &statement.Amend{Contract: k}))
+	for _, name := range []string{"alice2", "bob"} {
+		l.put(t, w.by(name, 2, &statement.Approve{Digest: w.digest(k)}))
+	}
+	r := w.beginRun(t, l)
+	if err := r.Complete(t.Context(), 0, true, "", nil); err != nil {
+		t.Fatal(err)
+	}
+	raw := exported(t, l, r.ID())
+	report, err := auditExport(t, l.key, raw)
+	if err != nil || report.Err() != nil || !strings.Contains(findings(report), "end true: completed") {
+		t.Errorf("%v, %v\n%s", err, report.Err(), findings(report))
+	}
+	lines := bytes.SplitAfter(raw, []byte("\n"))
+	report, err = auditExport(t, l.key, bytes.Join(append(lines[:1:1], lines[2:]...), nil))
+	if err != nil || report.Err() == nil || !strings.Contains(findings(report), "is of no party of the contract") {
+		t.Errorf("without the rotation: %v\n%s", err, findings(report))
+	}
+	// Nobody's key takes another's place by being in the export.
+	w.addKey("eve", statement.P256)
+	w.addKey("eve2", statement.P256)
+	for _, signers := range [][]string{{"eve", "eve2", "bob"}, {"alice", "eve", "eve2"}, {"alice", "eve"}} {
+		o, err := statement.Open(w.rotate("eve", signers...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := new(State).newVersion(k, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := State{contract: k, keys: v.keys}
+		s.vouch()
+		if s.replay(o); s.keys[w.keys["eve"].Public().Fingerprint()].party != "" {
+			t.Errorf("a rotation that %v signed counts", signers)
+		}
 	}
 }

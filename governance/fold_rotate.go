@@ -30,6 +30,10 @@ func (s *State) sameKey(a, b []byte) bool {
 	return errA == nil && errB == nil && keyA.Fingerprint() == keyB.Fingerprint()
 }
 
+// Replaced returns the key that stands for spki now: itself, or the newest of those
+// that rotations put in its place.
+func (s *State) Replaced(spki []byte) (statement.PublicKey, error) { return s.current(spki) }
+
 // vouch makes the newest version's parties those who may vouch for each other's
 // rotations. It is called for the first version, and whenever all have approved:
 // a party that an amendment brings in vouches for nobody before, or whoever has

@@ -45,7 +45,7 @@ func (r *Run) question(scope, what string) (body, error) {
 		return nil, err
 	}
 	return func(head statement.Run) statement.Body {
-		return &statement.ConsentCheck{Evidence: r.evidence, Nonce: hex.EncodeToString(nonce[:]), Run: head, Scope: scope, What: what}
+		return &statement.ConsentCheck{Evidence: r.hash, Nonce: hex.EncodeToString(nonce[:]), Run: head, Scope: scope, What: what}
 	}, nil
 }
 
@@ -57,7 +57,7 @@ func (r *Run) answer(check statement.ConsentCheck) error {
 	run := r.view.State().runs[r.id]
 	answer := run.asked[check.Scope]
 	if answer.nonce != check.Nonce {
-		return fault.Errorf(fault.Refused, "", "the log holds no answer to this run's question")
+		return fault.Errorf(fault.Refused, "do not trust this ledger", "the log holds no answer to this run's question")
 	}
 	if !answer.Allowed {
 		return fault.Errorf(fault.Refused, "see cloister contract status", "no consent to %s: %s", check.Scope, answer.Reason)
@@ -102,7 +102,7 @@ func (r *Run) body(e Event) (body, error) {
 			return &statement.RunRefusal{Reason: statement.Text(e.Detail), Run: head, Step: e.Name}
 		}, nil
 	default:
-		return nil, fault.Errorf(fault.Internal, "", "no statement records an event of kind %q", e.Kind)
+		return nil, fault.Errorf(fault.Internal, "report it: this is a defect", "no statement records an event of kind %q", e.Kind)
 	}
 }
 

@@ -3,8 +3,6 @@ package governance
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"time"
@@ -28,15 +26,10 @@ type Attest func(ctx context.Context, b Binding) (evidence statement.Evidence, t
 // enclave's name. Its methods may be called concurrently; their statements go
 // into the log one after the other, as the chain wants.
 type Run struct {
-	log      Log
+	*Introduction
+	log      RunLog
 	trust    Trust
-	key      *statement.PrivateKey
-	id       string
 	contract statement.Contract
-	digest   string
-	evidence string
-
-	begin body // the statement that it begins with
 
 	// turn holds one token, and its holder owns what follows. It is a channel
 	// and not a mutex because it is held across I/O and gives way to a context.
@@ -57,62 +50,49 @@ type denial struct {
 	err error
 }
 
-// Begin follows the log, refuses it unless its contract is the measured one,
-// and makes a run of it with a new audit key that lives in memory only. The
-// run-begin statement goes into the log in one append with the run's first
-// statements: until then the run has done nothing that anybody must know of.
-func Begin(ctx context.Context, log Log, trust Trust, attest Attest) (*Run, error) {
-	view := NewCosignedView(trust.Ledger, trust.Witnesses)
-	if err := view.AdvanceToNewest(ctx, log, nil); err != nil {
-		return nil, fmt.Errorf("following the contract's log: %w", err)
-	}
-	if err := trust.check(view.State()); err != nil {
+// Begin introduces a run to the log's ledger, follows the log, refuses it unless
+// its contract is the measured one, and makes a run of it. The run-begin
+// statement goes into the log in one append with the run's first statements:
+// until then the run has done nothing that anybody must know of.
+func Begin(ctx context.Context, log RunLog, trust Trust, attest Attest) (*Run, error) {
+	known, err := Introduce(ctx, log, attest)
+	if err != nil {
 		return nil, err
 	}
-	key, err := statement.GenerateKey(statement.Ed25519)
-	if err != nil {
-		return nil, fmt.Errorf("making the audit key: %w", err)
-	}
-	r := &Run{log: log, trust: trust, key: key, view: view, turn: make(chan struct{}, 1)}
-	r.contract, r.digest = view.State().Contract()
-	if err := r.bind(ctx, attest); err != nil {
+	r := &Run{Introduction: known, log: log, trust: trust, view: NewCosignedView(trust.Ledger, trust.Witnesses), turn: make(chan struct{}, 1)}
+	if err := r.read(ctx); err != nil {
 		r.Destroy()
-		return nil, fmt.Errorf("beginning a run: %w", err)
+		return nil, err
 	}
 	return r, nil
 }
 
-func (r *Run) bind(ctx context.Context, attest Attest) error {
-	b := Binding{AuditKey: r.key.Public().SPKI()}
-	if _, err := rand.Read(b.RunID[:]); err != nil {
+// read wants the log to be of the contract that is measured, and its newest
+// version the one that the run's evidence is bound to.
+func (r *Run) read(ctx context.Context) error {
+	if err := r.view.AdvanceToNewest(ctx, r.log, nil); err != nil {
+		return fmt.Errorf("following the contract's log: %w", err)
+	}
+	if err := r.trust.check(r.view.State()); err != nil {
 		return err
 	}
-	r.id = hex.EncodeToString(b.RunID[:])
-	if _, err := hex.Decode(b.ContractDigest[:], []byte(r.digest[len("sha256:"):])); err != nil {
-		return err
+	contract, digest := r.view.State().Contract()
+	if digest != r.digest {
+		return fault.Errorf(fault.Conflict, "start the run again", "the ledger said that the contract is %s, its log says %s: it was amended, or the ledger lies", r.digest, digest)
 	}
-	evidence, tlsKey, err := attest(ctx, b)
-	if err != nil {
-		return fmt.Errorf("binding the audit key: %w", err)
-	}
-	if r.evidence, err = evidence.Digest(); err != nil {
-		return err
-	}
-	r.begin = func(head statement.Run) statement.Body {
-		return &statement.RunBegin{AuditKey: b.AuditKey, ContractDigest: r.digest, Evidence: evidence, Run: head, TLSKey: tlsKey}
-	}
+	r.contract = contract
 	return nil
 }
 
 // ID returns the run's id: 32 hexadecimal digits.
 func (r *Run) ID() string { return r.id }
 
-// Begun reports whether run-begin is known to be in the log. Where it is not, the
+// Begun reports whether run-begin is in the log, or may be. Where it is not, the
 // log holds no run that wants an end.
 func (r *Run) Begun() bool {
 	r.turn <- struct{}{} // nobody holds it beyond their context
 	defer func() { <-r.turn }()
-	return r.sequence > 0
+	return r.sequence > 0 || r.unsure != nil
 }
 
 // Contract returns the contract version that the run carries out.
@@ -123,9 +103,6 @@ func (r *Run) Contract() statement.Contract { return r.contract }
 func (r *Run) SignReference(reference string) ([]byte, error) {
 	return statement.SignReference(reference, r.key)
 }
-
-// Destroy makes the run unable to say anything more.
-func (r *Run) Destroy() { r.key.Destroy() }
 
 // append is appendSome of any number of statements, in as many appends as they
 // need.
@@ -149,7 +126,7 @@ func (r *Run) take(ctx context.Context) (release func(), err error) {
 	case r.turn <- struct{}{}:
 		return func() { <-r.turn }, nil
 	case <-ctx.Done():
-		return nil, fault.Errorf(fault.Unavailable, "", "waiting for the record before: %w", ctx.Err())
+		return nil, fault.Errorf(fault.Unavailable, "see that the ledger answers", "waiting for the record before: %w", ctx.Err())
 	}
 }
 
@@ -173,20 +150,10 @@ func (r *Run) put(ctx context.Context, bodies []body) (accepted int, err error) 
 	if err != nil {
 		return 0, err
 	}
-	r.unsure, r.denied = entries, nil
-	receipt, refused := r.log.Append(ctx, entries...)
-	if refused != nil && ReasonOf(refused) == "" {
-		return 0, fmt.Errorf("recording %s: %w", types[0], refused)
+	receipt, refused, err := r.send(ctx, types[0], entries)
+	if err != nil {
+		return 0, err
 	}
-	if refused == nil && receipt.Count != len(entries) || receipt.Count < 0 || receipt.Count >= len(entries) && refused != nil {
-		return 0, fault.Errorf(fault.Refused, "do not trust this ledger", "recording %s: the ledger acknowledged %d of %d entries", types[0], receipt.Count, len(entries))
-	}
-	if receipt.Count > 0 {
-		if err := r.confirm(ctx, types[0], receipt); err != nil {
-			return 0, err
-		}
-	}
-	r.unsure = nil
 	if r.denied != nil {
 		return r.denied.at, r.denied.err
 	}
@@ -201,6 +168,33 @@ func (r *Run) put(ctx context.Context, bodies []body) (accepted int, err error) 
 		return receipt.Count, fmt.Errorf("recording %s: %w", types[receipt.Count], refused)
 	}
 	return receipt.Count, nil
+}
+
+// send appends entries and confirms those that are acknowledged; refused is why the
+// first of the others is not in the log. After an error all that the log was not
+// seen to hold are unsure. Entries that are in the log already are as good as new.
+func (r *Run) send(ctx context.Context, what statement.Type, entries [][]byte) (receipt Receipt, refused, err error) {
+	r.unsure, r.denied = entries, nil
+	receipt, refused = r.log.Append(ctx, entries...)
+	if refused != nil && ReasonOf(refused) == "" {
+		return receipt, nil, fmt.Errorf("recording %s: %w", what, refused)
+	}
+	if refused == nil && receipt.Count != len(entries) || receipt.Count < 0 || receipt.Count >= len(entries) && refused != nil {
+		return receipt, nil, fault.Errorf(fault.Refused, "do not trust this ledger", "recording %s: the ledger acknowledged %d of %d entries", what, receipt.Count, len(entries))
+	}
+	if receipt.Count > 0 {
+		if err := r.confirm(ctx, what, receipt); err != nil {
+			return receipt, nil, err
+		}
+	}
+	if receipt.Count == 0 && takenBefore(refused) {
+		in, err := r.alreadyIn(ctx, what, refused)
+		if err != nil || in {
+			return Receipt{Count: len(entries)}, nil, err
+		}
+	}
+	r.unsure = nil
+	return receipt, refused, nil
 }
 
 // sign makes a chain of entries that goes on from the run's newest.
@@ -255,20 +249,56 @@ func (r *Run) follow(ctx context.Context, checkpoint []byte) (found []int64, err
 	return found, err
 }
 
-// settle finds out whether entries whose append ended in an error are in the
-// log. If one is not now, it may still come in: then its sequence is taken, and
-// the statement that is tried in its place is refused, so that nothing forks.
+// settle brings an append of unknown end to one, before anything else is said: its
+// place in the run's chain is taken, and a ledger that was slow may fill it at any
+// time. What is not in the log is sent again, the same bytes, so that whichever
+// copy comes in is the one record. What the fold then refuses can no longer come in:
+// neither it, nor what is chained to it.
 func (r *Run) settle(ctx context.Context) error {
 	if r.unsure == nil {
 		return nil
 	}
+	const step = "looking for the record before: %w"
+	if err := r.look(ctx); err != nil {
+		return fmt.Errorf(step, err)
+	}
+	if r.unsure == nil {
+		return nil
+	}
+	if _, _, err := r.send(ctx, "what was recorded before", r.unsure); err != nil {
+		return fmt.Errorf(step, err)
+	}
+	return nil
+}
+
+// takenBefore says whether a refusal may be of entries that are in the log: a
+// completed run is asked nothing more, not even its counter.
+func takenBefore(refused error) bool {
+	return ReasonOf(refused) == Replayed || ReasonOf(refused) == WrongState
+}
+
+// alreadyIn says whether the log shows the unsure entries. A ledger that says so has
+// to show it: nobody else signs with the run's key.
+func (r *Run) alreadyIn(ctx context.Context, what statement.Type, refused error) (bool, error) {
+	if err := r.look(ctx); err != nil {
+		return false, fmt.Errorf("recording %s: %w", what, err)
+	}
+	if r.unsure != nil && ReasonOf(refused) == Replayed {
+		return false, fault.Errorf(fault.Unavailable, "try again; if it lasts, do not trust this ledger",
+			"recording %s: the ledger says that it is in the log, which its newest checkpoint does not cover", what)
+	}
+	return r.unsure == nil, nil
+}
+
+// look follows the log to its newest checkpoint, and forgets of the unsure entries
+// those that it met.
+func (r *Run) look(ctx context.Context) error {
 	checkpoint, err := r.log.Checkpoint(ctx)
 	if err != nil {
-		return fmt.Errorf("looking for the record before: %w", err)
+		return err
 	}
-	if _, err := r.follow(ctx, checkpoint); err != nil {
-		return fmt.Errorf("looking for the record before: %w", err)
+	if _, err = r.follow(ctx, checkpoint); err == nil && len(r.unsure) == 0 {
+		r.unsure = nil
 	}
-	r.unsure = nil
-	return nil
+	return err
 }

@@ -209,24 +209,37 @@ func TestRunRefusesALyingLedger(t *testing.T) {
 	}
 }
 
-// TestRunGoesOnAfterAnAppendOfUnknownEnd: the answer was lost, once with the
-// entry in the log and once without.
+// TestRunGoesOnAfterAnAppendOfUnknownEnd: the answer was lost. Whenever the ledger
+// commits, or if it never does, the run goes on and the log has each record once.
 func TestRunGoesOnAfterAnAppendOfUnknownEnd(t *testing.T) {
 	lost := fault.Errorf(fault.Unavailable, "", "connection reset")
-	once := func(done *bool) error {
-		if *done {
-			return nil
-		}
-		*done = true
-		return lost
-	}
 	for _, tc := range []struct {
-		name    string
-		lose    func(l *memLog, done *bool)
-		records uint64
+		name string
+		// lose makes the append of entry be of unknown end; late commits it.
+		lose func(l *memLog, late func([]byte))
 	}{
-		{"before it was appended", func(l *memLog, done *bool) { l.append = func([]byte) error { return once(done) } }, 4},
-		{"after it was appended", func(l *memLog, done *bool) { l.appended = func() error { return once(done) } }, 5},
+		{"never appended", func(l *memLog, _ func([]byte)) {
+			l.append = func([]byte) error { l.append = nil; return lost }
+		}},
+		{"appended before it was lost", func(l *memLog, _ func([]byte)) {
+			l.appended = func() error { l.appended = nil; return lost }
+		}},
+		{"appended after it was looked for", func(l *memLog, late func([]byte)) {
+			l.append = func(first []byte) error {
+				// The ledger hangs; it commits when the run has looked, and asks again.
+				l.append = func([]byte) error { l.append = nil; late(first); return nil }
+				return lost
+			}
+		}},
+		{"appended after it was sent again", func(l *memLog, late func([]byte)) {
+			l.append = func(first []byte) error {
+				l.append = func([]byte) error {
+					l.append = func([]byte) error { l.append = nil; late(first); return nil }
+					return lost
+				}
+				return lost
+			}
+		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, l, r := begun(t)
@@ -234,20 +247,73 @@ func TestRunGoesOnAfterAnAppendOfUnknownEnd(t *testing.T) {
 			if err := r.CheckConsent(ctx, statement.ScopeExecution, ""); err != nil {
 				t.Fatal(err)
 			}
-			tc.lose(l, new(bool))
+			tc.lose(l, func(entry []byte) {
+				if _, err := l.state.Apply(int64(len(l.entries)), entry); err != nil {
+					t.Errorf("what was lost is refused: %v", err)
+				}
+				l.entries = append(l.entries, entry)
+			})
 			if err := r.record(ctx, Event{Kind: statement.AccessKEK, Name: "a"}); !errors.Is(err, lost) {
 				t.Fatalf("got %v", err)
 			}
-			if err := r.record(ctx, Event{Kind: statement.AccessKEK, Name: "b"}); err != nil {
-				t.Fatal(err)
+			for errors.Is(r.record(ctx, Event{Kind: statement.AccessKEK, Name: "b"}), lost) {
 			}
 			if err := r.Complete(ctx, 0, true, "", nil); err != nil {
 				t.Fatal(err)
 			}
-			if got := r.view.State().Runs()[0].Records; got != tc.records {
-				t.Errorf("%d records, want %d", got, tc.records)
+			if got := r.view.State().Runs()[0]; got.Records != 5 || !got.Complete {
+				t.Errorf("%+v, want five records, the last of which completes it", got)
 			}
 		})
+	}
+}
+
+// TestWhatIsSaidTwiceIsRecordedOnce: something on the way sends an append twice, and
+// the run hears the second answer.
+func TestWhatIsSaidTwiceIsRecordedOnce(t *testing.T) {
+	_, l, r := begun(t)
+	ctx := t.Context()
+	r.log = &twice{RunLog: l}
+	steps := []error{
+		r.CheckConsent(ctx, statement.ScopeExecution, "start"),
+		r.record(ctx, Event{Kind: statement.AccessKEK, Name: "a"}, Event{Kind: statement.AccessData, Name: "b"}),
+		r.Complete(ctx, 0, true, "", nil),
+	}
+	for i, err := range steps {
+		if err != nil {
+			t.Errorf("step %d: %v", i, err)
+		}
+	}
+	if got := r.view.State().Runs()[0]; got.Records != 5 || !got.Complete {
+		t.Errorf("%+v", got)
+	}
+	// A no stays a no, also where it is read off the log.
+	_, l, r = begun(t)
+	r.log = &twice{RunLog: l}
+	if err := r.CheckConsent(ctx, statement.ScopeLogging, ""); err == nil || !strings.Contains(err.Error(), "has not consented to logging") {
+		t.Errorf("got %v", err)
+	}
+}
+
+type twice struct{ RunLog }
+
+func (t *twice) Append(ctx context.Context, entries ...[]byte) (Receipt, error) {
+	if r, err := t.RunLog.Append(ctx, entries...); err != nil {
+		return r, err
+	}
+	return t.RunLog.Append(ctx, entries...)
+}
+
+// TestALedgerThatOnlySaysThatItHasARecordIsNotBelieved: the run does not go on.
+func TestALedgerThatOnlySaysThatItHasARecordIsNotBelieved(t *testing.T) {
+	_, l, r := begun(t)
+	l.append = func([]byte) error { return Refuse(Replayed, "", "it is there") }
+	err := r.record(t.Context(), Event{Kind: EventRefusal, Name: "s", Detail: "d"})
+	if fault.KindOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "its newest checkpoint does not cover") {
+		t.Errorf("got %v", err)
+	}
+	if !r.Begun() {
+		t.Error("the run is taken for one that did not begin")
 	}
 }
 

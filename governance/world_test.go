@@ -110,6 +110,8 @@ type memLog struct {
 	state   State
 	appends int // how often Append was called
 
+	introduced []*statement.RunBegin
+
 	append     func(entry []byte) error              // before an append
 	appended   func() error                          // after it
 	checkpoint func([]byte) []byte                   // bends what Checkpoint returns
@@ -171,6 +173,22 @@ func (l *memLog) Append(_ context.Context, entries ...[]byte) (Receipt, error) {
 		}
 	}
 	return r, refused
+}
+
+// Contract and Introduce make it a RunLog that anyone reads.
+func (l *memLog) Contract(context.Context) (string, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var s State
+	for i, e := range l.entries {
+		_, _ = s.Apply(int64(i), e) // what it refuses, it passes over
+	}
+	return s.digest, nil
+}
+
+func (l *memLog) Introduce(_ context.Context, b *statement.RunBegin, _ statement.Signer) error {
+	l.introduced = append(l.introduced, b)
+	return nil
 }
 
 func (l *memLog) Checkpoint(context.Context) ([]byte, error) {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"cloister/enclave/evidence"
 	"cloister/governance/cosign"
 	"cloister/governance/ledger"
 	"cloister/governance/service"
@@ -36,6 +37,8 @@ func serveCommand() *urfave.Command {
 			&urfave.StringSliceFlag{Name: "host", Usage: "a `NAME` or address that the certificate to be made is for, beside the one listened on"},
 			&urfave.StringSliceFlag{Name: "witness", Usage: "have each checkpoint cosigned by the witness `KEY@URL`, as cloister witness serve prints it; may be repeated"},
 			&urfave.IntFlag{Name: "threshold", Usage: "`HOW MANY` of the witnesses must; all when not given"},
+			&urfave.StringFlag{Name: "platform", Usage: "let runs read before they have begun, by their evidence: of `amd`, or of simulated:DIR, as cloister local plays it", Value: "amd"},
+			&urfave.Uint64Flag{Name: "min-svn", Usage: "the lowest version `N` of a run's utility VM that is good enough", Value: minimumUVMSVN},
 			&urfave.BoolFlag{Name: "anyone-reads", Usage: "INSECURE: serve the record to whoever asks, not to parties and runs of the contract alone"},
 			&urfave.IntFlag{Name: "rate", Usage: "answer at most `N` requests a second from one address", Value: 500},
 		},
@@ -43,11 +46,19 @@ func serveCommand() *urfave.Command {
 	}
 }
 
+// minimumUVMSVN is the lowest version of the utility VM that counts as one of
+// production, as for cloister audit verify.
+const minimumUVMSVN = 100
+
 func serve(c *urfave.Context) error {
 	log := slog.New(slog.NewTextHandler(c.App.ErrWriter, nil))
 	quietTessera(log)
 	if c.NArg() == 0 || c.Int("rate") < 1 {
 		return fault.Errorf(fault.Usage, "cloister-ledger serve DIR...", "serve takes a directory, and a rate of 1 or more")
+	}
+	judge, err := evidence.Named(c.String("platform"), c.Uint64("min-svn"))
+	if err != nil {
+		return err
 	}
 	logs, err := openLogs(c)
 	if err != nil {
@@ -58,6 +69,7 @@ func serve(c *urfave.Context) error {
 			l.Close()
 		}
 	}()
+	recosign(c, logs, log)
 	config, err := tlsConfig(c)
 	if err != nil {
 		return err
@@ -66,6 +78,7 @@ func serve(c *urfave.Context) error {
 	if err != nil {
 		return fault.Errorf(fault.Conflict, "name another --listen", "listening: %w", err)
 	}
+	log.Info("runs read by their evidence", "platform", judge.Anchors.Name)
 	if c.Bool("anyone-reads") {
 		log.Warn("INSECURE: whoever reaches this server reads the record")
 	}
@@ -75,7 +88,7 @@ func serve(c *urfave.Context) error {
 	for name := range logs {
 		fmt.Fprintf(c.App.Writer, "ready https://%s/%s\n", listener.Addr(), name)
 	}
-	server := service.Server(service.New(service.Options{Logs: logs, Log: log, AnyoneReads: c.Bool("anyone-reads"), Rate: c.Int("rate")}), log)
+	server := service.Server(service.New(service.Options{Logs: logs, Log: log, Evidence: judge.Run, AnyoneReads: c.Bool("anyone-reads"), Rate: c.Int("rate")}), log)
 	return run(c.Context, server, tls.NewListener(listener, config))
 }
 
@@ -132,6 +145,19 @@ func witnessed(c *urfave.Context) ([]ledger.Option, error) {
 		return nil, err
 	}
 	return []ledger.Option{ledger.WithCosign(group.Cosign)}, nil
+}
+
+// recosign has each log's checkpoint cosigned before anybody reads it. Witnesses that
+// are down end nothing: an append asks them again.
+func recosign(c *urfave.Context, logs map[string]*ledger.Ledger, log *slog.Logger) {
+	if len(c.StringSlice("witness")) == 0 {
+		return
+	}
+	for name, l := range logs {
+		if err := l.Recosign(c.Context); err != nil {
+			log.Warn("the newest checkpoint is not cosigned", "log", name, "error", err)
+		}
+	}
 }
 
 // quietTessera has what Tessera says come out like everything else, and only what

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -10,7 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"cloister/enclave/snp"
+	"cloister/enclave/evidence"
 	"cloister/governance"
 	"cloister/governance/statement"
 	"cloister/internal/cli"
@@ -37,11 +36,11 @@ func runAuditVerify(c *urfave.Context, _ []string) error {
 	if (c.String("ledger") == "") == (c.String("export") == "") {
 		return fault.Errorf(fault.Usage, "give one of them", "audit verify takes --ledger or --export")
 	}
-	evidence, err := evidenceJudge(c)
+	judge, err := evidenceJudge(c)
 	if err != nil {
 		return err
 	}
-	report, heads, err := auditOf(c, governance.Auditor{Evidence: evidence})
+	report, heads, err := auditOf(c, governance.Auditor{Evidence: judge})
 	if err != nil {
 		return err
 	}
@@ -110,46 +109,13 @@ func printAudit(w io.Writer, report governance.Report) {
 	fmt.Fprintf(w, "%d entries, %d runs\n", report.Entries, len(report.Runs))
 }
 
-// evidenceJudge judges a run's evidence: that it is of the platform, of a
-// container under the contract's policy, and binds what the run began with.
+// evidenceJudge judges runs' evidence, where it is to be judged.
 func evidenceJudge(c *urfave.Context) (func(*statement.RunBegin, statement.Contract) error, error) {
 	if c.String("platform") == "" {
 		return nil, nil
 	}
-	anchors, err := anchorsOf(c.String("platform"))
-	if err != nil {
-		return nil, err
-	}
-	return func(begin *statement.RunBegin, contract statement.Contract) error {
-		about, err := identityOf(begin)
-		if err != nil {
-			return err
-		}
-		host, err := hex.DecodeString(strings.TrimPrefix(contract.ContainerPolicy, "sha256:"))
-		if err != nil {
-			return err
-		}
-		e := snp.Evidence{Report: begin.Evidence.Report}
-		e.UVM = begin.Evidence.Endorsement
-		if e.HostCerts, err = snp.ParseHostCerts(begin.Evidence.Certificates); err != nil {
-			return err
-		}
-		_, err = snp.Verify(&e, snp.Expectations{Anchors: anchors, HostData: host, ReportData: about, SMT: snp.SMTAllowed, MinTCB: snp.BaseFloors(), MinUVMSVN: c.Uint64("min-svn")})
-		return err
-	}, nil
-}
-
-// identityOf is the REPORT_DATA that a run's evidence must have.
-func identityOf(begin *statement.RunBegin) ([]byte, error) {
-	i := snp.Identity{AuditKey: begin.AuditKey, TLSKey: begin.TLSKey}
-	if _, err := hex.Decode(i.RunID[:], []byte(begin.Run.ID)); err != nil {
-		return nil, err
-	}
-	if _, err := hex.Decode(i.ContractDigest[:], []byte(strings.TrimPrefix(begin.ContractDigest, "sha256:"))); err != nil {
-		return nil, err
-	}
-	data, err := i.ReportData()
-	return data[:], err
+	judge, err := evidence.Named(c.String("platform"), c.Uint64("min-svn"))
+	return judge.Run, err
 }
 
 // head is the file that remembers a ledger's head; "" for none.

@@ -43,7 +43,7 @@ func approveCommand() *urfave.Command {
 				if err := t.verify(k, s); err != nil {
 					return nil, "", 0, err
 				}
-				if err := verifyOwn(c, k, name, own); err != nil {
+				if err := verifyOwn(c, state, name, own); err != nil {
 					return nil, "", 0, err
 				}
 				return &statement.Approve{Digest: digest}, k.ID, k.Version, nil
@@ -110,14 +110,18 @@ func names[T any](a, b []T, name func(T) string) (all []string) {
 	return slices.Compact(all)
 }
 
-// verifyOwn compares what is the speaker's alone to know: its recovery key, and
-// the references of its volumes.
-func verifyOwn(c *urfave.Context, k statement.Contract, name string, own map[string]string) error {
+// verifyOwn compares what is the speaker's alone to know: its recovery key, as it is
+// now, and the references of its volumes.
+func verifyOwn(c *urfave.Context, state *governance.State, name string, own map[string]string) error {
+	k, _ := state.Contract()
 	p, _ := k.Party(name)
-	document, err := partyfile.ReadDocument(c.String("party"))
-	if p.Recovery != nil && (err != nil || !bytes.Equal(document.Recovery, p.Recovery)) {
-		return fault.Errorf(fault.Refused, "do not approve unless it is yours; the document must be beside the party's file",
-			"the contract names recovery key %s for %s, which is not in its document", statement.Digest(p.Recovery), name)
+	if p.Recovery != nil {
+		document, errDocument := partyfile.ReadDocument(c.String("party"))
+		now, err := state.Replaced(p.Recovery)
+		if err != nil || errDocument != nil || !bytes.Equal(document.Recovery, now.SPKI()) {
+			return fault.Errorf(fault.Refused, "do not approve unless it is yours; the document must be beside the party's file",
+				"the contract names recovery key %s for %s, which is not in its document", now.Fingerprint(), name)
+		}
 	}
 	is := pinned(k)
 	for _, volume := range slices.Sorted(maps.Keys(own)) {

@@ -9,10 +9,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
+	"cloister/enclave/evidence"
 	"cloister/enclave/snp"
-	"cloister/enclave/snp/simulated"
 	"cloister/internal/cli"
 	"cloister/internal/fault"
 
@@ -66,11 +65,11 @@ type judgement struct {
 }
 
 func runEvidenceVerify(c *urfave.Context, _ []string) error {
-	evidence, want, err := readEvidence(c)
+	shown, want, err := readEvidence(c)
 	if err != nil {
 		return err
 	}
-	res, err := snp.Verify(&evidence, want)
+	res, err := snp.Verify(&shown, want)
 	j := judgement{Platform: res.Platform, Accepted: err == nil, Checks: res.Checks}
 	if perr := printResult(c, j, func(stdout, _ io.Writer) { printChecks(stdout, res.Checks) }); perr != nil {
 		return perr
@@ -165,13 +164,11 @@ func ledgerKeys(text []byte) ([]*ecdsa.PublicKey, error) {
 
 // anchorsOf says who is believed: AMD, or by name the simulated platform.
 func anchorsOf(platform string) (snp.Anchors, error) {
-	if platform == "" || platform == "amd" {
-		return snp.AMD()
+	if platform == "" {
+		platform = "amd"
 	}
-	if dir, ok := strings.CutPrefix(platform, "simulated:"); ok {
-		return simulated.New(dir).Anchors()
-	}
-	return snp.Anchors{}, fault.Errorf(fault.Usage, "--platform amd, or simulated:GUESTDIR", "there is no platform %q", platform)
+	judge, err := evidence.Named(platform, minimumUVMSVN)
+	return judge.Anchors, err
 }
 
 // maxEvidenceFile bounds a file in bytes: a container policy may be the

@@ -61,7 +61,7 @@ func runDoctor(c *urfave.Context) error {
 		try("attestation by "+v.spec.Attestation.Authority, v.attest)
 	}
 	try("mounts", v.fuse)
-	try("the ledger "+c.String("ledger"), v.ledger)
+	try("the ledger "+c.String("ledger"), v.ledger(known))
 	if !located {
 		return check.Err()
 	}
@@ -162,13 +162,26 @@ func (v *visit) fuse(context.Context) (string, error) {
 	return "/dev/fuse opens", f.Close()
 }
 
-func (v *visit) ledger(ctx context.Context) (string, error) {
-	log, err := remote.Open(v.c.String("ledger"), nil)
-	if err != nil {
-		return "", err
+// ledger reads the record as a run does, by this machine's evidence, and says
+// nothing there. Without a platform there is no more to see than a checkpoint.
+func (v *visit) ledger(attested bool) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) {
+		log, err := remote.Open(v.c.String("ledger"), nil)
+		if err != nil {
+			return "", err
+		}
+		g := v.spec.Governance
+		witnesses := governance.Witnesses{Keys: g.Witnesses, Threshold: g.Threshold}
+		if !attested {
+			return remote.ProbeCheckpoint(ctx, log, g.LedgerKey, witnesses)
+		}
+		run, err := governance.Introduce(ctx, log, (&room{spec: v.spec, platform: v.platform}).attestRun)
+		if err != nil {
+			return "", err
+		}
+		defer run.Destroy()
+		return remote.Probe(ctx, log, g.LedgerKey, witnesses)
 	}
-	return remote.Probe(ctx, log, v.spec.Governance.LedgerKey,
-		governance.Witnesses{Keys: v.spec.Governance.Witnesses, Threshold: v.spec.Governance.Threshold})
 }
 
 func (v *visit) identity(s spec.Source) func(context.Context) (string, error) {

@@ -198,7 +198,7 @@ func TestDoctorNamesWhatIsInTheWay(t *testing.T) {
 		{name: "the vault finds the identity's token expired", code: cli.ExitDenied, fault: faulty("vault", "--clock-skew=48h"),
 			want: [][3]string{{"the wrapped DEK of source", "token expired at ", "compare this machine's clock with the vault's"}, {"the wrapped DEK of report", "token expired at ", "compare this machine's clock with the vault's"}}},
 		{name: "no ledger", code: cli.ExitNotFound, visit: visited{args: map[string]string{"--ledger": nowhere}},
-			want: [][3]string{{"the ledger " + nowhere, "there is no /nowhere/checkpoint here", "openapi.json"}}},
+			want: [][3]string{{"the ledger " + nowhere, "there is no /nowhere/contract here", "openapi.json"}}},
 		{name: "no server of ledgers", code: cli.ExitUnavailable, visit: visited{args: map[string]string{"--ledger": closed + "/ledger"}},
 			want: [][3]string{{"the ledger " + closed + "/ledger", "connection refused", "see that the ledger runs"}}},
 		{name: "another ledger's key", code: cli.ExitRefused, visit: visited{spec: swap(strings.TrimSpace(string(ledger)), other)},
@@ -213,7 +213,7 @@ func TestDoctorNamesWhatIsInTheWay(t *testing.T) {
 			} else {
 				must(t, r.Guest("guest", r.Policy()))
 			}
-		}, want: [][3]string{{"attestation by " + e.Attestation, "asking the simulated processor", "cloister local"}}},
+		}, want: [][3]string{{"attestation by " + e.Attestation, "asking the simulated processor", "cloister local"}, {"the ledger " + r.Ledger, "asking the simulated processor", "cloister local"}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if tc.fault != nil {

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"cloister/fs/format"
 	"cloister/internal/cli"
@@ -59,7 +60,7 @@ func TestExitCodes(t *testing.T) {
 		"another specification": {[]string{"--specification-digest", "sha256:" + strings.Repeat("0", 64)}, cli.ExitRefused, "the measured command line pins"},
 		"another party's key":   {[]string{"--specification", r.Path("swapped.json")}, cli.ExitRefused, "the measured command line pins"},
 		"another ledger's key":  {[]string{"--ledger-key", s.Parties[0].SigningKey}, cli.ExitRefused, "the specification names the ledger key"},
-		"no ledger":             {[]string{"--ledger", strings.Replace(r.Ledger, "/ledger,", "/absent,", 1)}, cli.ExitNotFound, "there is no /absent/checkpoint here"},
+		"no ledger":             {[]string{"--ledger", strings.Replace(r.Ledger, "/ledger,", "/absent,", 1)}, cli.ExitNotFound, "there is no /absent/contract here"},
 		"no platform":           {[]string{"--platform", "magic"}, cli.ExitUsage, "no platform"},
 		"no such option":        {[]string{"--nonsense"}, cli.ExitUsage, "nonsense"},
 		"no interval":           {[]string{"--consent-interval", "0s"}, cli.ExitUsage, "--consent-interval"},
@@ -146,6 +147,12 @@ func TestConsentWithdrawn(t *testing.T) {
 	run := r.start("--consent-interval", "100ms", "--grace", "300ms")
 	run.do("echo before > $OUT/before")
 	r.cloister(r.By("hospital", "consent", "withdraw")...)
+	withdrawn := time.Now()
+	run.wait()
+	// What `cloisterd run` promises: the interval, 10 s for the answer, the grace.
+	if took := time.Since(withdrawn); took > 100*time.Millisecond+answerTime+300*time.Millisecond {
+		t.Errorf("it ended, unmounted and erased its keys %s after the withdrawal", took)
+	}
 	run.ends(cli.ExitRefused, "the application was ended", `no consent to execution: party "hospital" withdrew`, "hint: ")
 	if got := r.decrypt(run.reference("partial"))["before"]; got != "before\n" {
 		t.Errorf("the output has %q", got)

@@ -37,7 +37,7 @@ func (p platform) fits(kind spec.Kind, chosen string) error {
 
 // beginRun binds a fresh audit key to the machine's evidence and begins the
 // run of the contract that the measured specification admits.
-func (r *room) beginRun(ctx context.Context, log governance.Log, specification string) (*governance.Run, error) {
+func (r *room) beginRun(ctx context.Context, log governance.RunLog, specification string) (*governance.Run, error) {
 	secctx, err := r.platform.SecurityContext()
 	if err != nil {
 		return nil, fmt.Errorf("reading the security context: %w", err)

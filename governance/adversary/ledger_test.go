@@ -193,7 +193,11 @@ func (l *log) publish(ctx context.Context) (err error) {
 	return err
 }
 
-var _ governance.Log = (*log)(nil)
+var _ governance.RunLog = (*log)(nil)
+
+func (l *log) Contract(context.Context) (string, error) { return l.state.Agreed().Digest, nil }
+
+func (l *log) Introduce(context.Context, *statement.RunBegin, statement.Signer) error { return nil }
 
 func (l *log) Append(ctx context.Context, entries ...[]byte) (governance.Receipt, error) {
 	if _, err := l.state.CheckAll(entries); err != nil {
@@ -234,7 +238,7 @@ func (l *log) Entries(_ context.Context, from, to int64) ([][]byte, error) {
 }
 
 // begins begins a run of an enclave that is shown a log.
-func (o *operator) begins(l governance.Log, p *party) (*governance.Run, error) {
+func (o *operator) begins(l governance.RunLog, p *party) (*governance.Run, error) {
 	trust := governance.Trust{Ledger: o.key, Witnesses: o.witnesses, Specification: digest, ContainerPolicy: digest,
 		Parties: []string{p.key.Public().Fingerprint()}}
 	return governance.Begin(o.t.Context(), l, trust, func(context.Context, governance.Binding) (statement.Evidence, []byte, error) {

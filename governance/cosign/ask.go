@@ -47,7 +47,7 @@ func (a *asked) cosign(ctx context.Context, client *http.Client, signed []byte, 
 			break
 		}
 	}
-	return answer{err: fault.Errorf(fault.Conflict, "", "%s: it has cosigned another checkpoint, of %d entries", a.verifier.Name(), a.size.Load())}
+	return answer{err: fault.Errorf(fault.Conflict, "see that no other ledger signs with this key, and that this one was not restored from a backup", "%s: it has cosigned another checkpoint, of %d entries", a.verifier.Name(), a.size.Load())}
 }
 
 // ask returns the cosignature, or at which size the witness stands.

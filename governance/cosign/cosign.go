@@ -119,7 +119,7 @@ func sizeOf(signed []byte) (size int64, err error) {
 		_, err = fmt.Sscanf(lines[1], "%d", &size)
 	}
 	if len(lines) < 3 || err != nil {
-		return 0, fault.Errorf(fault.Internal, "", "what is to be cosigned is no checkpoint")
+		return 0, fault.Errorf(fault.Internal, "report it: this is a defect", "what is to be cosigned is no checkpoint")
 	}
 	return size, nil
 }

@@ -16,7 +16,7 @@ import (
 // or one run's.
 func checkBatch(entries [][]byte) error {
 	if len(entries) == 0 || len(entries) > governance.MaxAppend {
-		return fault.Errorf(fault.Usage, "", "%d entries in one append, 1 to %d are taken", len(entries), governance.MaxAppend)
+		return fault.Errorf(fault.Usage, "append fewer at once", "%d entries in one append, 1 to %d are taken", len(entries), governance.MaxAppend)
 	}
 	if len(entries) > 1 && !ofOneRun(entries) {
 		return governance.Refuse(governance.Malformed, "append them one by one", "the entries of one append are not all of one run")

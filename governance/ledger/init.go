@@ -27,7 +27,7 @@ func Init(dir, name string, parties ...string) (string, error) {
 		return "", fault.Errorf(fault.Usage, "name the party that is to propose the contract", "nobody could propose a contract in ledger %s", dir)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fault.Errorf(fault.Usage, "", "making the ledger's directory: %w", err)
+		return "", fault.Errorf(fault.Usage, "name a directory that can be made", "making the ledger's directory: %w", err)
 	}
 	if list, err := os.ReadDir(dir); err != nil {
 		return "", err
@@ -42,7 +42,7 @@ func Init(dir, name string, parties ...string) (string, error) {
 		name = "cloister-ledger-" + hex.EncodeToString(id[:])
 	}
 	if err := statement.CheckName(name); err != nil {
-		return "", fault.Errorf(fault.Usage, "", "the ledger's %w", err)
+		return "", fault.Errorf(fault.Usage, "give a name of lower-case letters, digits, dots and dashes", "the ledger's %w", err)
 	}
 	secret, public, err := note.GenerateKey(rand.Reader, name)
 	if err != nil {
@@ -108,7 +108,7 @@ func readSigner(path, public string) (note.Signer, error) {
 func checkPrivate(path string) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return fault.Errorf(fault.NotFound, "", "there is no ledger key %s", path)
+		return fault.Errorf(fault.NotFound, "restore it from a backup", "there is no ledger key %s", path)
 	}
 	if err != nil {
 		return err

@@ -102,7 +102,7 @@ func refusals(n int) []governance.Event {
 
 // run begins a run of the author's contract.
 func (a *author) run(ctx context.Context, l interface {
-	governance.Log
+	governance.RunLog
 	Key() string
 }) (*governance.Run, error) {
 	trust := governance.Trust{Ledger: l.Key(), Specification: digestA, ContainerPolicy: digestA, Parties: []string{a.key.Public().Fingerprint()}}

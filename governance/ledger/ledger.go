@@ -150,6 +150,6 @@ func (l *Ledger) take(ctx context.Context) (release func(), err error) {
 	case l.turn <- struct{}{}:
 		return func() { <-l.turn }, nil
 	case <-ctx.Done():
-		return nil, fault.Errorf(fault.Unavailable, "", "waiting for the ledger: %w", ctx.Err())
+		return nil, fault.Errorf(fault.Unavailable, "try again", "waiting for the ledger: %w", ctx.Err())
 	}
 }

@@ -79,3 +79,20 @@ func Probe(ctx context.Context, log governance.Source, key string, witnesses gov
 	}
 	return fmt.Sprintf("contract %s version %d is %s, %s", contract.ID, contract.Version, view.State().Status(), digest), nil
 }
+
+// ProbeCheckpoint is Probe for who may not read: it verifies the newest checkpoint
+// alone.
+func ProbeCheckpoint(ctx context.Context, log governance.Source, key string, witnesses governance.Witnesses) (string, error) {
+	signed, err := log.Checkpoint(ctx)
+	if err != nil {
+		return "", err
+	}
+	at, err := governance.OpenCheckpoint(signed, key)
+	if err == nil {
+		_, err = witnesses.Cosigned(signed)
+	}
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("its checkpoint of %d entries is in order; its record is read by evidence, which there is none of here", at.Size), nil
+}

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"mime"
 	"net/http"
@@ -44,6 +45,14 @@ func readProblem(answer *http.Response, raw []byte) *problem {
 	}
 	p.Status = answer.StatusCode
 	return &p
+}
+
+// asFault returns an error of do as the errors of a ledger in this process are.
+func asFault(err error) error {
+	if p := (*problem)(nil); errors.As(err, &p) {
+		return p.fault()
+	}
+	return err
 }
 
 // fault is the problem as the errors of a ledger in this process are.

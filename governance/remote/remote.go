@@ -6,11 +6,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"cloister/governance"
@@ -26,12 +26,13 @@ type Options struct {
 	Signer statement.Signer // who reads; nil: nobody, and only an open log answers
 }
 
-// Log is a log behind HTTP. It implements governance.Log.
+// Log is a log behind HTTP. It implements governance.RunLog.
 type Log struct {
 	*tiles.Reader
 	base   string
 	signer statement.Signer
 	client *http.Client
+	run    atomic.Pointer[introduced] // who reads in the signer's place, nil for nobody
 }
 
 // timeout ends a request that nothing answers: a commit has half of it, and the
@@ -66,14 +67,10 @@ func (l *Log) Key(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(raw)), err
 }
 
-func (l *Log) get(ctx context.Context, path string) ([]byte, error) {
-	return l.do(ctx, http.MethodGet, path, nil)
-}
-
 // Append implements governance.Log.
 func (l *Log) Append(ctx context.Context, entries ...[]byte) (governance.Receipt, error) {
 	body := append(append([]byte("["), bytes.Join(entries, []byte(","))...), ']')
-	raw, failed := l.do(ctx, http.MethodPost, "entries", body)
+	raw, failed := l.do(ctx, http.MethodPost, "entries", body, nil) // statements are signed themselves
 	var said Receipt
 	if p, ok := failed.(*problem); ok {
 		if p.Receipt == nil {
@@ -88,8 +85,9 @@ func (l *Log) Append(ctx context.Context, entries ...[]byte) (governance.Receipt
 	return governance.Receipt{Index: said.Index, Count: said.Count, Checkpoint: []byte(said.Checkpoint)}, failed
 }
 
-// do sends a request and returns what it is answered, a problem as *problem.
-func (l *Log) do(ctx context.Context, method, path string, body []byte) ([]byte, error) {
+// do sends a request, signed where there is a signer, and returns what it is
+// answered, a problem as *problem.
+func (l *Log) do(ctx context.Context, method, path string, body []byte, signer statement.Signer) ([]byte, error) {
 	r, err := http.NewRequestWithContext(ctx, method, l.base+"/"+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -97,8 +95,8 @@ func (l *Log) do(ctx context.Context, method, path string, body []byte) ([]byte,
 	if method == http.MethodPost {
 		r.Header.Set("Content-Type", "application/json")
 	}
-	if l.signer != nil && method == http.MethodGet { // statements are signed themselves
-		if err := Sign(r, body, l.signer, time.Now()); err != nil {
+	if signer != nil {
+		if err := Sign(r, body, signer, time.Now()); err != nil {
 			return nil, err
 		}
 	}
@@ -114,9 +112,5 @@ func (l *Log) do(ctx context.Context, method, path string, body []byte) ([]byte,
 	if answer.StatusCode == http.StatusOK {
 		return raw, nil
 	}
-	p := readProblem(answer, raw)
-	if method == http.MethodGet {
-		return nil, fmt.Errorf("reading %s of the log: %w", path, p.fault())
-	}
-	return nil, p
+	return nil, readProblem(answer, raw)
 }

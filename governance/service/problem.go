@@ -37,7 +37,7 @@ func bodyError(err error) error {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return &status{http.StatusRequestTimeout, fault.Errorf(fault.Unavailable, "try again", "the body did not come in time")}
 	default:
-		return &status{http.StatusBadRequest, fault.Errorf(fault.Usage, "", "the body breaks off: %w", err)}
+		return &status{http.StatusBadRequest, fault.Errorf(fault.Usage, "send it again", "the body breaks off: %w", err)}
 	}
 }
 

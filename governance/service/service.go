@@ -28,6 +28,9 @@ type Options struct {
 	// AnyoneReads lets requests read that nobody signed: the record is then open to
 	// whoever reaches the server.
 	AnyoneReads bool
+	// Evidence judges the evidence of a run that is to begin under a contract, so that
+	// it may read before it has begun. Nil lets no run read before.
+	Evidence func(*statement.RunBegin, statement.Contract) error
 	// Rate is how many requests a second one address has, and Rate more at once.
 	Rate int
 }
@@ -35,17 +38,21 @@ type Options struct {
 // service answers requests.
 type service struct {
 	Options
-	limit *limiter
+	limit   *limiter
+	readers *readers
 }
 
 // New returns the service's handler.
 func New(o Options) http.Handler {
-	s := &service{Options: o, limit: newLimiter(o.Rate)}
+	s := &service{Options: o, limit: newLimiter(o.Rate), readers: newReaders()}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /openapi.json", s.openAPI)
 	mux.HandleFunc("GET /health", s.health)
 	mux.HandleFunc("GET /{log}/checkpoint", s.answer(s.checkpoint))
 	mux.HandleFunc("GET /{log}/key", s.answer(s.key))
+	mux.HandleFunc("GET /{log}/contract", s.answer(s.contract))
+	mux.HandleFunc("POST /{log}/readers", s.answer(s.introduce))
+	mux.HandleFunc("/{log}/readers", s.otherMethod("POST"))
 	mux.HandleFunc("GET /{log}/tile/{path...}", s.answer(s.tile))
 	mux.HandleFunc("POST /{log}/entries", s.answer(s.append))
 	mux.HandleFunc("/{log}/entries", s.otherMethod("POST"))
@@ -93,7 +100,7 @@ func (s *service) health(w http.ResponseWriter, r *http.Request) {
 	for name, l := range s.Logs {
 		if _, err := l.Checkpoint(r.Context()); err != nil {
 			s.Log.Error("the health of a log", "log", name, "error", err)
-			s.fail(w, r, fault.Errorf(fault.Unavailable, "", "log %s is not readable", name))
+			s.fail(w, r, fault.Errorf(fault.Unavailable, "see the server's log", "log %s is not readable", name))
 			return
 		}
 	}
@@ -115,21 +122,6 @@ func (s *service) tile(r *http.Request, l *ledger.Ledger) ([]byte, string, error
 	}
 	raw, err := l.Dir().Fetch(r.Context(), "tile/"+r.PathValue("path"))
 	return raw, bytesType, err
-}
-
-func (s *service) mayRead(r *http.Request, l *ledger.Ledger) error {
-	if s.AnyoneReads {
-		return nil
-	}
-	key, err := remote.Verify(r, nil, time.Now())
-	if err != nil {
-		return err
-	}
-	known, err := l.Known(r.Context(), key.Fingerprint())
-	if err == nil && !known {
-		err = governance.Refuse(governance.NotAParty, "sign with the key of a party", "key %s is of no party and no run of this log", key.Fingerprint())
-	}
-	return err
 }
 
 // maxBody is the largest append: a list of the largest entries.

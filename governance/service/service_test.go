@@ -124,7 +124,7 @@ func documented(t *testing.T, h http.Handler) http.Handler {
 		h.ServeHTTP(answer, r)
 		path := template(r.URL.Path)
 		method := strings.ToLower(r.Method)
-		if path == "/{log}/entries" && r.Method != http.MethodPost {
+		if (path == "/{log}/entries" || path == "/{log}/readers") && r.Method != http.MethodPost {
 			method = "post" // which documents that there is nothing else
 		}
 		var operation struct {
@@ -179,7 +179,7 @@ func template(path string) string {
 // TestALogBehindHTTPIsALog: a party proposes, approves and grants, a run appends
 // several at once, and what is read back proves itself.
 func TestALogBehindHTTPIsALog(t *testing.T) {
-	s := serve(t, nil)
+	s := serve(t, func(o *service.Options, _ *http.Server) { o.Evidence = asTold })
 	log := s.log(t, s.key)
 	for i, e := range [][]byte{s.propose(), s.approve(), s.grant()} {
 		receipt, err := log.Append(t.Context(), e)
@@ -193,7 +193,7 @@ func TestALogBehindHTTPIsALog(t *testing.T) {
 	}
 	trust := governance.Trust{Ledger: key, Specification: digestA, ContainerPolicy: digestA, Parties: []string{s.key.Public().Fingerprint()}}
 	run, err := governance.Begin(t.Context(), log, trust, func(_ context.Context, _ governance.Binding) (statement.Evidence, []byte, error) {
-		return statement.Evidence{Platform: "simulated", Report: []byte("report")}, []byte("tls key"), nil
+		return statement.Evidence{Platform: "simulated", Report: []byte("report of " + digestA)}, []byte("tls key"), nil
 	})
 	check(t, err)
 	n, err := run.Record(t.Context(), governance.Event{Kind: governance.EventRefusal, Name: "step", Detail: "why"},

@@ -51,7 +51,7 @@ func (d Dir) Fetch(_ context.Context, path string) ([]byte, error) {
 	}
 	t, err := ParsePath(path)
 	if err != nil {
-		return nil, fault.Errorf(fault.NotFound, "", "the log has no %w", err)
+		return nil, fault.Errorf(fault.NotFound, "ask for a path as C2SP tlog-tiles writes it", "the log has no %w", err)
 	}
 	size, err := sizeOf(signed)
 	if err != nil {
@@ -76,7 +76,7 @@ func sizeOf(signed []byte) (int64, error) {
 func (d Dir) Tile(t tlog.Tile, size int64) ([]byte, error) {
 	lies, ok := At(t.L, t.N, size)
 	if !ok || t.W > lies.W {
-		return nil, fault.Errorf(fault.NotFound, "", "the log of %d entries has no %s", size, Path(t))
+		return nil, fault.Errorf(fault.NotFound, "ask for no more than the newest checkpoint covers", "the log of %d entries has no %s", size, Path(t))
 	}
 	raw, err := d.read(lies)
 	if err != nil {

@@ -38,7 +38,7 @@ func (r *Reader) Checkpoint(ctx context.Context) ([]byte, error) { return r.fetc
 // size of a checkpoint that the log has shown.
 func (r *Reader) Entries(ctx context.Context, from, to int64) ([][]byte, error) {
 	if from < 0 || to <= from {
-		return nil, fault.Errorf(fault.Internal, "", "entries %d to %d", from, to)
+		return nil, fault.Errorf(fault.Internal, "report it: this is a defect", "entries %d to %d", from, to)
 	}
 	t, _ := At(Bundle, from/Width, to)
 	raw, err := r.tile(ctx, t)
@@ -72,7 +72,7 @@ func (r *Reader) Hashes(ctx context.Context, under governance.Checkpoint, entrie
 	indexes := make([]int64, len(entries))
 	for i, n := range entries {
 		if n < 0 || n >= under.Size {
-			return nil, fault.Errorf(fault.NotFound, "", "entry %d is not in the log of %d", n, under.Size)
+			return nil, fault.Errorf(fault.NotFound, "see cloister audit list for the entries that there are", "entry %d is not in the log of %d", n, under.Size)
 		}
 		indexes[i] = tlog.StoredHashIndex(0, n)
 	}

@@ -22,7 +22,7 @@ func Init(dir, name string, ledgers ...string) (string, error) {
 		return "", fault.Errorf(fault.Usage, "give the key that cloister ledger init printed", "a witness follows at least one ledger")
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fault.Errorf(fault.Usage, "", "making the witness's directory: %w", err)
+		return "", fault.Errorf(fault.Usage, "name a directory that can be made", "making the witness's directory: %w", err)
 	}
 	if list, err := os.ReadDir(dir); err != nil {
 		return "", err
@@ -49,7 +49,7 @@ func generate(name string) (secret, public string, err error) {
 		name = "cloister-witness-" + hex.EncodeToString(id[:])
 	}
 	if err := statement.CheckName(name); err != nil {
-		return "", "", fault.Errorf(fault.Usage, "", "the witness's %w", err)
+		return "", "", fault.Errorf(fault.Usage, "give a --name of lower-case letters, digits, dots and dashes", "the witness's %w", err)
 	}
 	secret, public, err = note.GenerateKey(rand.Reader, name)
 	if err != nil {

@@ -21,6 +21,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -48,11 +49,16 @@ type Room struct {
 	// Application, Input and Output are more options of the application and the
 	// volumes, of `spec add`.
 	Application, Input, Output []string
+	// Witnesses is how many witnesses the parties run, and Threshold how many of them
+	// must cosign, all where it is 0.
+	Witnesses, Threshold int
 
 	ctx  context.Context
 	bin  string
 	uid  int
 	jobs []*exec.Cmd
+
+	witnesses []*witness
 }
 
 // New makes a room's folder. bin is the folder of the binaries; uid is whom
@@ -189,11 +195,14 @@ func (r *Room) serve(cmd *exec.Cmd) (ready string, err error) {
 
 // StopLast ends what Serve started last with a signal.
 func (r *Room) StopLast(signal os.Signal) error {
-	last := r.jobs[len(r.jobs)-1]
-	r.jobs = r.jobs[:len(r.jobs)-1]
-	last.Process.Signal(signal)
-	if err := last.Wait(); err != nil {
-		return fmt.Errorf("%s: %w", r.Shown(last.Args), err)
+	return r.stop(r.jobs[len(r.jobs)-1], signal)
+}
+
+func (r *Room) stop(job *exec.Cmd, signal os.Signal) error {
+	r.jobs = slices.DeleteFunc(r.jobs, func(j *exec.Cmd) bool { return j == job })
+	job.Process.Signal(signal)
+	if err := job.Wait(); err != nil {
+		return fmt.Errorf("%s: %w", r.Shown(job.Args), err)
 	}
 	return nil
 }

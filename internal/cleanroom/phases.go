@@ -64,7 +64,7 @@ func (r *Room) Specify(script string) error {
 	return r.all(
 		[]string{"spec", "init", "--name", "source-report", "--kind", "simulated", spec},
 		[]string{"spec", "set", "kind", "--runtime-binary", filepath.Join(r.bin, "cloisterd"), spec, "simulated"},
-		[]string{"spec", "set", "governance", "--ledger-key", ledgerKey, spec},
+		slices.Concat([]string{"spec", "set", "governance", "--ledger-key", ledgerKey}, r.namedWitnesses(), []string{spec}),
 		[]string{"spec", "set", "attestation", "--authority", r.Endpoints.Attestation, "--min-svn", "100", spec},
 		[]string{"spec", "add", "party", "--name", "hospital", "--signing-key", r.Path("hospital.party.pub"), "--recipient-key", r.Path("hospital.party.pub"), spec},
 		[]string{"spec", "add", "party", "--name", "analyst", "--signing-key", r.Path("analyst.party.pub"), "--recipient-key", r.Path("analyst.party.pub"), spec},
@@ -76,14 +76,19 @@ func (r *Room) Specify(script string) error {
 	)
 }
 
-// startLedger makes the contract's log and serves it. Runs read it before they are
-// known to it, so anyone does.
+// startLedger makes the contract's log and serves it, to the parties and to runs
+// that the simulated processor vouches for.
 func (r *Room) startLedger() (key string, err error) {
 	key, err = r.finish(r.Command("cloister-ledger", "init", "--party", r.Path("hospital.party.pub"), "--party", r.Path("analyst.party.pub"), r.Path("ledger")))
 	if err != nil {
 		return "", err
 	}
-	url, err := r.serve(r.Command("cloister-ledger", "serve", "--anyone-reads", "--listen", "127.0.0.1:0", r.Path("ledger")))
+	witnesses, err := r.initWitnesses(key)
+	if err != nil {
+		return "", err
+	}
+	serve := append([]string{"serve", "--platform", "simulated:" + r.Path("cloud"), "--listen", "127.0.0.1:0"}, witnesses...)
+	url, err := r.serve(r.Command("cloister-ledger", append(serve, r.Path("ledger"))...))
 	r.Ledger = url + ",ca=" + r.Path("ledger", "tls.pem")
 	return key, err
 }

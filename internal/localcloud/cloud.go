@@ -175,6 +175,9 @@ func (c *Cloud) openAttestation(keys wire.Keys) (err error) {
 	if c.platform, err = platform.Load(keys); err != nil {
 		return err
 	}
+	if err := c.platform.WriteTrust(c.dir); err != nil {
+		return err
+	}
 	c.attestation, err = attestation.New(c.servers[Attestation], c.platform, keys, c.endpoints.Attestation)
 	if err != nil {
 		return err

@@ -166,18 +166,26 @@ func (p *Platform) writeContext(dir string, config GuestConfig, l launch) error 
 	if err != nil {
 		return err
 	}
-	crl, err := p.chain.crl(config.Revoked)
+	if err := p.writeTrust(dir, config.Revoked); err != nil {
+		return err
+	}
+	return writeAll(dir, map[string][]byte{PolicyFile: encode(config.Policy), CertificatesFile: encode(certificates), EndorsementFile: encode(endorsement)})
+}
+
+// WriteTrust writes into a directory whom to believe about the platform, for who
+// judges evidence and is no guest.
+func (p *Platform) WriteTrust(dir string) error { return p.writeTrust(dir, false) }
+
+func (p *Platform) writeTrust(dir string, revoked bool) error {
+	crl, err := p.chain.crl(revoked)
 	if err != nil {
 		return err
 	}
-	for name, data := range map[string][]byte{
-		PolicyFile:       encode(config.Policy),
-		CertificatesFile: encode(certificates),
-		EndorsementFile:  encode(endorsement),
-		RootFile:         p.Root(),
-		IssuerFile:       []byte(p.Issuer() + "\n"),
-		RevocationFile:   crl,
-	} {
+	return writeAll(dir, map[string][]byte{RootFile: p.Root(), IssuerFile: []byte(p.Issuer() + "\n"), RevocationFile: crl})
+}
+
+func writeAll(dir string, files map[string][]byte) error {
+	for name, data := range files {
 		// Readable by all: the guest's own user is not the host's.
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
 			return err

@@ -1,0 +1,89 @@
+// Package evidence judges what a run shows of itself to those who were not there:
+// a ledger that is to let it read, and auditors of its record.
+//
+// Life of a judgement: Run makes the report's REPORT_DATA again from what the run
+// begins with, takes HOST_DATA from the contract, and has package snp hold the
+// report, its certificates and the utility VM's endorsement to both.
+package evidence
+
+import (
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"cloister/enclave/snp"
+	"cloister/enclave/snp/simulated"
+	"cloister/governance/statement"
+	"cloister/internal/fault"
+)
+
+// Judge is who is believed, and what is good enough. Every field is required.
+type Judge struct {
+	Platform  string // as evidence names it
+	Anchors   snp.Anchors
+	MinUVMSVN uint64 // lowest version of the utility VM
+}
+
+// Named returns the judge of a platform: "amd", confidential containers on AMD's
+// processors, or "simulated:DIR", what `cloister local` plays, which says so in
+// DIR, of a guest or of the cloud.
+func Named(platform string, minUVMSVN uint64) (Judge, error) {
+	j := Judge{Platform: "sev-snp", MinUVMSVN: minUVMSVN}
+	var err error
+	if dir, played := strings.CutPrefix(platform, simulated.Name+":"); played {
+		j.Platform = simulated.Name + "-" + j.Platform
+		j.Anchors, err = simulated.New(dir).Anchors()
+	} else if platform == "amd" {
+		j.Anchors, err = snp.AMD()
+	} else {
+		err = fault.Errorf(fault.Usage, "--platform amd, or simulated:DIR", "there is no platform %.80q", platform)
+	}
+	return j, err
+}
+
+// Run refuses the evidence of a run unless it is of the judge's platform, of a
+// container under the contract's policy, and binds the run's id, its keys and the
+// contract version that it begins with. Nothing of begin is taken for granted but
+// that it was parsed.
+func (j Judge) Run(begin *statement.RunBegin, contract statement.Contract) error {
+	if begin.Evidence.Platform != j.Platform {
+		return fault.Errorf(fault.Refused, "judge it as what it says it is", "it is of platform %.80q, not %s", begin.Evidence.Platform, j.Platform)
+	}
+	about, err := reportData(begin)
+	if err != nil {
+		return err
+	}
+	var host [32]byte
+	if err := fixed(host[:], strings.TrimPrefix(contract.ContainerPolicy, "sha256:")); err != nil {
+		return fmt.Errorf("the contract's container policy: %w", err)
+	}
+	e := snp.Evidence{Report: begin.Evidence.Report}
+	e.UVM = begin.Evidence.Endorsement
+	if e.HostCerts, err = snp.ParseHostCerts(begin.Evidence.Certificates); err != nil {
+		return err
+	}
+	_, err = snp.Verify(&e, snp.Expectations{Anchors: j.Anchors, HostData: host[:], ReportData: about[:], SMT: snp.SMTAllowed, MinTCB: snp.BaseFloors(), MinUVMSVN: j.MinUVMSVN})
+	return err
+}
+
+// reportData is the REPORT_DATA that a run's evidence must have.
+func reportData(begin *statement.RunBegin) (data [64]byte, err error) {
+	i := snp.Identity{AuditKey: begin.AuditKey, TLSKey: begin.TLSKey}
+	if err := fixed(i.RunID[:], begin.Run.ID); err != nil {
+		return data, fmt.Errorf("the run's id: %w", err)
+	}
+	if err := fixed(i.ContractDigest[:], strings.TrimPrefix(begin.ContractDigest, "sha256:")); err != nil {
+		return data, fmt.Errorf("the contract's digest: %w", err)
+	}
+	return i.ReportData()
+}
+
+// fixed decodes exactly len(to) bytes of hexadecimal.
+func fixed(to []byte, text string) error {
+	raw, err := hex.DecodeString(text)
+	if err != nil || len(raw) != len(to) {
+		return fault.Errorf(fault.Refused, "keep it: it is evidence of who made it", "%.100q is not %d bytes in hexadecimal", text, len(to))
+	}
+	copy(to, raw)
+	return nil
+}
