@@ -43,13 +43,7 @@ func asked(s spec.Specification) []feature {
 		{len(s.Endpoints) > 0 && s.Model == spec.Distributed, "endpoints in model " + spec.Distributed},
 		{slices.ContainsFunc(s.Endpoints, judged), "a policy of an endpoint"},
 		{s.Application.Start == spec.StartManual, "application.start " + s.Application.Start},
-		{slices.ContainsFunc(append(slices.Clone(s.Code), s.DataSources...), fetchedWhole), "fetch " + spec.FetchWhole},
-		{slices.ContainsFunc(s.DataSinks, publishedAtEnd), "publish " + spec.PublishAtEndPadded},
 	}
 }
 
 func judged(e spec.Endpoint) bool { return e.Policy != nil }
-
-func fetchedWhole(v spec.Source) bool { return v.Fetch == spec.FetchWhole }
-
-func publishedAtEnd(v spec.Sink) bool { return v.Publish == spec.PublishAtEndPadded }
