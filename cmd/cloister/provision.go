@@ -80,7 +80,7 @@ func provisionApply(c *urfave.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	if err := checkProvisioning(c, s, names); err != nil {
+	if err := checkProvisioning(c, s, eachReplica(s, names)); err != nil {
 		return err
 	}
 	owner, err := newOwner(c, s, volumes)
@@ -230,7 +230,7 @@ func volumeOf(s spec.Specification, name string) (spec.Source, bool) {
 			}
 		}
 	}
-	for _, v := range s.DataSinks {
+	for _, v := range s.Sinks() {
 		if v.Name == name {
 			return v.Source(), true
 		}

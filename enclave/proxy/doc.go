@@ -1,0 +1,4 @@
+// Package proxy is what stands between the application and everybody else. Its
+// network holds nothing but what the runtime serves there; what of the outside it
+// may reach goes through Egress, whose document has the life of a request.
+package proxy
