@@ -5,7 +5,7 @@ export CGO_ENABLED := 0
 export GOFLAGS := -trimpath
 
 BIN := bin
-BINARIES := cloister cloisterd cloister-ledger
+BINARIES := cloister cloisterd cloister-rego cloister-ledger
 
 .PHONY: all build frameworks pkcs11 demo test test-enforcer test-kubernetes test-all test-setup bench man lint fuzz cross clean image image-root image-twice
 
@@ -43,7 +43,7 @@ image-root: export GOARCH = amd64
 image-root: export GOAMD64 = v1
 image-root:
 	@rm -rf $(IMAGE)/root && mkdir -p $(IMAGE)/root
-	go build -buildvcs=false -ldflags='-s -w -buildid=' -tags production,urfave_cli_no_docs -o $(IMAGE)/root/ ./cmd/cloisterd ./cmd/cloister-shim
+	go build -buildvcs=false -ldflags='-s -w -buildid=' -tags production,urfave_cli_no_docs -o $(IMAGE)/root/ ./cmd/cloisterd ./cmd/cloister-rego ./cmd/cloister-shim
 
 # Two clean builds, in two places, with a build cache each, give the same images.
 image-twice:

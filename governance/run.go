@@ -62,6 +62,7 @@ func Begin(ctx context.Context, log RunLog, trust Trust, attest Attest) (*Run, e
 	if err != nil {
 		return nil, err
 	}
+	known.replica = uint64(trust.Replica)
 	r := &Run{Introduction: known, log: log, trust: trust, view: NewCosignedView(trust.Ledger, trust.Witnesses), turn: make(chan struct{}, 1)}
 	if err := r.read(ctx); err != nil {
 		r.Destroy()

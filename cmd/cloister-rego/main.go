@@ -5,6 +5,7 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"net"
 	"os"
@@ -87,8 +88,9 @@ func serve(lanes []net.Conn) {
 
 func answer(lane net.Conn, p *policies) {
 	defer lane.Close()
+	r := bufio.NewReader(lane) // head and text with one call
 	for {
-		q, err := rego.ReadQuestion(lane)
+		q, err := rego.ReadQuestion(r)
 		if err != nil {
 			return
 		}

@@ -12,7 +12,9 @@ import (
 	"cloister/enclave/rego"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	oparego "github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
+	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
 // policies are those that were prepared, by their numbers.
@@ -21,10 +23,12 @@ type policies struct {
 	list map[uint16]policy
 }
 
-// policy is a module's two questions, ready to be asked.
+// policy is a module and its two questions, ready to be asked.
 type policy struct {
-	allow  oparego.PreparedEvalQuery
-	reason *oparego.PreparedEvalQuery // nil where it gives none
+	compiler      *ast.Compiler
+	allow, reason ast.Body // reason is nil where it gives none
+	data          storage.Store
+	txn           storage.Transaction // reads data, which is empty and stays so
 }
 
 func (p *policies) answer(q rego.Question) (a rego.Answer) {
@@ -79,11 +83,14 @@ func compile(text []byte) (p policy, err error) {
 	if !hasRule(m, "allow") {
 		return p, errors.New("it has no rule allow")
 	}
+	p.compiler, p.data = c, inmem.New()
+	if p.txn, err = p.data.NewTransaction(context.Background()); err != nil {
+		return p, err
+	}
 	if p.allow, err = query(c, m, "allow"); err != nil || !hasRule(m, "reason") {
 		return p, err
 	}
-	reason, err := query(c, m, "reason")
-	p.reason = &reason
+	p.reason, err = query(c, m, "reason")
 	return p, err
 }
 
@@ -91,10 +98,12 @@ func hasRule(m *ast.Module, name string) bool {
 	return slices.ContainsFunc(m.Rules, func(r *ast.Rule) bool { return r.Head.Ref().String() == name && len(r.Head.Args) == 0 })
 }
 
-// query is strict: what a built-in function cannot do is an error, where it would
-// else make a condition's opposite true.
-func query(c *ast.Compiler, m *ast.Module, rule string) (oparego.PreparedEvalQuery, error) {
-	return oparego.New(oparego.Query(m.Package.Path.String()+"."+rule), oparego.Compiler(c), oparego.StrictBuiltinErrors(true)).PrepareForEval(context.Background())
+// answerVar is what a question binds its answer to.
+const answerVar = ast.Var("answer")
+
+func query(c *ast.Compiler, m *ast.Module, rule string) (ast.Body, error) {
+	ref := m.Package.Path.Append(ast.StringTerm(rule))
+	return c.QueryCompiler().Compile(ast.NewBody(ast.Equality.Expr(ast.NewTerm(answerVar), ast.NewTerm(ref))))
 }
 
 // capabilities are OPA's without what reaches out of the evaluation, which the
@@ -121,28 +130,36 @@ func (p *policies) decide(number uint16, raw []byte) (a rego.Answer, err error) 
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), rego.EvaluationTime)
 	defer cancel()
-	if a.Allow, err = isTrue(ctx, asked.allow, input); err != nil || a.Allow || asked.reason == nil {
+	said, err := asked.ask(ctx, asked.allow, input)
+	if a.Allow = err == nil && said != nil && said.Compare(ast.Boolean(true)) == 0; a.Allow || err != nil {
 		return a, err
 	}
-	a.Reason = cut(textOf(ctx, *asked.reason, input), rego.MaxReason)
+	if why, err := asked.ask(ctx, asked.reason, input); err == nil {
+		if text, ok := why.(ast.String); ok {
+			a.Reason = cut(string(text), rego.MaxReason)
+		}
+	}
 	return a, nil
 }
 
-func isTrue(ctx context.Context, q oparego.PreparedEvalQuery, input ast.Value) (bool, error) {
-	results, err := q.Eval(ctx, oparego.EvalParsedInput(input))
-	if err != nil {
-		return false, err
+// ask evaluates a question; nil where its rule is undefined. It is strict: what a
+// built-in function cannot do is an error, where it would else make a condition's
+// opposite true.
+func (p policy) ask(ctx context.Context, question ast.Body, input ast.Value) (said ast.Value, err error) {
+	if question == nil {
+		return nil, nil
 	}
-	return len(results) == 1 && len(results[0].Expressions) == 1 && results[0].Expressions[0].Value == true, nil
-}
-
-func textOf(ctx context.Context, q oparego.PreparedEvalQuery, input ast.Value) string {
-	results, err := q.Eval(ctx, oparego.EvalParsedInput(input))
-	if err != nil || len(results) != 1 || len(results[0].Expressions) != 1 {
-		return ""
-	}
-	text, _ := results[0].Expressions[0].Value.(string)
-	return text
+	stop := topdown.NewCancel()
+	defer context.AfterFunc(ctx, stop.Cancel)()
+	q := topdown.NewQuery(question).WithCompiler(p.compiler).WithStore(p.data).WithTransaction(p.txn).
+		WithInput(ast.NewTerm(input)).WithCancel(stop).WithStrictBuiltinErrors(true)
+	err = q.Iter(ctx, func(r topdown.QueryResult) error {
+		if term := r[answerVar]; term != nil {
+			said = term.Value
+		}
+		return nil
+	})
+	return said, err
 }
 
 func cut(s string, most int) string {

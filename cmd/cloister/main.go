@@ -39,6 +39,7 @@ func commands() []*urfave.Command {
 		appCommand(),
 		policyCommand(),
 		deployCommand(),
+		identityCommand(),
 		provisionCommand(),
 		partyCommand(),
 		contractCommand(),

@@ -46,6 +46,9 @@ func (r *room) beginRun(ctx context.Context, log governance.RunLog, specificatio
 	trust := governance.Trust{Ledger: g.LedgerKey, Specification: specification,
 		Witnesses:       governance.Witnesses{Keys: g.Witnesses, Threshold: g.Threshold},
 		ContainerPolicy: fmt.Sprintf("sha256:%x", secctx.HostData())}
+	if r.replica != nil {
+		trust.Replicas, trust.Replica = r.replica.Count, r.replica.Index
+	}
 	for _, p := range r.spec.Parties {
 		fingerprint, err := p.Fingerprint()
 		if err != nil {

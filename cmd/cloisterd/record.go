@@ -47,6 +47,9 @@ func (r *room) goOn(ctx context.Context) error {
 	if err := r.record.CheckConsent(ctx, enclave.ScopeExecution, "going on with "+r.spec.Application.Name); err != nil {
 		return err
 	}
+	if err := r.reportEgress(ctx); err != nil {
+		return err
+	}
 	return r.recordHeads(ctx)
 }
 
@@ -109,6 +112,9 @@ func (r *room) finish(ctx context.Context, end ending, outputs []output) (exit i
 }
 
 func (r *room) recordEnd(ctx context.Context, end ending, outputs []output) error {
+	if err := r.reportEgress(ctx); err != nil {
+		return err
+	}
 	var said []statement.Output
 	for _, o := range outputs {
 		said = append(said, statement.Output{Name: o.name, Reference: o.reference.String(), Check: o.reference.Check.String()})

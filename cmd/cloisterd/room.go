@@ -6,15 +6,18 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
 	"cloister/enclave"
 	"cloister/enclave/launch"
+	"cloister/enclave/proxy"
+	"cloister/enclave/rego"
 	"cloister/enclave/sidecar"
 	"cloister/governance"
-	"cloister/governance/remote"
 	"cloister/internal/fault"
 	"cloister/policy/spec"
 )
@@ -24,13 +27,17 @@ type room struct {
 	log             *slog.Logger
 	out             io.Writer
 	spec            spec.Specification
+	replica         *sidecar.Replica // nil where it is the only one
 	platform        platform
 	grace           time.Duration
 	consentInterval time.Duration
+	policies        string // the directory of the Rego files that the specification pins
 	share           string // where the application's container finds the mounts; "" where there is none
 
 	record *governance.Run
 	ingress
+	engine *rego.Engine  // nil but for policies
+	egress *proxy.Egress // nil where nothing is let out
 	mounts *mounts
 	door   *sidecar.Door // nil but for an application in a container of its own
 	ended  chan ending
@@ -52,6 +59,10 @@ func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit i
 		return 0, interrupted(ctx, err)
 	}
 	defer r.record.Destroy()
+	defer r.closeEgress()
+	if err := r.openEgress(ctx); err != nil {
+		return 0, err
+	}
 	plan, err := r.plan()
 	if err != nil {
 		return 0, err
@@ -67,12 +78,13 @@ func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit i
 	defer keys.Close()
 	r.mounts = &mounts{log: r.log, spec: r.spec, contract: r.record.Contract(), credential: cloud.credential, head: r.knownHead, sign: r.record.SignReference, source: sidecar.MountSource(r.record.ID())}
 
-	if err := r.openEndpoints(); err != nil {
+	defer r.closeEndpoints(errEnded)
+	if err := r.openEndpoints(ctx); err != nil {
 		return 0, err
 	}
-	defer r.closeEndpoints(errEnded)
 	appCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	defer r.closeEndpointsWith(appCtx)()
 	r.ended = make(chan ending, 1)
 	gate := &enclave.Gate{Governance: auditor{r.record, r.log}, Keys: keys, Mount: r.mount,
 		Start: func(context.Context) error { return r.start(appCtx, specification) }}
@@ -96,7 +108,7 @@ func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit i
 
 // begin opens the ledger and makes a run, whose first statements the gate says.
 func (r *room) begin(ctx context.Context, ledgerURL, specification string) error {
-	log, err := remote.Open(ledgerURL, nil)
+	log, err := openLedger(ledgerURL, r.spec.Governance)
 	if err != nil {
 		return fmt.Errorf("opening the ledger: %w", err)
 	}
@@ -177,11 +189,19 @@ func (r *room) launched() launch.Application {
 	a := r.spec.Application
 	app := launch.Application{Command: a.Command, Environment: a.Environment, WorkingDir: a.WorkingDir, Mounts: r.mounts.shown(),
 		Network: r.network(), Grace: r.grace, Stdout: os.Stderr, Stderr: os.Stderr, Log: r.log} // standard output is the runtime's own word
+	if more := r.replica.Environment(); more != nil {
+		app.Environment = maps.Clone(app.Environment)
+		for _, v := range more {
+			name, value, _ := strings.Cut(v, "=")
+			app.Environment[name] = value
+		}
+	}
 	app.UID, app.GID = applicationUser(r.spec)
 	if a.Resources != nil {
 		app.Limits = launch.Limits(*a.Resources)
 	}
 	r.letIn(&app)
+	r.letOut(&app)
 	return app
 }
 

@@ -29,20 +29,21 @@ const (
 
 // description is what the init is told.
 type description struct {
-	Command    []string `json:"command"`
-	Env        []string `json:"env"`
-	WorkingDir string   `json:"workingDir"`
-	UID        uint32   `json:"uid"`
-	GID        uint32   `json:"gid"`
-	SetUser    bool     `json:"setUser"` // false: the user is the runtime's own, in a user namespace
-	Mounts     []Mount  `json:"mounts"`
-	Limits     Limits   `json:"limits"`
-	Files      int      `json:"files"` // how many
+	Command    []string          `json:"command"`
+	Env        []string          `json:"env"`
+	WorkingDir string            `json:"workingDir"`
+	UID        uint32            `json:"uid"`
+	GID        uint32            `json:"gid"`
+	SetUser    bool              `json:"setUser"` // false: the user is the runtime's own, in a user namespace
+	Mounts     []Mount           `json:"mounts"`
+	Limits     Limits            `json:"limits"`
+	Files      int               `json:"files"` // how many
+	Texts      map[string][]byte `json:"texts"`
 }
 
 func (a Application) describe() description {
 	d := description{Command: a.Command, Env: []string{}, WorkingDir: a.WorkingDir, UID: a.UID, GID: a.GID, SetUser: true,
-		Mounts: a.Mounts, Limits: a.Limits, Files: len(a.Files)}
+		Mounts: a.Mounts, Limits: a.Limits, Files: len(a.Files), Texts: a.Texts}
 	if uid := os.Getuid(); uid != 0 {
 		d.UID, d.GID, d.SetUser = uint32(uid), uint32(os.Getgid()), false
 	}
@@ -105,7 +106,7 @@ func (d description) confine() error {
 	if err := bound(); err != nil {
 		return err
 	}
-	if err := enterView(d.Mounts, d.Limits); err != nil {
+	if err := enterView(d.Mounts, d.Limits, d.Texts); err != nil {
 		return err
 	}
 	// Without a user of its own the application could read the init, and write to it.

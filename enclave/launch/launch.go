@@ -47,6 +47,8 @@ type Application struct {
 	// a /proc, a /dev and temporary directories of its own.
 	Mounts []Mount
 	Limits Limits
+	// Texts are files that it finds in /dev, by their names there.
+	Texts map[string][]byte
 	// Files are its open files from descriptor 3 on, beside its output.
 	Files []*os.File
 	// Grace is how long the application has after SIGTERM before it is killed.

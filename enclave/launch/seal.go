@@ -8,9 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// computing are the calls of a program of Go's, without C, that does nothing but
-// compute on what it reads from files that are open: memory, threads, time, and
-// waiting.
+// computing are the calls of a program that does nothing but compute on what it
+// reads from files that are open: memory, threads, time, and waiting.
 var computing = [...]uint32{
 	unix.SYS_READ, unix.SYS_WRITE, unix.SYS_CLOSE, unix.SYS_FCNTL, unix.SYS_SHUTDOWN,
 	unix.SYS_EPOLL_CREATE1, unix.SYS_EPOLL_CTL, unix.SYS_EPOLL_PWAIT, unix.SYS_EPOLL_PWAIT2, unix.SYS_EVENTFD2,
@@ -41,6 +40,7 @@ func sealed() []unix.SockFilter {
 		one(load(dataArch)),
 		one(unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_K | unix.BPF_JEQ, Jt: 1, K: unix.AUDIT_ARCH_X86_64}), one(result(kill)),
 		one(load(dataNumber)),
+		when(unix.BPF_JEQ, unix.SYS_CLONE3, unknown), // as in filter
 	)
 	for _, number := range computing {
 		program = append(program, when(unix.BPF_JEQ, number, allow)...)

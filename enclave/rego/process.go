@@ -1,6 +1,7 @@
 package rego
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"net"
@@ -17,11 +18,17 @@ import (
 
 // process is a running evaluator.
 type process struct {
-	lanes chan net.Conn // those on which nothing is asked
-	all   []net.Conn
+	lanes chan *lane // those on which nothing is asked
+	all   []*lane
 	kill  context.CancelFunc
 	ended chan struct{} // closed when no process is left, then err is there
 	err   error
+}
+
+// lane is a connection on which one question at a time is asked.
+type lane struct {
+	net.Conn
+	r *bufio.Reader
 }
 
 // memoryMiB bounds what the process uses, where control groups can; the process
@@ -30,7 +37,7 @@ const memoryMiB = 512
 
 func startProcess(ctx context.Context, c Config) (*process, error) {
 	ctx, kill := context.WithCancel(ctx)
-	p := &process{lanes: make(chan net.Conn, Lanes), kill: kill, ended: make(chan struct{})}
+	p := &process{lanes: make(chan *lane, Lanes), kill: kill, ended: make(chan struct{})}
 	files, err := p.connect()
 	defer closeAll(files)
 	if err != nil {
@@ -76,13 +83,14 @@ func (p *process) connect() (files []*os.File, err error) {
 		}
 		files = append(files, os.NewFile(uintptr(fds[1]), "lane"))
 		ours := os.NewFile(uintptr(fds[0]), "lane")
-		lane, err := net.FileConn(ours)
+		c, err := net.FileConn(ours)
 		ours.Close()
 		if err != nil {
 			return files, fmt.Errorf("making a lane: %w", err)
 		}
-		p.all = append(p.all, lane)
-		p.lanes <- lane
+		l := &lane{c, bufio.NewReader(c)}
+		p.all = append(p.all, l)
+		p.lanes <- l
 	}
 	return files, nil
 }
@@ -95,8 +103,8 @@ func closeAll(files []*os.File) {
 
 func (p *process) close() {
 	p.kill()
-	for _, lane := range p.all {
-		lane.Close()
+	for _, l := range p.all {
+		l.Close()
 	}
 }
 
@@ -113,30 +121,30 @@ func (p *process) gone() bool {
 // still wants it: the lane would be out of step. A process that does not answer
 // is killed.
 func (p *process) ask(ctx context.Context, q Question, patience time.Duration) (Answer, error) {
-	var lane net.Conn
+	var l *lane
 	select {
-	case lane = <-p.lanes:
+	case l = <-p.lanes:
 	case <-ctx.Done():
 		return Answer{}, context.Cause(ctx)
 	case <-p.ended:
 		return Answer{}, p.err
 	}
-	a, err := exchange(lane, q, patience)
+	a, err := l.exchange(q, patience)
 	if err != nil {
 		p.kill()
 		<-p.ended
 		return Answer{}, fmt.Errorf("%w, after: %w", p.err, err)
 	}
-	p.lanes <- lane
+	p.lanes <- l
 	return a, nil
 }
 
-func exchange(lane net.Conn, q Question, patience time.Duration) (Answer, error) {
-	if err := lane.SetDeadline(time.Now().Add(patience)); err != nil {
+func (l *lane) exchange(q Question, patience time.Duration) (Answer, error) {
+	if err := l.SetDeadline(time.Now().Add(patience)); err != nil {
 		return Answer{}, err
 	}
-	if _, err := q.WriteTo(lane); err != nil {
+	if _, err := q.WriteTo(l); err != nil {
 		return Answer{}, err
 	}
-	return readAnswer(lane)
+	return readAnswer(l.r)
 }

@@ -1,7 +1,7 @@
 // The fold: what the contract comes to, statement by statement, and which of them
 // may not be said. It is the law of package governance as far as it can be judged
 // here; the evidence and the bounds of single fields are left to it.
-const runTypes = ['run-begin', 'consent-check', 'record-access', 'record-execution', 'refusal', 'journal-head', 'completion', 'app-event'];
+const runTypes = ['run-begin', 'consent-check', 'record-access', 'record-execution', 'refusal', 'journal-head', 'completion', 'app-event', 'egress'];
 export const ofRun = (type) => runTypes.includes(type);
 export const scopes = ['execution', 'logging', 'telemetry'];
 

@@ -25,6 +25,7 @@ export function said(s) {
     case 'record-execution': return b.phase === 'end' ? `${b.application} ended with exit code ${b.exit}` : because(`starts ${b.application}`, b.detail);
     case 'refusal': return because(`did not take step ${b.step}`, b.reason);
     case 'journal-head': return `output ${b.volume} is at epoch ${b.epoch}, record ${b.sequence}`;
+    case 'egress': return `egress: ${b.decisions.map((d) => `${d.decision}${d.host ? ` ${d.host}:${d.port}` : ''}, ${d.count} times`).join('; ')}`;
     case 'app-event': return `passes on what the application says of ${b.id}: ${new TextDecoder().decode(bytesOf(b.data))}`;
     case 'completion': return b.complete ? 'completes the run' : because('ends the run INCOMPLETE', b.detail);
     default: return `says something this page does not know: ${s.type}`;
