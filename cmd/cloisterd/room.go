@@ -67,6 +67,10 @@ const signalled = 128
 // the last records. Beyond it the outputs are reported incomplete.
 const finishTime = 10 * time.Minute
 
+// refusedTime is that for a run whose application did not start: there is nothing
+// to flush, and the record tells of it if the ledger answers.
+const refusedTime = 3 * answerTime
+
 func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit int, err error) {
 	if err := r.begin(ctx, ledgerURL, specification); err != nil {
 		return 0, interrupted(ctx, err)
@@ -113,7 +117,11 @@ func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit i
 	}
 	end := r.untilEnd(appCtx, cancel, refused)
 
-	finish, stop := context.WithTimeout(context.WithoutCancel(ctx), finishTime)
+	limit := finishTime
+	if refused != nil {
+		limit = refusedTime
+	}
+	finish, stop := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer stop()
 	r.closeEndpoints(end.err)
 	outputs, err := r.mounts.close(finish)
