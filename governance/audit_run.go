@@ -164,14 +164,14 @@ func (s *State) replay(o *statement.Opened) {
 
 func (p *proven) start(o *statement.Opened, begin *statement.RunBegin, index int64) error {
 	digest, err := p.contract.Digest()
-	if err != nil || digest != begin.ContractDigest || o.Version != p.contract.Version || o.Signers[0].Counter != 1 {
+	if err != nil || digest != begin.ContractDigest || o.Version != p.contract.Version || o.Signers[0].Counter != 1 || begin.Replica >= replicasOf(p.contract) {
 		return fmt.Errorf("the run does not begin with the contract version of the export")
 	}
 	key, err := statement.ParsePublicKey(begin.AuditKey)
 	if err != nil {
 		return err
 	}
-	p.begin, p.run = begin, run{key: key, version: o.Version, sequence: 1, previous: o.EntryDigest(), begun: index}
+	p.begin, p.run = begin, run{key: key, version: o.Version, replica: begin.Replica, sequence: 1, previous: o.EntryDigest(), begun: index}
 	return o.Verify(0, key)
 }
 
@@ -187,7 +187,7 @@ func (p *proven) record(o *statement.Opened, body statement.RunBody) error {
 	}
 	p.run.sequence, p.run.previous = o.Signers[0].Counter, o.EntryDigest()
 	if end, ok := body.(*statement.Completion); ok {
-		p.run.end = end
+		p.run.complete(end)
 	}
 	return nil
 }

@@ -54,8 +54,8 @@ func (r *Run) question(scope, what string) (body, error) {
 // the times that statements name, all of which a host may have held back; here
 // consent must also hold at the time that the witnesses vouch for.
 func (r *Run) answer(check statement.ConsentCheck) error {
-	run := r.view.State().runs[r.id]
-	answer := run.asked[check.Scope]
+	run, _ := r.view.State().run(r.id)
+	answer, _ := run.answer(check.Scope)
 	if answer.nonce != check.Nonce {
 		return fault.Errorf(fault.Refused, "do not trust this ledger", "the log holds no answer to this run's question")
 	}

@@ -37,7 +37,8 @@ func LineOf(seen Seen, s *State) Line {
 	if body, ok := st.Body.(statement.RunBody); ok {
 		l.By, l.Run = Enclave, body.Header().ID
 		if check, ok := body.(*statement.ConsentCheck); ok {
-			if a := s.runs[l.Run].asked[check.Scope]; a.Allowed {
+			r, _ := s.run(l.Run)
+			if a, _ := r.answer(check.Scope); a.Allowed {
 				l.Words += ": yes"
 			} else {
 				l.Words += ": no, " + a.Reason

@@ -39,19 +39,28 @@ func localUpCommand() *urfave.Command {
 	return &urfave.Command{
 		Name:  "up",
 		Usage: "run the services in the foreground; prints \"ready DIR\" when they answer",
-		Flags: []urfave.Flag{localDir()},
+		Description: "With --roles the services check role assignments, as Azure's do: the identity\n" +
+			"\"owner\" (local env --identity owner) has every role, and gives others theirs.",
+		Flags: []urfave.Flag{
+			localDir(),
+			&urfave.BoolFlag{Name: "roles", Usage: "check role assignments; without, every identity may do everything"},
+			&urfave.StringFlag{Name: "azurite", Usage: "also serve blobs, kept by the Azurite that runs at `URL` (http://127.0.0.1:PORT)"},
+		},
 		Action: func(c *urfave.Context) error {
 			if _, err := cli.Args(c); err != nil {
 				return err
 			}
 			fmt.Fprint(errWriter(c), localBanner)
-			cloud, err := localcloud.Start(c.Context, localcloud.Config{Dir: c.String("dir")})
+			cloud, err := localcloud.Start(c.Context, localcloud.Config{Dir: c.String("dir"), Roles: c.Bool("roles"), Azurite: c.String("azurite")})
 			if err != nil {
 				return err
 			}
 			e := cloud.Endpoints()
-			fmt.Fprintf(errWriter(c), "simulated attestation  %s\nsimulated vault        %s\nsimulated HSM          %s\nsimulated authority    %s\nsimulated broker       %s\n",
-				e.Attestation, e.Vault, e.HSM, e.Authority, e.Broker)
+			fmt.Fprintf(errWriter(c), "simulated attestation  %s\nsimulated vault        %s\nsimulated HSM          %s\nsimulated authority    %s\nsimulated broker       %s\nsimulated manager      %s\n",
+				e.Attestation, e.Vault, e.HSM, e.Authority, e.Broker, e.Manager)
+			if e.Blob != "" && c.String("azurite") != "" {
+				fmt.Fprintf(errWriter(c), "simulated blobs        %s\n", e.Blob)
+			}
 			fmt.Fprintf(c.App.Writer, "ready %s\n", c.String("dir"))
 			<-c.Context.Done()
 			return cloud.Close()

@@ -40,14 +40,10 @@ func asked(s spec.Specification) []feature {
 	return []feature{
 		// Containers of a pod share its network, in which the runtime can close nothing.
 		{s.Network.Egress != spec.EgressClosed && s.Model == spec.Distributed, "network.egress " + s.Network.Egress + " in model " + spec.Distributed},
-		{len(s.Endpoints) > 0, "endpoints"},
+		{len(s.Endpoints) > 0 && s.Model == spec.Distributed, "endpoints in model " + spec.Distributed},
+		{slices.ContainsFunc(s.Endpoints, judged), "a policy of an endpoint"},
 		{s.Application.Start == spec.StartManual, "application.start " + s.Application.Start},
-		{slices.ContainsFunc(append(slices.Clone(s.Code), s.DataSources...), fetchedWhole), "fetch " + spec.FetchWhole},
-		{slices.ContainsFunc(s.DataSinks, publishedAtEnd), "publish " + spec.PublishAtEndPadded},
-		{s.Deployment != nil && s.Deployment.Replicas > 1, "deployment.replicas"},
 	}
 }
 
-func fetchedWhole(v spec.Source) bool { return v.Fetch == spec.FetchWhole }
-
-func publishedAtEnd(v spec.Sink) bool { return v.Publish == spec.PublishAtEndPadded }
+func judged(e spec.Endpoint) bool { return e.Policy != nil }

@@ -34,11 +34,12 @@ func TestRefusesWhatItCannotDo(t *testing.T) {
 		"network.egress list in model distributed": func(s *spec.Specification) {
 			s.Model, s.Network.Egress = spec.Distributed, spec.EgressList
 		},
-		"endpoints":                func(s *spec.Specification) { s.Endpoints = []spec.Endpoint{{Name: "a"}} },
+		"endpoints in model distributed": func(s *spec.Specification) {
+			s.Model = spec.Distributed
+			s.Endpoints = []spec.Endpoint{{Name: "a"}}
+		},
+		"a policy of an endpoint":  func(s *spec.Specification) { s.Endpoints = []spec.Endpoint{{Name: "a", Policy: &spec.PolicyFile{}}} },
 		"application.start manual": func(s *spec.Specification) { s.Application.Start = spec.StartManual },
-		"fetch whole":              func(s *spec.Specification) { s.DataSources[0].Fetch = spec.FetchWhole },
-		"publish at-end, padded":   func(s *spec.Specification) { s.DataSinks[0].Publish = spec.PublishAtEndPadded },
-		"deployment.replicas":      func(s *spec.Specification) { s.Deployment.Replicas = 2 },
 	}
 	if len(changes) != len(asked(plain())) {
 		t.Errorf("%d of %d are tried", len(changes), len(asked(plain())))

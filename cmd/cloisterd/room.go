@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,7 +18,6 @@ import (
 	"cloister/enclave/rego"
 	"cloister/enclave/sidecar"
 	"cloister/governance"
-	"cloister/governance/remote"
 	"cloister/internal/fault"
 	"cloister/policy/spec"
 )
@@ -26,6 +27,7 @@ type room struct {
 	log             *slog.Logger
 	out             io.Writer
 	spec            spec.Specification
+	replica         *sidecar.Replica // nil where it is the only one
 	platform        platform
 	grace           time.Duration
 	consentInterval time.Duration
@@ -33,6 +35,7 @@ type room struct {
 	share           string // where the application's container finds the mounts; "" where there is none
 
 	record *governance.Run
+	ingress
 	engine *rego.Engine  // nil but for policies
 	egress *proxy.Egress // nil where nothing is let out
 	mounts *mounts
@@ -46,6 +49,19 @@ type ending struct {
 	exit    int
 	err     error // why it is not the end that the application chose; nil where it is
 }
+
+// crash says that a signal ended the application, as init and shells tell it: what
+// it wrote is durable, and may be half of what it would have been.
+func (e ending) crash() error {
+	if e.err != nil || e.exit <= signalled {
+		return nil
+	}
+	return fault.Errorf(fault.Incomplete, "", "signal %d ended the application", e.exit-signalled)
+}
+
+// signalled is the exit code for an application that a signal ended, less the
+// signal's number: what shells use, and package launch.
+const signalled = 128
 
 // finishTime bounds what is done after the application: flushing outputs and
 // the last records. Beyond it the outputs are reported incomplete.
@@ -73,8 +89,16 @@ func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit i
 		return 0, err
 	}
 	defer keys.Close()
-	r.mounts = &mounts{log: r.log, spec: r.spec, contract: r.record.Contract(), credential: cloud.credential, head: r.knownHead, sign: r.record.SignReference, source: sidecar.MountSource(r.record.ID())}
+	available, err := availableMemory()
+	if err != nil {
+		return 0, err
+	}
+	r.mounts = &mounts{memory: newBudget(r.spec, available), log: r.log, spec: r.spec, contract: r.record.Contract(), credential: cloud.credential, head: r.knownHead, sign: r.record.SignReference, source: sidecar.MountSource(r.record.ID())}
 
+	if err := r.openEndpoints(); err != nil {
+		return 0, err
+	}
+	defer r.closeEndpoints(errEnded)
 	appCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r.ended = make(chan ending, 1)
@@ -90,6 +114,7 @@ func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit i
 
 	finish, stop := context.WithTimeout(context.WithoutCancel(ctx), finishTime)
 	defer stop()
+	r.closeEndpoints(end.err)
 	outputs, err := r.mounts.close(finish)
 	// The keys go before anything waits for the ledger.
 	gate.Close()
@@ -99,7 +124,7 @@ func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit i
 
 // begin opens the ledger and makes a run, whose first statements the gate says.
 func (r *room) begin(ctx context.Context, ledgerURL, specification string) error {
-	log, err := remote.Open(ledgerURL, nil)
+	log, err := openLedger(ledgerURL, r.spec.Governance)
 	if err != nil {
 		return fmt.Errorf("opening the ledger: %w", err)
 	}
@@ -169,21 +194,49 @@ func (r *room) application(ctx context.Context) {
 		exit, err := launch.Run(ctx, app)
 		r.log.Info("application ended", "application", name, "exit", exit)
 		if err != nil || !startsAgain(r.spec.Application.Restart, exit) || !sleep(ctx, wait) {
-			r.ended <- ending{true, exit, err}
+			r.ended <- ending{started: true, exit: exit, err: err}
+			return
+		}
+		if err := r.startAgain(ctx, exit); err != nil {
+			r.ended <- ending{exit: exit, err: err} // its end is recorded, another start is not
 			return
 		}
 	}
+}
+
+// startAgain asks for consent as before the first start, and records the end
+// before and the new start.
+func (r *room) startAgain(ctx context.Context, exit int) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
+	defer cancel()
+	name := r.spec.Application.Name
+	if err := r.record.RecordEnd(ctx, name, exit, nil); err != nil {
+		return fmt.Errorf("recording an end of %s: %w", name, err)
+	}
+	if _, err := r.record.Record(ctx, governance.Event{Kind: governance.EventConsent, Name: "starting " + name + " again"},
+		governance.Event{Kind: governance.EventExecution, Name: name}); err != nil {
+		return fmt.Errorf("starting %s again: %w", name, err)
+	}
+	return nil
 }
 
 // launched is what the specification has run.
 func (r *room) launched() launch.Application {
 	a := r.spec.Application
 	app := launch.Application{Command: a.Command, Environment: a.Environment, WorkingDir: a.WorkingDir, Mounts: r.mounts.shown(),
-		Network: r.network(), Grace: r.grace, Stdout: os.Stderr, Stderr: os.Stderr, Log: r.log} // standard output is the runtime's own word
+		Network: r.network(), Grace: r.grace, Release: r.mounts.abort, Stdout: os.Stderr, Stderr: os.Stderr, Log: r.log} // standard output is the runtime's own word
+	if more := r.replica.Environment(); more != nil {
+		app.Environment = maps.Clone(app.Environment)
+		for _, v := range more {
+			name, value, _ := strings.Cut(v, "=")
+			app.Environment[name] = value
+		}
+	}
 	app.UID, app.GID = applicationUser(r.spec)
 	if a.Resources != nil {
 		app.Limits = launch.Limits(*a.Resources)
 	}
+	r.letIn(&app)
 	r.letOut(&app)
 	return app
 }

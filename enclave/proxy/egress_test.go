@@ -379,7 +379,7 @@ func (f judgeFunc) Decide(_ context.Context, input any) (rego.Decision, error) {
 
 // TestPolicy: the policy sees each request whole, over TLS too, before there is a
 // connection; an error is a no.
-func TestPolicy(t *testing.T) {
+func TestEgressPolicy(t *testing.T) {
 	w := newWorld(t)
 	w.names["example.com."] = []string{outside}
 	var seen []Request
@@ -533,7 +533,7 @@ func TestHostile(t *testing.T) {
 }
 
 // TestWebSocket: a request that is let through may become one.
-func TestWebSocket(t *testing.T) {
+func TestEgressWebSocket(t *testing.T) {
 	w := newWorld(t)
 	w.plain.Config.Handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		c, b, err := http.NewResponseController(rw).Hijack()

@@ -54,6 +54,7 @@ func New(o Options) http.Handler {
 	mux.HandleFunc("GET /{log}/contract", s.answer(s.contract))
 	mux.HandleFunc("POST /{log}/readers", s.answer(s.introduce))
 	mux.HandleFunc("/{log}/readers", s.otherMethod("POST"))
+	mux.HandleFunc("GET /{log}/refused", s.answer(s.refused))
 	mux.HandleFunc("GET /{log}/tile/{path...}", s.answer(s.tile))
 	mux.HandleFunc("GET /{log}/page/", s.page)
 	mux.HandleFunc("POST /{log}/entries", s.answer(s.append))

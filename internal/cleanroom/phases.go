@@ -1,6 +1,7 @@
 package cleanroom
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,6 +52,7 @@ func (r *Room) Specify(script string) error {
 			"--store", r.Path("store", store), "--mount", r.Path("mnt", mount)}, r.keysOf(party), []string{spec})
 	}
 	sink := volume("datasink", "report", "analyst", strings.Split(r.Sink, ":")[0], "output", "report")
+	sink = append(sink, r.Output...)
 	for _, party := range r.Recipients {
 		sink = append(sink, "--recipient", party)
 	}
@@ -60,20 +62,42 @@ func (r *Room) Specify(script string) error {
 	}
 	application := slices.Concat([]string{"spec", "add", "application", "--name", "checksums", "--env", "PATH=/usr/bin:/bin",
 		"--env", "IN=" + r.Path("mnt", "input"), "--env", "OUT=" + r.Path("mnt", "report")}, r.Application, []string{spec, "/bin/sh", "-c", script})
-	return r.all(
-		[]string{"spec", "init", "--name", "source-report", "--kind", "simulated", spec},
-		[]string{"spec", "set", "kind", "--runtime-binary", filepath.Join(r.bin, "cloisterd"), spec, "simulated"},
-		slices.Concat([]string{"spec", "set", "governance", "--ledger-key", ledgerKey}, r.namedWitnesses(), []string{spec}),
-		[]string{"spec", "set", "attestation", "--authority", r.Endpoints.Attestation, "--min-svn", "100", spec},
-		[]string{"spec", "add", "party", "--name", "hospital", "--signing-key", r.Path("hospital.party.pub"), "--recipient-key", r.Path("hospital.party.pub"), spec},
-		[]string{"spec", "add", "party", "--name", "analyst", "--signing-key", r.Path("analyst.party.pub"), "--recipient-key", r.Path("analyst.party.pub"), spec},
+	governance := slices.Concat([]string{"spec", "set", "governance", "--ledger-key", ledgerKey}, r.namedWitnesses(), []string{spec})
+	if r.LedgerAddress {
+		governance = append(governance, "--ledger", r.Ledger)
+	}
+	if err := r.nameReplicas(); err != nil {
+		return err
+	}
+	var ports [][]string
+	for _, options := range r.Ports {
+		ports = append(ports, slices.Concat([]string{"spec", "add", "endpoint"}, options, []string{spec}))
+	}
+	return r.all(slices.Concat([][]string{
+		{"spec", "init", "--name", "source-report", "--kind", "simulated", spec},
+		{"spec", "set", "kind", "--runtime-binary", filepath.Join(r.bin, "cloisterd"), spec, "simulated"},
+		governance,
+		{"spec", "set", "attestation", "--authority", r.Endpoints.Attestation, "--min-svn", "100", spec},
+		{"spec", "add", "party", "--name", "hospital", "--signing-key", r.Path("hospital.party.pub"), "--recipient-key", r.Path("hospital.party.pub"), spec},
+		{"spec", "add", "party", "--name", "analyst", "--signing-key", r.Path("analyst.party.pub"), "--recipient-key", r.Path("analyst.party.pub"), spec},
 		application,
-		volume("datasource", "source", "hospital", strings.Split(r.Reference, ".")[1], "input", "input"),
+		append(volume("datasource", "source", "hospital", strings.Split(r.Reference, ".")[1], "input", "input"), r.Input...),
 		sink,
+		{"spec", "set", "deployment", "--replicas", fmt.Sprint(max(1, r.Replicas)), spec},
 		model,
 		append([]string{"spec", "set", "network", spec}, r.network()...),
-		[]string{"spec", "validate", spec},
-	)
+	}, ports, [][]string{{"spec", "validate", spec}})...)
+}
+
+// nameReplicas has the analyst name the outputs of all replicas, where there are
+// several.
+func (r *Room) nameReplicas() error {
+	if r.Replicas < 2 {
+		return nil
+	}
+	lines, err := r.Cloister("prep", "sink", "--key", r.Path("analyst.key"), "--volume", strings.Split(r.Sink, ":")[0], "--replicas", fmt.Sprint(r.Replicas))
+	r.Sinks = strings.Fields(lines)
+	return err
 }
 
 func (r *Room) network() []string {
@@ -128,9 +152,15 @@ func (r *Room) By(party string, args ...string) []string {
 
 // Agree is the contract: both parties approve the same digests, and consent.
 func (r *Room) Agree() error {
+	propose := r.By("analyst", "contract", "propose", "--specification", r.specification(), "--volume", "source="+r.Reference)
+	for i, sink := range r.Sinks {
+		propose = append(propose, "--volume", fmt.Sprintf("report-%d=%s", i, sink))
+	}
+	if r.Sinks == nil {
+		propose = append(propose, "--volume", "report="+r.Sink)
+	}
 	return r.all(
-		r.By("analyst", "contract", "propose", "--specification", r.specification(),
-			"--volume", "source="+r.Reference, "--volume", "report="+r.Sink),
+		propose,
 		r.By("hospital", "contract", "approve", "--specification", r.specification()),
 		r.By("analyst", "contract", "approve", "--specification", r.specification()),
 		r.By("hospital", "consent", "grant"),
@@ -142,7 +172,7 @@ func (r *Room) Agree() error {
 // a key broker, that is its operator's to say too.
 func (r *Room) Provision() error {
 	for _, v := range []struct{ party, volume string }{{"hospital", "source"}, {"analyst", "report"}} {
-		apply := []string{"provision", "apply", "--specification", r.specification(), "--key", r.Path(v.party + ".key")}
+		apply := r.By(v.party, "provision", "apply", "--specification", r.specification(), "--key", r.Path(v.party+".key"))
 		if !slices.Contains(r.AtBroker, v.party) {
 			if err := r.all(append(apply, "--key-release-policy", r.ReleasePolicy(), v.volume)); err != nil {
 				return err

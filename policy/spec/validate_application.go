@@ -175,20 +175,15 @@ func (c *checks) resources(at string, r *Resources) {
 	}
 }
 
-// maxReplicas is far above what one store serves at speed.
-const maxReplicas = 1024
+// MaxReplicas is far above what one store serves at speed.
+const MaxReplicas = 1024
 
 func (s Specification) checkDeployment(c *checks) {
 	d := s.Deployment
 	if d == nil {
 		return
 	}
-	if d.Replicas > maxReplicas {
-		c.add("deployment.replicas", fmt.Sprintf("%d is more than %d", d.Replicas, maxReplicas), "use fewer")
-	}
-	if d.Replicas > 1 && s.Kind != AKS {
-		c.add("deployment.replicas", fmt.Sprintf("kind %s runs one clean room", s.Kind), "use kind aks, which runs them as an Indexed Job")
-	}
+	s.checkReplicas(c)
 	if d.Subnet != "" {
 		s.checkSubnet(c, d.Subnet)
 	}

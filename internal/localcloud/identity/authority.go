@@ -29,7 +29,7 @@ func (s *Service) AuthorityHandler() http.Handler {
 	})
 	mux.HandleFunc("POST /"+Tenant+"/oauth2/v2.0/token", s.exchange)
 	mux.HandleFunc("GET /workload/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
-		wire.WriteJSON(w, http.StatusOK, map[string]string{"issuer": s.workloadIssuer(), "jwks_uri": s.workloadIssuer() + "/keys"})
+		wire.WriteJSON(w, http.StatusOK, map[string]string{"issuer": s.WorkloadIssuer(), "jwks_uri": s.WorkloadIssuer() + "/keys"})
 	})
 	mux.HandleFunc("GET /workload/keys", func(w http.ResponseWriter, _ *http.Request) {
 		wire.WriteJSON(w, http.StatusOK, jwks(s.workload))
@@ -37,7 +37,8 @@ func (s *Service) AuthorityHandler() http.Handler {
 	return s.authority.Wrap(mux)
 }
 
-func (s *Service) workloadIssuer() string { return s.authorityURL + "/workload" }
+// WorkloadIssuer is the issuer of FederatedToken.
+func (s *Service) WorkloadIssuer() string { return s.authorityURL + "/workload" }
 
 func (s *Service) configuration(w http.ResponseWriter, _ *http.Request) {
 	tenant := s.authorityURL + "/" + Tenant
@@ -136,7 +137,7 @@ func audienceOf(scopes string) (string, bool) {
 // checkAssertion verifies a workload's assertion: signature, time, and the three
 // values that a federated credential pins.
 func (s *Service) checkAssertion(i Identity, assertion string) error {
-	payload, err := wire.Verify(assertion, keySet(s.workload), s.authority.Now())
+	payload, err := wire.Verify(assertion, keySet(s.workload, s.signer), s.authority.Now())
 	if err != nil {
 		return refusal{http.StatusUnauthorized, "invalid_client", 700027, "Client assertion failed signature validation: " + err.Error()}
 	}
@@ -148,7 +149,10 @@ func (s *Service) checkAssertion(i Identity, assertion string) error {
 	if err := json.Unmarshal(payload, &claims); err != nil {
 		return refusal{http.StatusUnauthorized, "invalid_client", 50027, "JWT token is invalid or malformed."}
 	}
-	if claims.Issuer != s.workloadIssuer() || claims.Subject != i.Subject || !slices.Contains(claims.Audience, federationAudience) {
+	own := Trust{Issuer: s.WorkloadIssuer(), Subject: i.Subject, Audience: federationAudience}
+	if !slices.ContainsFunc(append([]Trust{own}, i.Trusts...), func(t Trust) bool {
+		return claims.Issuer == t.Issuer && claims.Subject == t.Subject && slices.Contains(claims.Audience, t.Audience)
+	}) {
 		return refusal{http.StatusUnauthorized, "invalid_client", 700213, fmt.Sprintf("No matching federated identity record found for presented assertion subject '%s'.", claims.Subject)}
 	}
 	return nil
@@ -176,7 +180,7 @@ func (s *Service) FederatedToken(name string) (string, error) {
 	now := s.authority.Now()
 	return s.workload.Sign(map[string]any{
 		wire.SimulatedClaim: "true",
-		"iss":               s.workloadIssuer(), "sub": i.Subject, "aud": []string{federationAudience},
+		"iss":               s.WorkloadIssuer(), "sub": i.Subject, "aud": []string{federationAudience},
 		"iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(24 * time.Hour).Unix(),
 	}, map[jose.HeaderKey]any{"typ": "JWT"})
 }
