@@ -38,7 +38,6 @@ func TestRefusesWhatItCannotDo(t *testing.T) {
 			s.Model = spec.Distributed
 			s.Endpoints = []spec.Endpoint{{Name: "a"}}
 		},
-		"a policy of an endpoint":  func(s *spec.Specification) { s.Endpoints = []spec.Endpoint{{Name: "a", Policy: &spec.PolicyFile{}}} },
 		"application.start manual": func(s *spec.Specification) { s.Application.Start = spec.StartManual },
 	}
 	if len(changes) != len(asked(plain())) {

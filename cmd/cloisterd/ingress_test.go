@@ -36,7 +36,10 @@ type called struct {
 	web, grpc string // addresses
 }
 
-func newCalled(t *testing.T) called {
+func newCalled(t *testing.T) called { return newCalledUnder(t, "") }
+
+// newCalledUnder has a policy judge what passes at the endpoint web.
+func newCalledUnder(t *testing.T, policy string) called {
 	t.Helper()
 	c := called{web: freePort(t), grpc: freePort(t)}
 	r := newRoomWith(t, os.Getuid(), func(r *cleanroom.Room) {
@@ -48,6 +51,10 @@ func newCalled(t *testing.T) called {
 		}
 		r.Ports = [][]string{{"--name", "web", "--port", c.web, "--application-port", "8080", "--protocol", "websocket"},
 			{"--name", "grpc", "--port", c.grpc, "--application-port", "8081", "--protocol", "grpc"}}
+		if policy != "" {
+			must(t, os.WriteFile(r.Path("web.rego"), []byte(policy), 0o644))
+			r.Ports[0] = append(r.Ports[0], "--policy", r.Path("web.rego"))
+		}
 	})
 	c.process = r.start()
 	c.web, c.grpc = "127.0.0.1:"+c.web, "127.0.0.1:"+c.grpc
@@ -209,6 +216,49 @@ func TestCallRefuses(t *testing.T) {
 	asked("contract: expected", "--platform", "simulated:"+c.Path("guest"))
 	c.tell("exit 0")
 	c.wait()
+}
+
+// guard lets short answers out, to short questions at one path.
+const guard = `package guard
+
+allow if {
+	input.phase == "request"
+	input.request.path == "/say"
+	input.request.size < 100
+}
+
+allow if {
+	input.phase == "response"
+	input.response.status == 200
+	input.response.size >= 0
+	input.response.size < 50
+}
+
+reason := "only short answers" if input.phase == "response"
+`
+
+// TestEndpointPolicy: the contract's Rego policy is asked of each request and
+// response, by the engine that is another process.
+func TestEndpointPolicy(t *testing.T) {
+	t.Parallel()
+	c := newCalledUnder(t, guard)
+	c.serve()
+	long := c.Path("long")
+	must(t, os.WriteFile(long, bytes.Repeat([]byte("x"), 60), 0o600))
+	for why, args := range map[string][]string{
+		"does not let this request through":                      {"call", "https://" + c.web + "/read"},
+		"does not let this response through: only short answers": {"call", "--data", long, "https://" + c.web + "/say"},
+	} {
+		out, err := c.Cloister(c.callArgs(args...)...)
+		if exitOf(err) != cli.ExitDenied || !strings.Contains(out, why) {
+			t.Errorf("%q: %q, %v", args, out, err)
+		}
+	}
+	if got := c.cloister(c.callArgs("call", "https://"+c.web+"/say")...); got != `GET /say  ""` {
+		t.Errorf("what the policy lets through: %q", got)
+	}
+	c.tell("exit 0")
+	c.ends(0)
 }
 
 // TestEndpointTaken: a port that another has ends the run before a key is asked

@@ -95,12 +95,13 @@ func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit i
 	}
 	r.mounts = &mounts{memory: newBudget(r.spec, available), log: r.log, spec: r.spec, contract: r.record.Contract(), credential: cloud.credential, head: r.knownHead, sign: r.record.SignReference, source: sidecar.MountSource(r.record.ID())}
 
-	if err := r.openEndpoints(); err != nil {
+	defer r.closeEndpoints(errEnded)
+	if err := r.openEndpoints(ctx); err != nil {
 		return 0, err
 	}
-	defer r.closeEndpoints(errEnded)
 	appCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	defer r.closeEndpointsWith(appCtx)()
 	r.ended = make(chan ending, 1)
 	gate := &enclave.Gate{Governance: auditor{r.record, r.log}, Keys: keys, Mount: r.mount,
 		Start: func(context.Context) error { return r.start(appCtx, specification) }}
