@@ -52,8 +52,12 @@ func filtered(r *http.Request, field string) string {
 
 func (s *Service) listApplications(r *http.Request, tenant string) (int, any, error) {
 	name, value := filtered(r, "displayName"), []Application{}
-	if a, ok := s.findApplication(func(a Application) bool { return a.Home == tenant && a.Name == name }); ok {
-		value = append(value, a)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.applications {
+		if a.Home == tenant && a.Name == name {
+			value = append(value, a)
+		}
 	}
 	return http.StatusOK, map[string]any{"value": value}, nil
 }
