@@ -44,6 +44,7 @@ type OutputOptions struct {
 	MaxSize    int64               // bytes that the files may have, in whole pages of 4 KiB, holes not counted; 0: no limit
 	Memory     int64               // bytes for dirty data, its sealed copies and what is read back; 0: DefaultMemory
 	SyncClose  bool                // close returns when the file is durable
+	AtEnd      bool                // nothing goes to the store before Close, and then padded; Memory bounds what is written
 	Clock      func() time.Time    // for times of files; nil: time.Now
 	Log        *slog.Logger        // for flushes that fail with nobody waiting; nil: none
 
@@ -196,6 +197,7 @@ func newOutput(ctx context.Context, store OutputStore, key KeyFunc, opts OutputO
 		opts.Memory = DefaultMemory
 	}
 	opts.Memory = max(opts.Memory, minMemory)
+	opts.noBackground = opts.noBackground || opts.AtEnd
 	if opts.Clock == nil {
 		opts.Clock = time.Now
 	}

@@ -63,7 +63,7 @@ func (o *Output) Failed() error {
 // finish commits everything, in more than one try if need be.
 func (o *Output) finish(ctx context.Context) (err error) {
 	for try := range closeTries {
-		if err = o.sync(ctx, nil); err == nil || errors.Is(err, ErrFenced) || try == closeTries-1 {
+		if err = o.sync(ctx, nil); err == nil || errors.Is(err, ErrFenced) || try == closeTries-1 || o.opts.AtEnd {
 			return err
 		}
 		select {

@@ -128,7 +128,7 @@ func (o *Output) stream(n *node, off int64, length int) {
 		n.run = 0
 	}
 	n.run, n.runEnd = n.run+int64(length), off+int64(length)
-	if n.run >= o.streamed && !o.hungry {
+	if n.run >= o.streamed && !o.hungry && !o.opts.AtEnd {
 		o.hungry = true
 		o.kick()
 	}
@@ -145,7 +145,10 @@ func (o *Output) room(ctx context.Context, more int) error {
 		case o.dead != nil:
 			return ioError(o.dead)
 		}
-		if o.pool.inUse+more > o.limit/2 && !o.hungry {
+		if o.opts.AtEnd && o.pool.inUse+more > o.limit {
+			return syscall.ENOSPC
+		}
+		if o.pool.inUse+more > o.limit/2 && !o.hungry && !o.opts.AtEnd {
 			o.hungry = true
 			o.kick()
 		}
@@ -305,6 +308,10 @@ func (o *Output) sync(ctx context.Context, n *node) error {
 	if o.dead != nil {
 		defer o.mu.Unlock()
 		return ioError(o.dead)
+	}
+	if o.opts.AtEnd && !o.closing {
+		o.mu.Unlock()
+		return nil // durable is what Close makes so
 	}
 	w := &waiter{n, make(chan error, 1)}
 	o.waiting = append(o.waiting, w)

@@ -114,6 +114,8 @@ func (o *Output) commit(ctx context.Context, waiting []*waiter, until time.Time)
 		f = o.freeze(waiting, until)
 		if err = o.seal(ctx, f.files); err != nil {
 			o.thaw(f)
+		} else if o.opts.AtEnd {
+			o.settle() // the manifest will say it, and no record
 		} else if err = o.journal(f); err == nil {
 			err = o.putPending(ctx)
 		}
@@ -318,9 +320,10 @@ type sealer struct{ sealed []byte }
 
 // job is one data object to be.
 type job struct {
-	obj    *dataObject
-	length int
-	parts  []jobPart
+	obj       *dataObject
+	length    int
+	parts     []jobPart
+	sealedLen int64 // that it is padded to; 0: Padmé's
 }
 
 type jobPart struct {
@@ -332,6 +335,9 @@ type jobPart struct {
 // seal packs the pages of files into data objects and puts those. Of an object
 // that is put, the files are told at once, which frees memory.
 func (o *Output) seal(ctx context.Context, files []*frozenFile) error {
+	if o.opts.AtEnd {
+		return o.sealAtEnd(ctx, files)
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	j := o.newJob()
 	start := func() error {
@@ -398,6 +404,10 @@ func (j *job) reader() func(p []byte) {
 	part, span, read := 0, 0, int64(0)
 	return func(p []byte) {
 		for len(p) > 0 {
+			if part == len(j.parts) {
+				clear(p) // padding
+				return
+			}
 			from := j.parts[part]
 			s := from.spans[span]
 			n := copy(p, from.data[s.lo+read:s.hi])
@@ -414,9 +424,14 @@ func (j *job) reader() func(p []byte) {
 func (o *Output) sealJob(ctx context.Context, j *job, s *sealer) error {
 	id := format.Identity{Suite: format.Suite16K, Kind: format.KindData, Slot: o.slot, Volume: o.preamble.Volume, Object: j.obj.ID}
 	var header format.Header
-	s.sealed, header = format.SealDataFrom(s.sealed[:0], o.sealKey, id, int64(j.length), true, j.reader())
+	length, put := int64(j.length), o.store.Put
+	if j.sealedLen > 0 {
+		length, _ = format.Suite16K.PlainLen(j.sealedLen)
+		put = o.putAgain
+	}
+	s.sealed, header = format.SealDataFrom(s.sealed[:0], o.sealKey, id, length, j.sealedLen == 0, j.reader())
 	j.obj.Header, j.obj.SealedLen = header, int64(len(s.sealed))
-	if err := o.store.Put(ctx, j.obj.name, s.sealed); err != nil {
+	if err := put(ctx, j.obj.name, s.sealed); err != nil {
 		return err
 	}
 	o.install(j)

@@ -97,6 +97,11 @@ func (o *Output) tryOpen(ctx context.Context, key KeyFunc) error {
 	if o.opts.recoverOnly {
 		return nil
 	}
+	if o.opts.AtEnd {
+		if err := o.holdOld(ctx); err != nil {
+			return err
+		}
+	}
 	return o.claim(ctx, s.newest+1)
 }
 
@@ -265,7 +270,9 @@ func (o *Output) claim(ctx context.Context, epoch uint64) error {
 			o.hold(n, e.off, e.end())
 		}
 	}
-	o.limit = int(o.opts.Memory / 2 / pageCost)
+	if !o.opts.AtEnd {
+		o.limit = int(o.opts.Memory / 2 / pageCost)
+	}
 	o.streamed = int64(o.objectPlain())
 	o.sealers = make(chan *sealer, sealersAtOnce)
 	for range sealersAtOnce {
@@ -439,6 +446,9 @@ func (o *Output) sealManifest(epoch uint64) ([]byte, format.Reference, error) {
 	plaintext, err := o.tree.build(provenance)
 	if err != nil {
 		return nil, format.Reference{}, err
+	}
+	if o.opts.AtEnd {
+		plaintext = padManifest(plaintext)
 	}
 	p := o.preamble
 	p.Epoch, p.Previous = epoch, o.base

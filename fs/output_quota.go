@@ -23,6 +23,9 @@ func (o *Output) StatFS() Usage {
 	if o.opts.MaxSize > 0 {
 		u.FreeBytes = uint64(max(0, o.opts.MaxSize-o.used))
 	}
+	if o.opts.AtEnd {
+		u.FreeBytes = min(u.FreeBytes, uint64(max(0, o.limit-o.pool.inUse))*pageSize)
+	}
 	return u
 }
 

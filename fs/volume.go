@@ -17,6 +17,12 @@ type Options struct {
 	// is DefaultMemory. The manifest, and the replies being made, come on top.
 	// A local store needs none of it.
 	Memory int64
+	// Whole, if set, has Open fetch every object of the volume, in the order of the
+	// manifest's table, check it, and hold it, sealed, in memory: then the store is
+	// asked nothing more, so that what is read, and when, does not show there.
+	// Whole is told first how many bytes that takes on top of Memory; its error is
+	// Open's.
+	Whole func(bytes int64) error
 }
 
 // DefaultMemory fits a container of 1 GiB beside the manifest and the program.
@@ -59,7 +65,13 @@ func Open(ctx context.Context, store Store, key KeyFunc, o Options) (*Volume, er
 	}
 	v.manifest = m
 	v.ctx, v.close = context.WithCancel(context.Background())
-	if !isLocal(store) {
+	if o.Whole != nil {
+		if err := v.fetchWhole(ctx, o.Whole); err != nil {
+			v.close()
+			return nil, err
+		}
+	}
+	if !isLocal(v.store) {
 		memory := o.Memory
 		if memory <= 0 {
 			memory = DefaultMemory

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"slices"
 	"strings"
 
 	"cloister/internal/fault"
@@ -42,11 +41,5 @@ func asked(s spec.Specification) []feature {
 		{s.Network.Egress != spec.EgressClosed && s.Model == spec.Distributed, "network.egress " + s.Network.Egress + " in model " + spec.Distributed},
 		{len(s.Endpoints) > 0 && s.Model == spec.Distributed, "endpoints in model " + spec.Distributed},
 		{s.Application.Start == spec.StartManual, "application.start " + s.Application.Start},
-		{slices.ContainsFunc(append(slices.Clone(s.Code), s.DataSources...), fetchedWhole), "fetch " + spec.FetchWhole},
-		{slices.ContainsFunc(s.DataSinks, publishedAtEnd), "publish " + spec.PublishAtEndPadded},
 	}
 }
-
-func fetchedWhole(v spec.Source) bool { return v.Fetch == spec.FetchWhole }
-
-func publishedAtEnd(v spec.Sink) bool { return v.Publish == spec.PublishAtEndPadded }

@@ -39,8 +39,6 @@ func TestRefusesWhatItCannotDo(t *testing.T) {
 			s.Endpoints = []spec.Endpoint{{Name: "a"}}
 		},
 		"application.start manual": func(s *spec.Specification) { s.Application.Start = spec.StartManual },
-		"fetch whole":              func(s *spec.Specification) { s.DataSources[0].Fetch = spec.FetchWhole },
-		"publish at-end, padded":   func(s *spec.Specification) { s.DataSinks[0].Publish = spec.PublishAtEndPadded },
 	}
 	if len(changes) != len(asked(plain())) {
 		t.Errorf("%d of %d are tried", len(changes), len(asked(plain())))

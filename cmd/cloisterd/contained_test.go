@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"cloister/internal/cleanroom"
+	"cloister/internal/cli"
 )
 
 // TestRestart: an application that fails starts again, on the same mounts, until
@@ -33,7 +34,30 @@ func TestRestart(t *testing.T) {
 	if last := r.last(); !last.Complete {
 		t.Errorf("recorded as %+v", last)
 	}
+	// Each start is recorded, and consent was asked right before it.
+	checks := r.entries("consent-check")
+	if again := checks[len(checks)-1]; len(r.entries("record-execution")) != 4 || again.Body.What != "starting checksums again" {
+		t.Errorf("%d starts and ends are recorded, and consent was asked last for %q", len(r.entries("record-execution")), again.Body.What)
+	}
 	r.checkNothingLeft()
+}
+
+// TestRestartWithoutConsent: consent withdrawn while an application runs keeps it
+// from starting again.
+func TestRestartWithoutConsent(t *testing.T) {
+	t.Parallel()
+	r := newRoomWith(t, os.Getuid(), func(c *cleanroom.Room) { c.Application = []string{"--restart", "always"} })
+	run := r.start("--consent-interval", "10m")
+	run.do("echo first > $OUT/first")
+	r.cloister(r.By("hospital", "consent", "withdraw")...)
+	run.tell("exit 0")
+	run.ends(cli.ExitRefused, "starting checksums again", `party "hospital" withdrew`)
+	if files := r.decrypt(run.reference("partial")); files["first"] != "first\n" {
+		t.Errorf("the output is %q", files)
+	}
+	if last := r.last(); !last.Completed || last.Complete || !strings.Contains(last.Detail, "starting checksums again") {
+		t.Errorf("recorded as %+v", last)
+	}
 }
 
 // TestExecutables: programs, scripts and libraries run from the mount of a

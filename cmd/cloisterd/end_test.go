@@ -1,9 +1,14 @@
 package main
 
 import (
+	"bufio"
+	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -16,18 +21,25 @@ import (
 func TestExitCodes(t *testing.T) {
 	t.Parallel()
 	r := newRoom(t, os.Getuid())
-	for line, want := range map[string]int{"exit 0": 0, "exit 7": 7, "kill -9 $$": 137} {
+	for line, tc := range map[string]struct {
+		want int
+		word string
+	}{
+		"exit 0": {0, "output"}, "exit 7": {7, "output"}, // the end that it chose, whichever that is
+		"kill -9 $$": {137, "partial"}, "kill -SEGV $$": {139, "partial"},
+	} {
 		run := r.start()
 		run.do("echo " + strings.Fields(line)[0] + " > $OUT/said")
 		run.tell(line)
-		run.ends(want)
-		// It came to the end that it chose, whichever that is.
-		if got := r.decrypt(run.reference("output"))["said"]; got != strings.Fields(line)[0]+"\n" {
+		run.ends(tc.want)
+		if got := r.decrypt(run.reference(tc.word))["said"]; got != strings.Fields(line)[0]+"\n" {
 			t.Errorf("%s: the output says %q", line, got)
 		}
-		if last := r.last(); !last.Complete {
+		last := r.last()
+		if complete := tc.word == "output"; last.Complete != complete || !complete && !strings.Contains(last.Detail, fmt.Sprintf("signal %d ended the application", tc.want-128)) {
 			t.Errorf("%s: recorded as %+v", line, last)
 		}
+		r.checkNothingLeft()
 	}
 
 	// Before there is an application, the table's. A host that swaps what it hands
@@ -151,6 +163,57 @@ func TestConsentWithdrawn(t *testing.T) {
 	r.checkNothingLeft()
 }
 
+// TestHung: an application that does not listen to SIGTERM, and waits for an answer
+// of its input that does not come, is ended all the same: its processes are gone
+// before its output is made durable, and the record says why.
+func TestHung(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("strace"); err != nil || os.Getuid() != 0 {
+		t.Fatalf("holding the runtime up takes root and strace: run `make test-setup` (apt-get install strace): %v", err)
+	}
+	r := newRoom(t, os.Getuid())
+	run := r.start("--consent-interval", "100ms", "--grace", "300ms")
+	run.do("trap '' TERM; echo before > $OUT/before")
+	release := r.holdReads(run)
+	run.tell("echo 0 > " + private + "/said; cat $IN/private/secret.txt & dd if=$IN/private/secret.txt of=/dev/null iflag=direct")
+	run.hear()
+	r.cloister(r.By("hospital", "consent", "withdraw")...)
+	until(t, "the run ends", func() bool { return strings.Contains(run.stderr.String(), `msg="run ends"`) })
+	if dirs := r.mounted(); len(dirs) > 0 {
+		t.Errorf("still mounted: %v", dirs)
+	}
+	release() // a thread that a debugger holds keeps a process from being gone
+	run.ends(cli.ExitRefused, "the application was ended", `party "hospital" withdrew`)
+	r.checkNothingLeft()
+	if got := r.decrypt(run.reference("partial"))["before"]; got != "before\n" {
+		t.Errorf("the output has %q", got)
+	}
+	if last := r.last(); !last.Completed || last.Complete || !strings.Contains(last.Detail, `party "hospital" withdrew`) {
+		t.Errorf("recorded as %+v", last)
+	}
+}
+
+// holdReads has every read of the runtime from its stores take longer than any
+// test does, until they are released.
+func (r *site) holdReads(run *process) (release func()) {
+	r.t.Helper()
+	strace := exec.Command("strace", "-f", "-o", r.Path("strace"), "-p", strconv.Itoa(run.cmd.Process.Pid), "-e", "trace=pread64", "-e", "inject=pread64:delay_enter=1000000000")
+	said, err := strace.StderrPipe()
+	must(r.t, err)
+	must(r.t, strace.Start())
+	release = sync.OnceFunc(func() {
+		_ = strace.Process.Kill()
+		_ = strace.Wait()
+	})
+	r.t.Cleanup(release)
+	lines := bufio.NewScanner(said)
+	for lines.Scan() && !strings.Contains(lines.Text(), "attached") {
+	}
+	must(r.t, lines.Err())
+	go io.Copy(io.Discard, said)
+	return release
+}
+
 // TestKilled: a runtime that is killed takes the application with it; the next
 // start clears the dead mounts and recovers what was durable.
 func TestKilled(t *testing.T) {
@@ -164,6 +227,11 @@ func TestKilled(t *testing.T) {
 	until(t, "the application ends", func() bool { return len(r.processes()) == 0 })
 	if dead := r.mounted(); len(dead) != 2 {
 		t.Fatalf("after the kill there are %v; two dead mounts were expected", dead)
+	}
+	for _, file := range []string{"input/private/secret.txt", "report/durable"} {
+		if text, err := os.ReadFile(r.Path("mnt", file)); err == nil {
+			t.Errorf("%s can still be read: %q", file, text)
+		}
 	}
 	if last := r.last(); last.Completed {
 		t.Errorf("recorded as %+v", last)

@@ -375,7 +375,7 @@ type entry struct {
 	Type string
 	Body struct {
 		Epoch, Sequence uint64
-		Reason          string
+		Reason, What    string
 		Outputs         []struct{ Name, Reference string }
 	}
 }

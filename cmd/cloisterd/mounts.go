@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"cloister/enclave"
@@ -37,6 +38,7 @@ type mounts struct {
 	// sign makes the run's signature over the reference of an output.
 	sign   func(reference string) ([]byte, error)
 	source string // of the mounts, in mount tables: the run's
+	memory *budget
 	open   []*mounted
 }
 
@@ -116,7 +118,11 @@ func (m *mounts) mountOne(ctx context.Context, name string, dek *envelope.DEK) (
 	if writable {
 		return v, m.mountOutput(ctx, v, where.Mount, key, ref)
 	}
-	return v, v.mountInput(ctx, where.Mount, key, ref, m.log)
+	opts := fs.Options{Reference: &ref}
+	if where.Fetch == spec.FetchWhole {
+		opts.Whole = m.memory.grant
+	}
+	return v, v.mountInput(ctx, where.Mount, key, opts, m.log)
 }
 
 // makeMountPoint makes a directory and those above it. It does not look into one
@@ -148,6 +154,10 @@ func (m *mounts) find(name string) (where spec.Source, writable bool, err error)
 	return where, false, fault.Errorf(fault.Internal, "", "the specification has no volume %q", name)
 }
 
+func (m *mounts) publishedAtEnd(name string) bool {
+	return slices.ContainsFunc(m.spec.DataSinks, func(s spec.Sink) bool { return s.Name == name && s.Publish == spec.PublishAtEndPadded })
+}
+
 func (m *mounts) openStore(ctx context.Context, where spec.Source, writable bool) (*store.Store, error) {
 	cred, err := m.credential(where.Name)
 	if err != nil {
@@ -171,8 +181,8 @@ func releasedKey(ref format.Reference, dek *envelope.DEK) fs.KeyFunc {
 // mountInput shows the volume as the application's user's own: a file that only
 // its owner may read is meant for the one program that the contract lets read
 // it, and the owners that the volume knows are users of another machine.
-func (v *mounted) mountInput(ctx context.Context, dir string, key fs.KeyFunc, ref format.Reference, log *slog.Logger) (err error) {
-	if v.input, err = fs.Open(ctx, v.store, key, fs.Options{Reference: &ref}); err != nil {
+func (v *mounted) mountInput(ctx context.Context, dir string, key fs.KeyFunc, opts fs.Options, log *slog.Logger) (err error) {
+	if v.input, err = fs.Open(ctx, v.store, key, opts); err != nil {
 		return err
 	}
 	uid, gid := applicationUser(v.spec)
@@ -186,6 +196,9 @@ func (m *mounts) mountOutput(ctx context.Context, v *mounted, dir string, key fs
 	uid, gid := applicationUser(v.spec)
 	opts := fs.OutputOptions{Create: true, Volume: ref.Volume, KeyVersion: ref.KeyVersion, Log: m.log,
 		Root: format.Attr{Mode: format.ModeDir | 0o755, UID: uid, GID: gid}}
+	if m.publishedAtEnd(v.name) {
+		opts.AtEnd, opts.Memory = true, max(1, m.memory.sink) // 0 would be the default
+	}
 	agreed, _ := m.contract.Volume(v.name)
 	if opts.Recipients, err = recipientsOf(m.spec, agreed); err != nil {
 		return err
@@ -279,6 +292,15 @@ func (v *mounted) unmount(ctx context.Context) error {
 			return err
 		}
 		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// abort ends the waiting for answers of volumes that do not come.
+func (m *mounts) abort() {
+	for _, v := range m.open {
+		if err := v.mount.Abort(); err != nil {
+			m.log.Error("the application waits for a volume and cannot be ended", "error", err)
+		}
 	}
 }
 

@@ -97,21 +97,22 @@ func (r *room) knownHead(ctx context.Context, volume string) (*fs.Head, error) {
 // or did not come to its end is never reported complete, and the exit code is
 // the application's only where it is.
 func (r *room) finish(ctx context.Context, end ending, outputs []output) (exit int, err error) {
-	if err := r.recordEnd(ctx, end, outputs); err != nil {
+	partial := errors.Join(end.err, end.crash())
+	if err := r.recordEnd(ctx, end, partial, outputs); err != nil {
 		return 0, errors.Join(end.err, err)
 	}
 	word := "output"
-	if end.err != nil {
+	if partial != nil {
 		word = "partial"
 	}
 	for _, o := range outputs {
 		fmt.Fprintln(r.out, word, o.name, o.reference)
 	}
-	r.log.Info("run ends", "complete", end.err == nil, "exit", end.exit)
+	r.log.Info("run ends", "complete", partial == nil, "exit", end.exit)
 	return end.exit, end.err
 }
 
-func (r *room) recordEnd(ctx context.Context, end ending, outputs []output) error {
+func (r *room) recordEnd(ctx context.Context, end ending, partial error, outputs []output) error {
 	if err := r.reportEgress(ctx); err != nil {
 		return err
 	}
@@ -129,10 +130,10 @@ func (r *room) recordEnd(ctx context.Context, end ending, outputs []output) erro
 		}
 	}
 	detail := ""
-	if end.err != nil {
-		detail = statement.Text(end.err.Error())
+	if partial != nil {
+		detail = statement.Text(partial.Error())
 	}
-	return r.record.Complete(ctx, end.exit, end.err == nil, detail, said)
+	return r.record.Complete(ctx, end.exit, partial == nil, detail, said)
 }
 
 // auditor is the run's record as the gate knows it, with a line in the log for

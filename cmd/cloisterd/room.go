@@ -50,6 +50,19 @@ type ending struct {
 	err     error // why it is not the end that the application chose; nil where it is
 }
 
+// crash says that a signal ended the application, as init and shells tell it: what
+// it wrote is durable, and may be half of what it would have been.
+func (e ending) crash() error {
+	if e.err != nil || e.exit <= signalled {
+		return nil
+	}
+	return fault.Errorf(fault.Incomplete, "", "signal %d ended the application", e.exit-signalled)
+}
+
+// signalled is the exit code for an application that a signal ended, less the
+// signal's number: what shells use, and package launch.
+const signalled = 128
+
 // finishTime bounds what is done after the application: flushing outputs and
 // the last records. Beyond it the outputs are reported incomplete.
 const finishTime = 10 * time.Minute
@@ -76,7 +89,11 @@ func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit i
 		return 0, err
 	}
 	defer keys.Close()
-	r.mounts = &mounts{log: r.log, spec: r.spec, contract: r.record.Contract(), credential: cloud.credential, head: r.knownHead, sign: r.record.SignReference, source: sidecar.MountSource(r.record.ID())}
+	available, err := availableMemory()
+	if err != nil {
+		return 0, err
+	}
+	r.mounts = &mounts{memory: newBudget(r.spec, available), log: r.log, spec: r.spec, contract: r.record.Contract(), credential: cloud.credential, head: r.knownHead, sign: r.record.SignReference, source: sidecar.MountSource(r.record.ID())}
 
 	defer r.closeEndpoints(errEnded)
 	if err := r.openEndpoints(ctx); err != nil {
@@ -178,17 +195,37 @@ func (r *room) application(ctx context.Context) {
 		exit, err := launch.Run(ctx, app)
 		r.log.Info("application ended", "application", name, "exit", exit)
 		if err != nil || !startsAgain(r.spec.Application.Restart, exit) || !sleep(ctx, wait) {
-			r.ended <- ending{true, exit, err}
+			r.ended <- ending{started: true, exit: exit, err: err}
+			return
+		}
+		if err := r.startAgain(ctx, exit); err != nil {
+			r.ended <- ending{exit: exit, err: err} // its end is recorded, another start is not
 			return
 		}
 	}
+}
+
+// startAgain asks for consent as before the first start, and records the end
+// before and the new start.
+func (r *room) startAgain(ctx context.Context, exit int) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
+	defer cancel()
+	name := r.spec.Application.Name
+	if err := r.record.RecordEnd(ctx, name, exit, nil); err != nil {
+		return fmt.Errorf("recording an end of %s: %w", name, err)
+	}
+	if _, err := r.record.Record(ctx, governance.Event{Kind: governance.EventConsent, Name: "starting " + name + " again"},
+		governance.Event{Kind: governance.EventExecution, Name: name}); err != nil {
+		return fmt.Errorf("starting %s again: %w", name, err)
+	}
+	return nil
 }
 
 // launched is what the specification has run.
 func (r *room) launched() launch.Application {
 	a := r.spec.Application
 	app := launch.Application{Command: a.Command, Environment: a.Environment, WorkingDir: a.WorkingDir, Mounts: r.mounts.shown(),
-		Network: r.network(), Grace: r.grace, Stdout: os.Stderr, Stderr: os.Stderr, Log: r.log} // standard output is the runtime's own word
+		Network: r.network(), Grace: r.grace, Release: r.mounts.abort, Stdout: os.Stderr, Stderr: os.Stderr, Log: r.log} // standard output is the runtime's own word
 	if more := r.replica.Environment(); more != nil {
 		app.Environment = maps.Clone(app.Environment)
 		for _, v := range more {

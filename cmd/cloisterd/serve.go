@@ -67,7 +67,7 @@ func (r *room) startBeside(ctx context.Context, specification string) (err error
 		r.log.Info("application may start", "application", name, "share", r.share)
 		exit, started, err := r.door.Run(ctx, sidecar.Message{Run: r.record.ID(), Specification: specification, Replica: r.replica})
 		r.log.Info("application ended", "application", name, "started", started, "exit", exit)
-		r.ended <- ending{started, exit, err}
+		r.ended <- ending{started: started, exit: exit, err: err}
 	}()
 	return nil
 }

@@ -61,6 +61,9 @@ type Application struct {
 	// nothing from standard input.
 	Stdout, Stderr *os.File
 	Log            *slog.Logger // is told what confines it; nil: nobody is
+	// Release, if set, is called where a process of it that was killed does not
+	// end: one that waits for the answer of a mount does only once there is one.
+	Release func()
 }
 
 // Mount is a directory at which a volume is mounted.
@@ -171,8 +174,20 @@ func (a Application) wait(ctx context.Context, init *os.Process, g *group, done 
 	}
 	g.kill()
 	init.Kill()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(killTime):
+	}
+	if a.Release != nil {
+		a.Release()
+	}
 	return <-done
 }
+
+// killTime is how long processes that are killed have to be gone, which takes
+// milliseconds unless they wait for an answer of a mount.
+const killTime = 3 * time.Second
 
 func exitCode(a Application, err error) (int, error) {
 	var exit *exec.ExitError

@@ -379,7 +379,7 @@ func (f judgeFunc) Decide(_ context.Context, input any) (rego.Decision, error) {
 
 // TestPolicy: the policy sees each request whole, over TLS too, before there is a
 // connection; an error is a no.
-func TestPolicy(t *testing.T) {
+func TestEgressPolicy(t *testing.T) {
 	w := newWorld(t)
 	w.names["example.com."] = []string{outside}
 	var seen []Request

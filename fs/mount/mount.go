@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"cloister/internal/fault"
 
@@ -151,21 +152,44 @@ func (m *Mount) Done() <-chan struct{} { return m.done }
 // a program holds the mount it is an error of kind Conflict that says who, and
 // the mount goes on serving.
 func (m *Mount) Unmount() error {
-	err := m.server.Unmount()
+	err := m.unmount()
 	if err == nil {
-		<-m.done
 		return nil
 	}
-	select {
-	case <-m.done: // somebody else has unmounted it
+	if e, ok := mountAt(m.dir); !ok || !e.ours() { // somebody else has unmounted it
 		return nil
-	default:
 	}
 	if !isBusy(err) {
 		return fmt.Errorf("unmounting %s: %w", m.dir, err)
 	}
 	return fault.Errorf(fault.Conflict, "end these programs, or leave the directory in their shells",
 		"unmounting %s: it is in use%s", m.dir, describeHolders(m.dir))
+}
+
+// servedTime is how long requests that programs have given up, being killed, are
+// waited for: nobody takes their answers, and a store may never give one.
+const servedTime = 5 * time.Second
+
+// unmount returns when the mount is gone and, within servedTime, nothing of it is
+// being answered.
+func (m *Mount) unmount() error {
+	result := make(chan error, 1)
+	go func() {
+		err := m.server.Unmount() // waits for all answers
+		if err == nil {
+			<-m.done
+		}
+		result <- err
+	}()
+	select {
+	case err := <-result:
+		return err
+	case <-time.After(servedTime):
+	}
+	if e, ok := mountAt(m.dir); ok && e.ours() {
+		return syscall.EBUSY
+	}
+	return nil
 }
 
 // Detach takes the mount out of the tree although programs may hold it. They
@@ -178,6 +202,27 @@ func (m *Mount) Detach() error {
 	default:
 		return detach(m.dir)
 	}
+}
+
+// Abort has the kernel fail what the mount has not answered, and all that comes
+// after: who waits for an answer that does not come can be killed then. What is
+// left to do is to unmount it.
+func (m *Mount) Abort() error {
+	e, ok := mountAt(m.dir)
+	if !ok || !e.ours() {
+		return nil // it has gone
+	}
+	var err error
+	if os.Geteuid() == 0 {
+		err = syscall.Unmount(m.dir, syscall.MNT_FORCE)
+	} else {
+		_, connection, _ := strings.Cut(e.device, ":")
+		err = os.WriteFile("/sys/fs/fuse/connections/"+connection+"/abort", []byte("1"), 0)
+	}
+	if err != nil && !isBusy(err) { // aborted, it may still be in use
+		return fmt.Errorf("aborting the mount at %s: %w", m.dir, err)
+	}
+	return nil
 }
 
 func isBusy(err error) bool {

@@ -46,6 +46,9 @@ type Room struct {
 	AtBroker []string
 	// Distributed has Specify put the application into a container of its own.
 	Distributed bool
+	// Application, Input and Output are more options of the application and the
+	// volumes, of `spec add`.
+	Application, Input, Output []string
 	// Witnesses is how many witnesses the parties run, and Threshold how many of them
 	// must cosign, all where it is 0.
 	Witnesses, Threshold int
@@ -55,8 +58,6 @@ type Room struct {
 	Sinks    []string
 	// LedgerAddress has Specify say where the ledger is.
 	LedgerAddress bool
-	// Application are more options of the application, of `spec add application`.
-	Application []string
 	// Ports are endpoints for clients: of each the options of `spec add endpoint`.
 	Ports [][]string
 	// Network is what Specify has the application reach, the arguments of

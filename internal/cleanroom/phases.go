@@ -52,6 +52,7 @@ func (r *Room) Specify(script string) error {
 			"--store", r.Path("store", store), "--mount", r.Path("mnt", mount)}, r.keysOf(party), []string{spec})
 	}
 	sink := volume("datasink", "report", "analyst", strings.Split(r.Sink, ":")[0], "output", "report")
+	sink = append(sink, r.Output...)
 	for _, party := range r.Recipients {
 		sink = append(sink, "--recipient", party)
 	}
@@ -80,7 +81,7 @@ func (r *Room) Specify(script string) error {
 		{"spec", "add", "party", "--name", "hospital", "--signing-key", r.Path("hospital.party.pub"), "--recipient-key", r.Path("hospital.party.pub"), spec},
 		{"spec", "add", "party", "--name", "analyst", "--signing-key", r.Path("analyst.party.pub"), "--recipient-key", r.Path("analyst.party.pub"), spec},
 		application,
-		volume("datasource", "source", "hospital", strings.Split(r.Reference, ".")[1], "input", "input"),
+		append(volume("datasource", "source", "hospital", strings.Split(r.Reference, ".")[1], "input", "input"), r.Input...),
 		sink,
 		{"spec", "set", "deployment", "--replicas", fmt.Sprint(max(1, r.Replicas)), spec},
 		model,
