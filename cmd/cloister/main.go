@@ -46,6 +46,7 @@ func commands() []*urfave.Command {
 		consentCommand(),
 		callCommand(),
 		proxyCommand(),
+		jobCommand(),
 		ledgerCommand(),
 		auditCommand(),
 		evidenceCommand(),

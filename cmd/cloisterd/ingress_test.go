@@ -39,7 +39,7 @@ type called struct {
 func newCalled(t *testing.T) called { return newCalledUnder(t, "") }
 
 // newCalledUnder has a policy judge what passes at the endpoint web.
-func newCalledUnder(t *testing.T, policy string) called {
+func newCalledUnder(t *testing.T, policy string, args ...string) called {
 	t.Helper()
 	c := called{web: freePort(t), grpc: freePort(t)}
 	r := newRoomWith(t, os.Getuid(), func(r *cleanroom.Room) {
@@ -56,7 +56,7 @@ func newCalledUnder(t *testing.T, policy string) called {
 			r.Ports[0] = append(r.Ports[0], "--policy", r.Path("web.rego"))
 		}
 	})
-	c.process = r.start()
+	c.process = r.start(args...)
 	c.web, c.grpc = "127.0.0.1:"+c.web, "127.0.0.1:"+c.grpc
 	return c
 }
@@ -259,6 +259,42 @@ func TestEndpointPolicy(t *testing.T) {
 	}
 	c.tell("exit 0")
 	c.ends(0)
+}
+
+// TestEndpointsWithoutConsent: consent withdrawn closes the endpoints before the
+// application has ended, which here takes as long as it may.
+func TestEndpointsWithoutConsent(t *testing.T) {
+	t.Parallel()
+	c := newCalledUnder(t, "", "--consent-interval", "100ms", "--grace", "20s")
+	c.serve()
+	web, end := c.proxy(c.web)
+	defer end()
+	held, err := net.Dial("tcp", web)
+	must(t, err)
+	defer held.Close()
+	fmt.Fprint(held, "GET /say HTTP/1.1\r\nHost: room\r\n\r\n")
+	b := bufio.NewReader(held)
+	resp, err := http.ReadResponse(b, nil)
+	must(t, err)
+	_, err = io.Copy(io.Discard, resp.Body)
+	must(t, err)
+
+	c.do("trap '' TERM")
+	c.cloister(c.By("hospital", "consent", "withdraw")...)
+	if _, err := b.ReadByte(); err == nil {
+		t.Error("a connection goes on without consent")
+	}
+	if conn, err := net.Dial("tcp", c.web); err == nil {
+		conn.Close()
+		t.Error("the endpoint is open without consent")
+	}
+	select {
+	case <-c.ended:
+		t.Error("the runtime has ended, so the test shows nothing")
+	default:
+	}
+	c.ends(cli.ExitRefused)
+	end()
 }
 
 // TestEndpointTaken: a port that another has ends the run before a key is asked

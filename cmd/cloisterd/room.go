@@ -36,6 +36,7 @@ type room struct {
 
 	record *governance.Run
 	ingress
+	job    *job
 	engine *rego.Engine  // nil but for policies
 	egress *proxy.Egress // nil where nothing is let out
 	mounts *mounts
@@ -99,6 +100,7 @@ func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit i
 	}
 	r.mounts = &mounts{memory: newBudget(r.spec, available), log: r.log, spec: r.spec, contract: r.record.Contract(), credential: cloud.credential, head: r.knownHead, sign: r.record.SignReference, source: sidecar.MountSource(r.record.ID())}
 
+	r.job = newJob()
 	defer r.closeEndpoints(errEnded)
 	if err := r.openEndpoints(ctx); err != nil {
 		return 0, err
@@ -106,6 +108,9 @@ func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit i
 	appCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer r.closeEndpointsWith(appCtx)()
+	if err := r.awaitCall(appCtx, cancel); err != nil {
+		return 0, interrupted(ctx, err)
+	}
 	r.ended = make(chan ending, 1)
 	gate := &enclave.Gate{Governance: auditor{r.record, r.log}, Keys: keys, Mount: r.mount,
 		Start: func(context.Context) error { return r.start(appCtx, specification) }}
@@ -199,6 +204,7 @@ func (r *room) start(ctx context.Context, specification string) error {
 func (r *room) application(ctx context.Context) {
 	app, name := r.launched(), r.spec.Application.Name
 	for wait := firstWait; ; wait = min(2*wait, longestWait) {
+		r.job.running()
 		r.log.Info("application starts", "application", name)
 		exit, err := launch.Run(ctx, app)
 		r.log.Info("application ended", "application", name, "exit", exit)

@@ -56,8 +56,14 @@ type IngressConfig struct {
 	// Dial connects to the application's port.
 	Dial   func(ctx context.Context) (net.Conn, error)
 	Policy Judge // nil: none is asked
-	Log    *slog.Logger
+	// Runtime, if not nil, answers what is asked below RuntimePath, in place of the
+	// application and without asking the policy.
+	Runtime http.Handler
+	Log     *slog.Logger
 }
+
+// RuntimePath is the runtime's own at every endpoint that speaks HTTP.
+const RuntimePath = "/.well-known/cloister/"
 
 // IngressIdentity is what the run shows to clients.
 type IngressIdentity struct {
