@@ -18,6 +18,6 @@ USER 65534:65534
 ENTRYPOINT ["/cloister-shim"]
 
 FROM scratch AS cloisterd
-COPY --from=build /src/bin/image/root/cloisterd /cloisterd
+COPY --from=build /src/bin/image/root/cloisterd /src/bin/image/root/cloister-rego /
 USER 0:0
 ENTRYPOINT ["/cloisterd"]

@@ -5,7 +5,7 @@ export CGO_ENABLED := 0
 export GOFLAGS := -trimpath
 
 BIN := bin
-BINARIES := cloister cloisterd cloister-ledger
+BINARIES := cloister cloisterd cloister-rego cloister-ledger
 
 .PHONY: all build frameworks pkcs11 demo test test-enforcer test-kubernetes test-all test-setup bench man lint fuzz cross clean image image-root image-twice
 
@@ -43,7 +43,7 @@ image-root: export GOARCH = amd64
 image-root: export GOAMD64 = v1
 image-root:
 	@rm -rf $(IMAGE)/root && mkdir -p $(IMAGE)/root
-	go build -buildvcs=false -ldflags='-s -w -buildid=' -tags production,urfave_cli_no_docs -o $(IMAGE)/root/ ./cmd/cloisterd ./cmd/cloister-shim
+	go build -buildvcs=false -ldflags='-s -w -buildid=' -tags production,urfave_cli_no_docs -o $(IMAGE)/root/ ./cmd/cloisterd ./cmd/cloister-rego ./cmd/cloister-shim
 
 # Two clean builds, in two places, with a build cache each, give the same images.
 image-twice:
@@ -58,13 +58,13 @@ demo: build
 	go run ./demo -bin $(BIN)
 
 # What the tests need beyond Go: fuse3 for mounts without root; git, sqlite3,
-# ripgrep, python3, tar, rsync and DuckDB as programs to run on a mount; veritysetup as
+# ripgrep, python3, curl, tar, rsync and DuckDB as programs to run on a mount; veritysetup as
 # a second opinion on layers' hashes; swtpm as the TPM of a confidential VM; SoftHSM as
 # a token for keys, and a C compiler for the helper that speaks to it; strace to kill a
 # program at a system call; Chromium to look at the ledger's page; Azurite as the
 # blob store; podman and runc to run the images, busybox as what is in an application's.
 test-setup:
-	@./internal/setup/install fuse3 git sqlite3 ripgrep:rg python3 tar rsync nodejs:node npm swtpm cryptsetup-bin:veritysetup strace chromium
+	@./internal/setup/install fuse3 git sqlite3 ripgrep:rg python3 curl tar rsync nodejs:node npm swtpm cryptsetup-bin:veritysetup strace chromium
 	@./internal/setup/install softhsm2:softhsm2-util gcc libc6-dev:gcc
 	@./internal/setup/fuse
 	@./internal/setup/npm azurite azurite
@@ -110,7 +110,7 @@ fuzz:
 # names the rows).
 ONLY ?= .
 bench: build
-	@./internal/setup/install fuse3 git sqlite3 nodejs:node npm e2fsprogs:mkfs.ext4 gocryptfs rclone restic
+	@./internal/setup/install fuse3 git sqlite3 nodejs:node npm e2fsprogs:mkfs.ext4 gocryptfs rclone restic wrk
 	@./internal/setup/npm azurite azurite
 	go run ./internal/bench -bin $(BIN) -only '$(ONLY)' $(BENCHFLAGS)
 

@@ -78,7 +78,7 @@ func (s *State) keysFor(body statement.Body, brought map[string]statement.Public
 			return by.key, true
 		}
 		if b, ok := body.(statement.RunBody); ok {
-			if r, ok := s.runs[b.Header().ID]; ok {
+			if r, ok := s.run(b.Header().ID); ok {
 				return r.key, true
 			}
 		}

@@ -92,8 +92,10 @@ func (a *Auditor) Audit(ctx context.Context, log Source) (Report, error) {
 	a.checkRemembered()
 	a.checkStatements()
 	for _, id := range a.order {
-		a.checkRun(id, view.State().runs[id])
+		r, _ := view.State().run(id)
+		a.checkRun(id, r)
 	}
+	a.checkReplicas()
 	return a.report, nil
 }
 
@@ -211,13 +213,13 @@ func (a *Auditor) checkEvidence(begin *statement.RunBegin, contract statement.Co
 	}
 }
 
-func (a *Auditor) checkEnd(id string, end *statement.Completion) {
+func (a *Auditor) checkEnd(id string, end *ending) {
 	// A run that is under way has no end either, so this is told, not judged.
 	switch {
 	case end == nil:
 		a.found("end", id, true, "INCOMPLETE: no completion is recorded")
-	case !end.Complete:
-		a.found("end", id, true, "INCOMPLETE: %s", end.Detail)
+	case !end.complete:
+		a.found("end", id, true, "INCOMPLETE: %s", end.detail)
 	default:
 		a.found("end", id, true, "completed")
 	}

@@ -36,11 +36,32 @@ func (a *Auditor) AuditRun(x *Exported) (Report, error) {
 	a.found("log", "", true, "%d entries are in the log of %d that %s signed", p.entries, at.Size, at.Origin)
 	a.found("statements", id, true, "the contract version is signed by a party of it, each record by the run's audit key")
 	a.found("sequence", id, true, "%d records, each naming the one before, no gap", p.run.sequence)
+	a.checkRememberedOf(at)
 	a.skipped("consent", id, "not judged: that takes the whole log")
 	a.checkEvidence(p.begin, p.contract)
 	a.checkEnd(id, p.run.end)
 	a.report.Runs = []RunStatus{p.run.status(id)}
 	return a.report, nil
+}
+
+// checkRememberedOf holds the export's checkpoint to the remembered one as far as
+// that can be done without the log between them.
+func (a *Auditor) checkRememberedOf(at Checkpoint) {
+	if a.Remembered == nil {
+		return
+	}
+	const check = "remembered head"
+	was, err := OpenCheckpoint(a.Remembered, a.Key)
+	switch {
+	case err != nil:
+		a.found(check, "", false, "%v", err)
+	case was.Size == at.Size && was.Root != at.Root:
+		a.found(check, "", false, "the ledger signed another log of %d entries before", at.Size)
+	case was.Size == at.Size:
+		a.found(check, "", true, "the log is the one that was there before")
+	default:
+		a.skipped(check, "", "not judged: that takes the log between the two")
+	}
 }
 
 // proven is a run as its export proves it.
@@ -143,14 +164,14 @@ func (s *State) replay(o *statement.Opened) {
 
 func (p *proven) start(o *statement.Opened, begin *statement.RunBegin, index int64) error {
 	digest, err := p.contract.Digest()
-	if err != nil || digest != begin.ContractDigest || o.Version != p.contract.Version || o.Signers[0].Counter != 1 {
+	if err != nil || digest != begin.ContractDigest || o.Version != p.contract.Version || o.Signers[0].Counter != 1 || begin.Replica >= replicasOf(p.contract) {
 		return fmt.Errorf("the run does not begin with the contract version of the export")
 	}
 	key, err := statement.ParsePublicKey(begin.AuditKey)
 	if err != nil {
 		return err
 	}
-	p.begin, p.run = begin, run{key: key, version: o.Version, sequence: 1, previous: o.EntryDigest(), begun: index}
+	p.begin, p.run = begin, run{key: key, version: o.Version, replica: begin.Replica, sequence: 1, previous: o.EntryDigest(), begun: index}
 	return o.Verify(0, key)
 }
 
@@ -166,7 +187,7 @@ func (p *proven) record(o *statement.Opened, body statement.RunBody) error {
 	}
 	p.run.sequence, p.run.previous = o.Signers[0].Counter, o.EntryDigest()
 	if end, ok := body.(*statement.Completion); ok {
-		p.run.end = end
+		p.run.complete(end)
 	}
 	return nil
 }

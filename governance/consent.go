@@ -13,7 +13,7 @@ func (s *State) judgeGrant(body *statement.ConsentGrant, party string) (func(int
 	}
 	return func(entry int64) {
 		for _, scope := range body.Scopes {
-			g := grant{entry: entry, limit: body.Runs, runs: map[string]bool{}}
+			g := &grant{entry: entry, limit: body.Runs}
 			if body.Expires != nil {
 				g.expires = body.Expires.Time
 			}
@@ -27,13 +27,13 @@ func (s *State) judgeGrant(body *statement.ConsentGrant, party string) (func(int
 // to be sure.
 func (s *State) withdrawConsent(body *statement.ConsentWithdraw, party string, entry int64) {
 	for _, scope := range body.Scopes {
-		s.consents[consentKey{party, scope}] = grant{entry: entry, withdrawn: true}
+		s.consents[consentKey{party, scope}] = &grant{entry: entry, withdrawn: true}
 	}
 }
 
 // consent says whether a party's consent holds at now for a run, or, with no
 // run id, for one that is yet to begin.
-func (s *State) consent(party, scope, runID string, now time.Time) (bool, string) {
+func (s *State) consent(party, scope, id string, now time.Time) (bool, string) {
 	g, ok := s.consents[consentKey{party, scope}]
 	now = later(now, s.newest)
 	switch {
@@ -43,7 +43,7 @@ func (s *State) consent(party, scope, runID string, now time.Time) (bool, string
 		return false, fmt.Sprintf("party %q withdrew its consent to %s (entry %d)", party, scope, g.entry)
 	case !g.expires.IsZero() && !now.Before(g.expires):
 		return false, fmt.Sprintf("consent of party %q to %s expired at %s", party, scope, g.expires.Format(time.RFC3339))
-	case g.limit > 0 && !g.runs[runID] && uint64(len(g.runs)) >= g.limit:
+	case g.limit > 0 && !g.runs.has(parseRunID(id)) && uint64(g.runs.len()) >= g.limit:
 		return false, fmt.Sprintf("consent of party %q to %s was for %d run(s), which have begun", party, scope, g.limit)
 	default:
 		return true, ""
@@ -67,9 +67,11 @@ func (s *State) allows(id string, r *run, scope string, now time.Time) (bool, st
 	return true, ""
 }
 
-// count notes a run against every party's grant.
-func (s *State) count(id, scope string) {
+// countRun notes a run against every party's grant that is for so many.
+func (s *State) countRun(id, scope string) {
 	for _, p := range s.contract.Parties {
-		s.consents[consentKey{p.Name, scope}].runs[id] = true
+		if g := s.consents[consentKey{p.Name, scope}]; g.limit > 0 {
+			g.runs.set(parseRunID(id), true)
+		}
 	}
 }

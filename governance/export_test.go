@@ -169,3 +169,56 @@ func TestExportOfARunAfterARotation(t *testing.T) {
 		}
 	}
 }
+
+// TestExportOfARunIsHeldToTheRememberedHead: a ledger that signed two logs of one
+// size is found out by what it exports of either.
+func TestExportOfARunIsHeldToTheRememberedHead(t *testing.T) {
+	_, l := auditedLog(t)
+	view := NewView(l.key)
+	if err := view.AdvanceToNewest(t.Context(), l, nil); err != nil {
+		t.Fatal(err)
+	}
+	raw := exported(t, l, view.State().Runs()[0].ID)
+	forked := append(append([][]byte(nil), l.entries[:len(l.entries)-1]...), []byte("x"))
+	for _, tc := range []struct {
+		name       string
+		remembered []byte
+		ok         bool
+		want       string
+	}{
+		{"the same log", l.sign(l.entries), true, "remembered head true: the log is the one"},
+		{"a shorter one", l.sign(l.entries[:4]), true, "remembered head true: not judged"},
+		{"another of that size", l.sign(forked), false, "remembered head false: the ledger signed another log of 10 entries"},
+		{"another ledger's", newMemLog(t).sign(nil), false, "remembered head false"},
+	} {
+		x, err := OpenExport(bytes.NewReader(raw))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := (&Auditor{Key: l.key, Remembered: tc.remembered}).AuditRun(x)
+		if err != nil || (r.Err() == nil) != tc.ok || !strings.Contains(findings(r), tc.want) {
+			t.Errorf("%s: %v\n%s", tc.name, err, findings(r))
+		}
+	}
+}
+
+// TestGapsInARunsSequenceAreNamedOffline: each record of a run left out of its
+// export is missed by name, but the last, without which the run has no end.
+func TestGapsInARunsSequenceAreNamedOffline(t *testing.T) {
+	_, l := auditedLog(t)
+	view := NewView(l.key)
+	if err := view.AdvanceToNewest(t.Context(), l, nil); err != nil {
+		t.Fatal(err)
+	}
+	lines := bytes.SplitAfter(exported(t, l, view.State().Runs()[0].ID), []byte("\n"))
+	lines = lines[:len(lines)-1] // head, contract version, and the four records
+	if len(lines) != 6 {
+		t.Fatalf("%d lines", len(lines))
+	}
+	for left, want := range map[int]string{2: "before the run's beginning", 3: "record 3 of run", 4: "record 4 of run", 5: "INCOMPLETE"} {
+		r, err := auditExport(t, l.key, bytes.Join(append(append([][]byte{}, lines[:left]...), lines[left+1:]...), nil))
+		if err != nil || !strings.Contains(findings(r), want) || (r.Err() == nil) != (left == 5) {
+			t.Errorf("without line %d: %v\n%s", left, err, findings(r))
+		}
+	}
+}

@@ -25,7 +25,7 @@ func (s *State) Check(entry []byte) error {
 func (s *State) CheckAll(entries [][]byte) (int, error) {
 	after := s
 	if len(entries) > 1 {
-		after = s.Clone()
+		after = s.Fork()
 	}
 	for i, entry := range entries {
 		if i == len(entries)-1 {
@@ -54,14 +54,22 @@ func (s *State) apply(index int64, e opened) (*statement.Statement, error) {
 		return nil, err
 	}
 	for _, id := range j.Signers {
-		if s.counters == nil {
-			s.counters = map[string]uint64{}
-		}
-		s.counters[id.Key] = id.Counter
+		s.count(id, j.Body)
 	}
 	s.newest = later(s.newest, j.Time)
 	j.commit(index)
 	return &j.Statement, nil
+}
+
+// count notes a signer's counter. A run's is its sequence.
+func (s *State) count(id statement.SignerID, body statement.Body) {
+	if _, run := body.(statement.RunBody); run {
+		return
+	}
+	if s.counters == nil {
+		s.counters = map[string]uint64{}
+	}
+	s.counters[id.Key] = id.Counter
 }
 
 func later(a, b time.Time) time.Time {
@@ -102,7 +110,7 @@ func (s *State) authenticate(o *statement.Opened, key statement.PublicKey) error
 }
 
 func (s *State) checkCounter(id statement.SignerID) error {
-	if last := s.counters[id.Key]; id.Counter <= last {
+	if last := s.counter(id.Key); id.Counter <= last {
 		return Refuse(Replayed, "sign a new statement", "replayed: the signer's counter is %d and was %d before", id.Counter, last)
 	}
 	return nil

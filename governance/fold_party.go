@@ -158,10 +158,7 @@ func (s *State) install(v version) {
 	s.repin(v.contract)
 	s.status, s.contract, s.digest, s.keys, s.ended = Proposed, v.contract, v.digest, v.keys, ""
 	s.approvals = map[string]int64{}
-	s.consents, s.provision, s.specification = map[consentKey]grant{}, map[string]Provision{}, v.specification
-	if s.runs == nil {
-		s.runs = map[string]*run{}
-	}
+	s.consents, s.provision, s.specification = map[consentKey]*grant{}, map[string]Provision{}, v.specification
 }
 
 func (s *State) judgeAmend(o *statement.Opened, body *statement.Amend, party string) (func(int64), error) {

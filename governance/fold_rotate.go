@@ -166,7 +166,7 @@ func (s *State) checkFresh(r rotation) error {
 func (s *State) used(fingerprint string) bool {
 	_, party := s.keys[fingerprint]
 	_, retired := s.retired[fingerprint]
-	_, signed := s.counters[fingerprint]
+	signed := s.counter(fingerprint) > 0
 	for _, p := range s.contract.Parties {
 		if recovery, err := s.current(p.Recovery); err == nil && recovery.Fingerprint() == fingerprint {
 			return true

@@ -9,7 +9,7 @@ func (s *State) judgeRun(o *statement.Opened, body statement.RunBody) (judged, e
 		return s.judgeBegin(o, begin)
 	}
 	head := body.Header()
-	r, ok := s.runs[head.ID]
+	r, ok := s.run(head.ID)
 	if !ok {
 		return judged{}, Refuse(UnknownRun, "", "%s by run %s, which did not begin", o.Body.Type(), head.ID)
 	}
@@ -25,8 +25,9 @@ func (s *State) judgeRun(o *statement.Opened, body statement.RunBody) (judged, e
 	}
 	entryDigest := o.EntryDigest()
 	return judged{o, func(entry int64) {
+		r := s.ownRun(head.ID)
 		r.sequence, r.previous = o.Signers[0].Counter, entryDigest
-		commit(entry)
+		commit(r, entry)
 	}}, nil
 }
 
@@ -41,7 +42,7 @@ func (s *State) judgeBegin(o *statement.Opened, body *statement.RunBegin) (judge
 	if err := s.checkCounter(o.Signers[0]); err != nil {
 		return judged{}, err
 	}
-	if _, again := s.runs[body.Run.ID]; again || o.Signers[0].Counter != 1 {
+	if _, again := s.run(body.Run.ID); again || o.Signers[0].Counter != 1 {
 		return judged{}, Refuse(Replayed, "", "run %s begins again, or not with sequence 1", body.Run.ID)
 	}
 	if s.Status() != Accepted {
@@ -53,6 +54,9 @@ func (s *State) judgeBegin(o *statement.Opened, body *statement.RunBegin) (judge
 	if body.ContractDigest != s.digest {
 		return judged{}, Refuse(WrongDigest, "", "the run carries out %s, version %d is %s", body.ContractDigest, s.contract.Version, s.digest)
 	}
+	if n := replicasOf(s.contract); body.Replica >= n {
+		return judged{}, Refuse(Malformed, "", "the run is replica %d, and version %d has %d", body.Replica, s.contract.Version, n)
+	}
 	evidence, err := body.Evidence.Digest()
 	if err != nil {
 		return judged{}, Refuse(Malformed, "", "malformed statement: %w", err)
@@ -62,10 +66,12 @@ func (s *State) judgeBegin(o *statement.Opened, body *statement.RunBegin) (judge
 			return judged{}, Refuse(Unapproved, "", "the evidence of run %s: %w", body.Run.ID, err)
 		}
 	}
-	r := &run{key: key, version: o.Version, evidence: evidence, sequence: 1, previous: o.EntryDigest(), asked: map[string]Answer{}}
+	r := &run{key: key, version: o.Version, replica: body.Replica, evidence: evidence, sequence: 1, previous: o.EntryDigest()}
 	return judged{o, func(entry int64) {
 		r.begun = entry
-		s.runs[body.Run.ID] = r
+		id := parseRunID(body.Run.ID)
+		s.runs.set(id, r)
+		s.auditKeys.set(parseKeyID(key.Fingerprint()), id)
 	}}, nil
 }
 
@@ -88,38 +94,43 @@ func (r *run) checkChain(o *statement.Opened, head statement.Run) error {
 	return nil
 }
 
+// recorded is what a record changes beside its run's place in the chain.
+type recorded func(r *run, entry int64)
+
+func nothing(*run, int64) {}
+
 // judgeRecord judges a record that is in its place. What happened can always be
 // told; what is about to happen needs consent.
-func (s *State) judgeRecord(o *statement.Opened, r *run, body statement.RunBody) (func(int64), error) {
+func (s *State) judgeRecord(o *statement.Opened, r *run, body statement.RunBody) (recorded, error) {
 	id := body.Header().ID
 	switch b := body.(type) {
 	case *statement.ConsentCheck:
 		return s.judgeConsentCheck(o, r, b)
 	case *statement.RecordAccess:
-		return func(int64) {}, s.requireConsent(o, r, id, statement.ScopeExecution)
+		return nothing, s.requireConsent(o, r, id, statement.ScopeExecution)
 	case *statement.AppEvent:
-		return func(int64) {}, s.requireConsent(o, r, id, statement.ScopeLogging)
+		return nothing, s.requireConsent(o, r, id, statement.ScopeLogging)
 	case *statement.RecordExecution:
 		return s.judgeExecution(o, r, b)
 	case *statement.Completion:
-		return func(int64) { r.end, r.started = b, "" }, nil
+		return func(r *run, _ int64) { r.complete(b) }, nil
 	case *statement.JournalHead:
-		return func(int64) { s.raise(r.version, b) }, nil
+		return func(r *run, _ int64) { s.raise(r.version, b) }, nil
 	default:
-		return func(int64) {}, nil
+		return nothing, nil
 	}
 }
 
 // judgeConsentCheck accepts the question and commits its answer, yes or no.
-func (s *State) judgeConsentCheck(o *statement.Opened, r *run, b *statement.ConsentCheck) (func(int64), error) {
+func (s *State) judgeConsentCheck(o *statement.Opened, r *run, b *statement.ConsentCheck) (recorded, error) {
 	if b.Evidence != r.evidence {
 		return nil, Refuse(WrongDigest, "", "consent is asked with evidence %s, run %s began with %s", b.Evidence, b.Run.ID, r.evidence)
 	}
 	allowed, why := s.allows(b.Run.ID, r, b.Scope, o.Time)
-	return func(entry int64) {
-		r.asked[b.Scope] = Answer{Entry: entry, Allowed: allowed, Reason: why, nonce: b.Nonce}
+	return func(r *run, entry int64) {
+		r.setAnswer(b.Scope, Answer{Entry: entry, Allowed: allowed, Reason: why, nonce: b.Nonce})
 		if allowed {
-			s.count(b.Run.ID, b.Scope)
+			s.countRun(b.Run.ID, b.Scope)
 		}
 	}, nil
 }
@@ -127,7 +138,7 @@ func (s *State) judgeConsentCheck(o *statement.Opened, r *run, b *statement.Cons
 // requireConsent refuses a step unless the run's newest question was answered
 // yes and nothing has changed since.
 func (s *State) requireConsent(o *statement.Opened, r *run, id, scope string) error {
-	answer, asked := r.asked[scope]
+	answer, asked := r.answer(scope)
 	if !asked {
 		return Refuse(NoConsent, "", "%s by run %s, which has not asked for consent", o.Body.Type(), id)
 	}
@@ -140,15 +151,15 @@ func (s *State) requireConsent(o *statement.Opened, r *run, id, scope string) er
 	return nil
 }
 
-func (s *State) judgeExecution(o *statement.Opened, r *run, b *statement.RecordExecution) (func(int64), error) {
+func (s *State) judgeExecution(o *statement.Opened, r *run, b *statement.RecordExecution) (recorded, error) {
 	if b.Phase == statement.PhaseEnd {
 		if r.started != b.Application {
 			return nil, Refuse(WrongState, "", "application %q of run %s ends, %q runs", b.Application, b.Run.ID, r.started)
 		}
-		return func(int64) { r.started = "" }, nil
+		return func(r *run, _ int64) { r.started = "" }, nil
 	}
 	if r.started != "" {
 		return nil, Refuse(WrongState, "", "application %q of run %s starts while %q runs", b.Application, b.Run.ID, r.started)
 	}
-	return func(int64) { r.started = b.Application }, s.requireConsent(o, r, b.Run.ID, statement.ScopeExecution)
+	return func(r *run, _ int64) { r.started = b.Application }, s.requireConsent(o, r, b.Run.ID, statement.ScopeExecution)
 }

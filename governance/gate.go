@@ -54,8 +54,8 @@ func (r *Run) question(scope, what string) (body, error) {
 // the times that statements name, all of which a host may have held back; here
 // consent must also hold at the time that the witnesses vouch for.
 func (r *Run) answer(check statement.ConsentCheck) error {
-	run := r.view.State().runs[r.id]
-	answer := run.asked[check.Scope]
+	run, _ := r.view.State().run(r.id)
+	answer, _ := run.answer(check.Scope)
 	if answer.nonce != check.Nonce {
 		return fault.Errorf(fault.Refused, "do not trust this ledger", "the log holds no answer to this run's question")
 	}
@@ -150,6 +150,15 @@ func byName(outputs []statement.Output) []statement.Output {
 	sorted := slices.Clone(outputs)
 	slices.SortFunc(sorted, func(a, b statement.Output) int { return strings.Compare(a.Name, b.Name) })
 	return sorted
+}
+
+// RecordEgress tells what the application reached, or is about to: at most
+// statement.MaxEgress decisions, in their order.
+func (r *Run) RecordEgress(ctx context.Context, decisions []statement.EgressDecision) error {
+	_, err := r.append(ctx, func(head statement.Run) statement.Body {
+		return &statement.Egress{Decisions: decisions, Run: head}
+	})
+	return err
 }
 
 // RecordAppEvent passes on what the application says, once all parties' consent

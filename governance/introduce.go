@@ -26,11 +26,12 @@ type RunLog interface {
 
 // Introduction is a run that a ledger knows and that has not begun.
 type Introduction struct {
-	key    *statement.PrivateKey
-	id     string
-	digest string // of the contract version that the evidence is bound to
-	begin  body
-	hash   string // of the evidence
+	replica uint64 // which of the contract\'s it is going to be; Begin knows
+	key     *statement.PrivateKey
+	id      string
+	digest  string // of the contract version that the evidence is bound to
+	begin   body
+	hash    string // of the evidence
 }
 
 // Introduce makes an audit key that lives in memory only, has attest bind it to
@@ -80,7 +81,7 @@ func (i *Introduction) bind(ctx context.Context, attest Attest) (*statement.RunB
 		return nil, err
 	}
 	begin := func(head statement.Run) *statement.RunBegin {
-		return &statement.RunBegin{AuditKey: b.AuditKey, ContractDigest: i.digest, Evidence: evidence, Run: head, TLSKey: tlsKey}
+		return &statement.RunBegin{AuditKey: b.AuditKey, ContractDigest: i.digest, Evidence: evidence, Replica: i.replica, Run: head, TLSKey: tlsKey}
 	}
 	i.begin = func(head statement.Run) statement.Body { return begin(head) }
 	return begin(statement.Run{ID: i.id}), nil

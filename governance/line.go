@@ -4,6 +4,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -36,7 +37,8 @@ func LineOf(seen Seen, s *State) Line {
 	if body, ok := st.Body.(statement.RunBody); ok {
 		l.By, l.Run = Enclave, body.Header().ID
 		if check, ok := body.(*statement.ConsentCheck); ok {
-			if a := s.runs[l.Run].asked[check.Scope]; a.Allowed {
+			r, _ := s.run(l.Run)
+			if a, _ := r.answer(check.Scope); a.Allowed {
 				l.Words += ": yes"
 			} else {
 				l.Words += ": no, " + a.Reason
@@ -105,6 +107,8 @@ func runWords(body statement.Body) string {
 		return "is complete" + outputWords(b.Outputs)
 	case *statement.AppEvent:
 		return "the application says of " + b.ID + ": " + statement.Text(string(b.Data))
+	case *statement.Egress:
+		return egressWords(b.Decisions)
 	default:
 		return string(body.Type())
 	}
@@ -115,6 +119,19 @@ func because(what, why string) string {
 		return what
 	}
 	return what + " (" + why + ")"
+}
+
+// egressWords say what the application reached and did not.
+func egressWords(decisions []statement.EgressDecision) string {
+	var words []string
+	for _, d := range decisions {
+		where := ""
+		if d.Host != "" {
+			where = " " + net.JoinHostPort(d.Host, strconv.Itoa(int(d.Port)))
+		}
+		words = append(words, fmt.Sprintf("%s%s, %d times", d.Decision, where, d.Count))
+	}
+	return "egress: " + strings.Join(words, "; ")
 }
 
 func inVolume(name string) string {

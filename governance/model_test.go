@@ -411,13 +411,21 @@ func (p *play) replay(t *rapid.T) {
 	}
 }
 
-func runID(i int) string { return hex.EncodeToString(append(make([]byte, 15), byte(i))) }
+// answerTo is the answer to a run's newest question; the zero Answer where it has
+// asked none.
+func (s *State) answerTo(id, scope string) Answer {
+	r, _ := s.run(id)
+	a, _ := r.answer(scope)
+	return a
+}
+
+func testRunID(i int) string { return hex.EncodeToString(append(make([]byte, 15), byte(i))) }
 
 func (p *play) begin(*rapid.T) {
 	i, version := rapid.IntRange(0, 3).Draw(p.T, "run"), p.version()
 	digest, same := p.digest()
 	name := fmt.Sprint("run", i)
-	entry := p.w.begin(name, runID(i), uint64(version), 1, digest)
+	entry := p.w.begin(name, testRunID(i), uint64(version), 1, digest)
 	want := p.ref.begin(i, version, same)
 	if want {
 		p.runs[i] = &playRun{1, statement.EntryDigest(entry), uint64(version)}
@@ -432,7 +440,7 @@ func (p *play) record(what string, want func(int, time.Time) bool, body func(sta
 	if r == nil {
 		r = &playRun{1, digestA, 1}
 	}
-	entry := p.w.sign(fmt.Sprint("run", i), r.version, r.counter+1, body(runHead(runID(i), r.previous)))
+	entry := p.w.sign(fmt.Sprint("run", i), r.version, r.counter+1, body(runHead(testRunID(i), r.previous)))
 	ok := want(i, statement.NewTime(p.w.now).Time)
 	if ok {
 		r.counter, r.previous = r.counter+1, statement.EntryDigest(entry)
@@ -440,7 +448,7 @@ func (p *play) record(what string, want func(int, time.Time) bool, body func(sta
 	p.act(fmt.Sprint(what, " by run ", i), ok, entry)
 	if ref := p.ref.runs[i]; ref != nil {
 		for scope, yes := range ref.asked {
-			if got := p.state.runs[runID(i)].asked[scope]; got.Allowed != yes || yes != (got.Reason == "") {
+			if got := p.state.answerTo(testRunID(i), scope); got.Allowed != yes || yes != (got.Reason == "") {
 				p.Fatalf("run %d, %s: the fold's answer is %+v, the reference's %v", i, scope, got, yes)
 			}
 		}
@@ -451,7 +459,7 @@ func (p *play) check(*rapid.T) {
 	evidence, _ := testEvidence().Digest()
 	scope := rapid.SampledFrom([]string{statement.ScopeExecution, statement.ScopeExecution, statement.ScopeLogging, statement.ScopeTelemetry}).Draw(p.T, "scope")
 	p.record("check", func(i int, now time.Time) bool { return p.ref.check(i, scope, now) }, func(head statement.Run) statement.Body {
-		return &statement.ConsentCheck{Evidence: evidence, Nonce: runID(1) + runID(2), Run: head, Scope: scope}
+		return &statement.ConsentCheck{Evidence: evidence, Nonce: testRunID(1) + testRunID(2), Run: head, Scope: scope}
 	})
 }
 

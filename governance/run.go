@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"cloister/governance/statement"
@@ -30,6 +31,8 @@ type Run struct {
 	log      RunLog
 	trust    Trust
 	contract statement.Contract
+
+	checkpoint atomic.Pointer[[]byte] // the view's newest, signed
 
 	// turn holds one token, and its holder owns what follows. It is a channel
 	// and not a mutex because it is held across I/O and gives way to a context.
@@ -59,6 +62,7 @@ func Begin(ctx context.Context, log RunLog, trust Trust, attest Attest) (*Run, e
 	if err != nil {
 		return nil, err
 	}
+	known.replica = uint64(trust.Replica)
 	r := &Run{Introduction: known, log: log, trust: trust, view: NewCosignedView(trust.Ledger, trust.Witnesses), turn: make(chan struct{}, 1)}
 	if err := r.read(ctx); err != nil {
 		r.Destroy()
@@ -81,11 +85,22 @@ func (r *Run) read(ctx context.Context) error {
 		return fault.Errorf(fault.Conflict, "start the run again", "the ledger said that the contract is %s, its log says %s: it was amended, or the ledger lies", r.digest, digest)
 	}
 	r.contract = contract
+	r.keepCheckpoint()
 	return nil
 }
 
 // ID returns the run's id: 32 hexadecimal digits.
 func (r *Run) ID() string { return r.id }
+
+// Checkpoint returns the newest checkpoint that the run has verified, in its signed
+// form. It waits for nothing.
+func (r *Run) Checkpoint() []byte { return *r.checkpoint.Load() }
+
+// keepCheckpoint is for who holds the turn.
+func (r *Run) keepCheckpoint() {
+	_, signed := r.view.Checkpoint()
+	r.checkpoint.Store(&signed)
+}
 
 // Begun reports whether run-begin is in the log, or may be. Where it is not, the
 // log holds no run that wants an end.
@@ -246,6 +261,7 @@ func (r *Run) follow(ctx context.Context, checkpoint []byte) (found []int64, err
 		}
 		found = append(found, seen.Index)
 	})
+	r.keepCheckpoint()
 	return found, err
 }
 

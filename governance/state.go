@@ -1,8 +1,11 @@
 package governance
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"cloister/governance/statement"
@@ -30,11 +33,12 @@ type State struct {
 	retired       map[string]statement.PublicKey // by fingerprint: the key in its place; over the whole log
 	vouchers      map[string]bool                // by fingerprint: keys whose parties may vouch for another's rotation
 	approvals     map[string]int64               // party → entry
-	consents      map[consentKey]grant           // newest version only
-	counters      map[string]uint64              // by fingerprint; over the whole log
+	consents      map[consentKey]*grant          // newest version only
+	counters      map[string]uint64              // by fingerprint: parties' keys; over the whole log
 	provision     map[string]Provision           // by volume; newest version only
 	specification []byte                         // canonical, of the newest version; nil where its proposer left it out
-	runs          map[string]*run                // by run id
+	runs          table[runID, *run]             // a run is changed by way of ownRun
+	auditKeys     table[keyID, runID]            // whose a run's audit key is
 	heads         map[string]Head                // of output volumes, by name
 	pinned        map[string]uint64              // sink → version in which its owner pinned it last
 	newest        time.Time                      // the latest time any accepted statement names
@@ -51,50 +55,46 @@ type signer struct {
 	key   statement.PublicKey
 }
 
+// keyID is the SHA-256 in a key's fingerprint.
+type keyID [sha256.Size]byte
+
+func parseKeyID(fingerprint string) (id keyID) {
+	parseHex(id[:], strings.TrimPrefix(fingerprint, "sha256:"))
+	return id
+}
+
+// parseHex leaves what is not of that form zero, which is nobody's.
+func parseHex(id []byte, text string) {
+	if len(text) != 2*len(id) {
+		return
+	}
+	if _, err := hex.Decode(id, []byte(text)); err != nil {
+		clear(id)
+	}
+}
+
 type consentKey struct{ party, scope string }
 
 type grant struct {
 	entry     int64
 	withdrawn bool
-	expires   time.Time // zero: no end
-	limit     uint64    // 0: any number
-	runs      map[string]bool
+	expires   time.Time          // zero: no end
+	limit     uint64             // 0: any number
+	runs      table[runID, bool] // that began under it, where their number is limited
 }
 
-type run struct {
-	key      statement.PublicKey
-	version  uint64
-	evidence string // digest
-	sequence uint64
-	previous string // digest of the newest entry
-	begun    int64
-	asked    map[string]Answer     // by scope: to the newest check
-	started  string                // the application that runs, "" for none
-	end      *statement.Completion // nil until there is one
-}
-
-// Answer is the log's answer to a run's check of consent.
-type Answer struct {
-	Entry   int64  `json:"entry"`
-	Allowed bool   `json:"allowed"`
-	Reason  string `json:"reason,omitempty"` // why not, in words
-	nonce   string
-}
-
-// Clone returns a State that shares nothing with s that a statement changes.
-func (s *State) Clone() *State {
+// Fork returns a State that goes on from s at once, however long the log is. What
+// it is told s does not see; s itself must not change while the fork is in use.
+func (s *State) Fork() *State {
 	c := *s
 	c.keys, c.approvals, c.counters = maps.Clone(s.keys), maps.Clone(s.approvals), maps.Clone(s.counters)
-	c.heads, c.pinned, c.consents, c.runs = maps.Clone(s.heads), maps.Clone(s.pinned), maps.Clone(s.consents), maps.Clone(s.runs)
+	c.heads, c.pinned, c.consents = maps.Clone(s.heads), maps.Clone(s.pinned), maps.Clone(s.consents)
 	c.retired, c.vouchers, c.provision = maps.Clone(s.retired), maps.Clone(s.vouchers), maps.Clone(s.provision)
-	for k, g := range c.consents {
-		g.runs = maps.Clone(g.runs)
-		c.consents[k] = g
-	}
-	for id, r := range c.runs {
-		own := *r
-		own.asked = maps.Clone(r.asked)
-		c.runs[id] = &own
+	c.runs, c.auditKeys = s.runs.fork(), s.auditKeys.fork()
+	for k, g := range s.consents {
+		forked := *g
+		forked.runs = g.runs.fork()
+		c.consents[k] = &forked
 	}
 	return &c
 }
@@ -133,18 +133,18 @@ func (s *State) Party(fingerprint string) (string, bool) {
 // Knows says whether a key is of a party of the newest version, or is the audit
 // key of a run.
 func (s *State) Knows(fingerprint string) bool {
-	if _, party := s.keys[fingerprint]; party {
-		return true
+	_, party := s.keys[fingerprint]
+	return party || s.auditKeys.has(parseKeyID(fingerprint))
+}
+
+// counter returns the counter of a key's newest statement, 0 where it made none.
+func (s *State) counter(fingerprint string) uint64 {
+	said := s.counters[fingerprint]
+	if id, ok := s.auditKeys.get(parseKeyID(fingerprint)); ok {
+		r, _ := s.runs.get(id)
+		said = max(said, r.sequence)
 	}
-	if _, spoke := s.counters[fingerprint]; !spoke {
-		return false
-	}
-	for _, r := range s.runs {
-		if r.key.Fingerprint() == fingerprint {
-			return true
-		}
-	}
-	return false
+	return said
 }
 
 // Key returns the key that a party of the newest version signs with now.
@@ -161,7 +161,7 @@ func (s *State) Key(party string) (statement.PublicKey, bool) {
 // milliseconds where that is higher than the last one: so it rises even when a
 // ledger hides the key's newest statement.
 func (s *State) NextCounter(fingerprint string, now time.Time) uint64 {
-	next := s.counters[fingerprint] + 1
+	next := s.counter(fingerprint) + 1
 	if ms := now.UnixMilli(); ms > 0 && uint64(ms) > next {
 		return uint64(ms)
 	}
@@ -172,34 +172,4 @@ func (s *State) NextCounter(fingerprint string, now time.Time) uint64 {
 // another run beginning now, and why not.
 func (s *State) Consent(party, scope string, now time.Time) (bool, string) {
 	return s.consent(party, scope, "", now)
-}
-
-// RunStatus is what the log knows of a run.
-type RunStatus struct {
-	ID        string `json:"id"`
-	Version   uint64 `json:"version"`
-	Records   uint64 `json:"records"`
-	Begun     int64  `json:"begun"`             // entry
-	Completed bool   `json:"completed"`         // it has ended, and said how
-	Complete  bool   `json:"complete"`          // it did all it was to do, and its outputs are whole
-	Detail    string `json:"detail,omitempty"`  // why not
-	Running   string `json:"running,omitempty"` // the application that was started and has not ended
-}
-
-func (r *run) status(id string) RunStatus {
-	status := RunStatus{ID: id, Version: r.version, Records: r.sequence, Begun: r.begun, Running: r.started}
-	if r.end != nil {
-		status.Completed, status.Complete, status.Detail = true, r.end.Complete, r.end.Detail
-	}
-	return status
-}
-
-// Runs returns the runs in the order in which they began.
-func (s *State) Runs() []RunStatus {
-	var list []RunStatus
-	for id, r := range s.runs {
-		list = append(list, r.status(id))
-	}
-	slices.SortFunc(list, func(a, b RunStatus) int { return int(a.Begun - b.Begun) })
-	return list
 }

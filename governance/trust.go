@@ -10,13 +10,17 @@ import (
 // Trust is what the runtime knows before it reads the log: all of it is
 // measured, from the specification whose digest the container policy pins, and
 // from the container policy itself. Every field is required, but Witnesses where
-// the specification names none.
+// the specification names none, and the last two where there is one run.
 type Trust struct {
 	Ledger          string    // the ledger's verifier key
 	Witnesses       Witnesses // whose cosignatures a checkpoint needs
 	Parties         []string  // fingerprints of the parties' signing keys
 	Specification   string    // digest of the specification that is running
 	ContainerPolicy string    // digest of the container policy: HOST_DATA of the report
+	Replicas        uint32    // how many runs carry out the specification together, 1 or more
+	// Replica is which of them this is, from 0: the host's word, so that the
+	// record names it and an audit counts.
+	Replica uint32
 }
 
 // check refuses a log whose newest contract is not the one that was measured.
@@ -35,6 +39,10 @@ func (t Trust) check(s *State) error {
 	if contract.ContainerPolicy != t.ContainerPolicy {
 		return fault.Errorf(fault.Refused, "propose and approve the container policy that this container runs under",
 			"the contract is about container policy %s, this container runs under %s", contract.ContainerPolicy, t.ContainerPolicy)
+	}
+	if want := max(1, t.Replicas); replicasOf(contract) != uint64(want) {
+		return fault.Errorf(fault.Refused, "amend the contract: cloister contract amend takes the replicas from the specification",
+			"the contract is about %d replica(s), the specification about %d", replicasOf(contract), want)
 	}
 	return t.checkParties(s)
 }

@@ -5,10 +5,10 @@
 // verifies it from its first entry, listens, and prints "ready" and the URL of
 // each. SIGTERM lets what is being answered come to its end.
 //
-// A backup is `cp -a` of a ledger's directory while no server has it open: of a
-// running one the sequencer's state could be copied newer than the tiles, and what
-// is restored would be refused. What is restored is a log as it once was; whoever
-// saw more of it refuses it as rolled back.
+// A backup is `cloister-ledger backup`, also while servers append; a plain copy of a
+// running ledger could have the sequencer's state newer than the tiles, and be
+// refused. What is restored is a log as it once was; whoever saw more of it refuses
+// it as rolled back.
 package main
 
 import (
@@ -25,6 +25,6 @@ func newApp() *urfave.App {
 	return &urfave.App{
 		Name:     "cloister-ledger",
 		Usage:    "keep the records that nobody can rewrite",
-		Commands: []*urfave.Command{initCommand(), serveCommand()},
+		Commands: []*urfave.Command{initCommand(), serveCommand(), backupCommand()},
 	}
 }

@@ -60,7 +60,7 @@ func serve(c *urfave.Context) error {
 	if err != nil {
 		return err
 	}
-	logs, err := openLogs(c)
+	logs, err := openLogs(c, judge)
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func run(ctx context.Context, server *http.Server, listener net.Listener) error 
 	return nil
 }
 
-func openLogs(c *urfave.Context) (map[string]*ledger.Ledger, error) {
+func openLogs(c *urfave.Context, judge evidence.Judge) (map[string]*ledger.Ledger, error) {
 	logs := map[string]*ledger.Ledger{}
 	for _, dir := range c.Args().Slice() {
 		path, err := filepath.Abs(dir)
@@ -127,6 +127,7 @@ func openLogs(c *urfave.Context) (map[string]*ledger.Ledger, error) {
 		if err != nil {
 			return nil, err
 		}
+		options = append(options, ledger.WithEvidence(judge.Run))
 		if logs[name], err = ledger.Open(c.Context, path, options...); err != nil {
 			return nil, err
 		}

@@ -20,7 +20,7 @@ func auditCommand() *urfave.Command {
 	return &urfave.Command{
 		Name:        "audit",
 		Usage:       "read and check the record of what was done",
-		Subcommands: []*urfave.Command{auditListCommand(), auditVerifyCommand(), auditExportCommand(), auditPageCommand()},
+		Subcommands: []*urfave.Command{auditListCommand(), auditVerifyCommand(), auditExportCommand(), auditPageCommand(), auditRefusedCommand()},
 	}
 }
 

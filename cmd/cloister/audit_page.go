@@ -35,7 +35,7 @@ func auditPageCommand() *urfave.Command {
 			if err != nil {
 				return fmt.Errorf("serving the page: %w", err)
 			}
-			fmt.Fprintf(c.App.Writer, "ready http://%s/#key=%s\n", l.Addr(), url.QueryEscape(key))
+			fmt.Fprintf(c.App.Writer, "ready http://%s/page/#key=%s\n", l.Addr(), url.QueryEscape(key))
 			return servePage(c.Context, l, page.Local(shown))
 		}, "--ledger"),
 	}

@@ -84,12 +84,12 @@ func auditExported(c *urfave.Context, a governance.Auditor) (report governance.R
 	if a.Key, a.Witnesses, err = believed(c, x.Head.Ledger); err != nil {
 		return report, h, err
 	}
-	if x.Head.Run != "" {
-		report, err = a.AuditRun(x) // has no more of the log to compare heads with
-		return report, h, err
-	}
 	if h, a.Remembered, err = recall(c, a.Key); err != nil {
 		return report, h, err
+	}
+	if x.Head.Run != "" {
+		report, err = a.AuditRun(x)
+		return report, "", err // it did not see all up to its head, so that is not remembered
 	}
 	report, err = a.Audit(c.Context, x)
 	return report, h, err

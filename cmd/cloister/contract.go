@@ -113,6 +113,9 @@ func contractOf(c *urfave.Context, now statement.Contract) (statement.Contract, 
 // references of its volumes come to. Version and recovery keys are not of it.
 func makeContract(s spec.Specification, t digests, references map[string]string) (k statement.Contract, err error) {
 	k = statement.Contract{ID: s.Name, Specification: t.specification, ContainerPolicy: t.containerPolicy, KeyReleasePolicy: t.keyReleasePolicy}
+	if n := s.Replicas(); n > 1 {
+		k.Replicas = uint64(n)
+	}
 	for _, p := range s.Parties {
 		key, err := base64.StdEncoding.DecodeString(p.SigningKey)
 		if err != nil {
@@ -258,7 +261,7 @@ func volumesOf(s spec.Specification, references map[string]string) ([]statement.
 			return nil, err
 		}
 	}
-	for _, v := range s.DataSinks {
+	for _, v := range s.Sinks() {
 		if err := add(v.Source(), statement.SinkVolume, pinSink); err != nil {
 			return nil, err
 		}

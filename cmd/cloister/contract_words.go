@@ -43,6 +43,9 @@ func (r reviewer) code() []string {
 			says = append(says, "beside the runtime image "+rt.Image.Reference)
 		}
 	}
+	if port := a.GovernanceAPI; port != 0 {
+		says = append(says, fmt.Sprintf("which may ask for consent, and with all parties' consent to logging put words of its own into the record that all parties read, at port %d of its own network", port))
+	}
 	for _, v := range r.spec.Code {
 		says = append(says, fmt.Sprintf("with the code of %s in volume %s at %s: %s", r.yours(v.Party), v.Name, v.Mount, r.pinned(v.Name)))
 	}
@@ -70,7 +73,10 @@ func (r reviewer) data() (says []string) {
 }
 
 func (r reviewer) outputs() (says []string) {
-	for _, v := range r.spec.DataSinks {
+	if n := r.spec.Replicas(); n > 1 {
+		says = append(says, fmt.Sprintf("%d replicas run, on the same data, and each writes volumes of its own; which of them is started, and how often, is the host's to say and the record's to show", n))
+	}
+	for _, v := range r.spec.Sinks() {
 		who := []string{r.yours(v.Party)}
 		for _, p := range v.Recipients {
 			who = append(who, r.yours(p))
@@ -138,6 +144,9 @@ func (r reviewer) keys() []string {
 func (r reviewer) record() []string {
 	g := r.spec.Governance
 	says := []string{"ledger " + cmp.Or(g.Ledger, "on files") + " with key " + g.LedgerKey}
+	if g.Refused == spec.RefusedKept {
+		says = append(says, "the ledger keeps what parties and runs signed and it refused, the newest 1 to 2 MiB of it")
+	}
 	if len(g.Witnesses) == 0 {
 		return append(says, "no witness: its operator is believed about there being nothing newer, such as a withdrawal")
 	}

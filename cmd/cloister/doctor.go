@@ -126,12 +126,12 @@ func volumesNamed(s spec.Specification, names []string) ([]spec.Source, error) {
 		for _, v := range s.DataSources {
 			names = append(names, v.Name)
 		}
-		for _, v := range s.DataSinks {
+		for _, v := range s.Sinks() {
 			names = append(names, v.Name)
 		}
 	}
 	var list []spec.Source
-	for _, name := range names {
+	for _, name := range eachReplica(s, names) {
 		v, ok := volumeOf(s, name)
 		if !ok {
 			return nil, fault.Errorf(fault.NotFound, "see cloister spec show", "the specification has no volume %q", name)
@@ -141,11 +141,26 @@ func volumesNamed(s spec.Specification, names []string) ([]spec.Source, error) {
 	return list, nil
 }
 
+// eachReplica puts the sinks of all replicas in the place of a sink that has them.
+func eachReplica(s spec.Specification, names []string) (all []string) {
+	for _, name := range names {
+		one := s
+		one.DataSinks = slices.DeleteFunc(slices.Clone(s.DataSinks), func(v spec.Sink) bool { return v.Name != name })
+		if len(one.DataSinks) == 0 {
+			all = append(all, name)
+		}
+		for _, v := range one.Sinks() {
+			all = append(all, v.Name)
+		}
+	}
+	return all
+}
+
 // tryStore wants objects in a volume that is read. A sink has none before the
 // first run, nor need its directory be there.
 func tryStore(ctx context.Context, c *urfave.Context, s spec.Specification, v spec.Source) (string, error) {
 	sink := false
-	for _, d := range s.DataSinks {
+	for _, d := range s.Sinks() {
 		sink = sink || d.Name == v.Name
 	}
 	store, err := openStoreIn(ctx, c, v.Store, false)

@@ -48,7 +48,7 @@ type wrapper struct {
 func newWrapper(t *testing.T) wrapper {
 	w := wrapper{dir: t.TempDir()}
 	scratch := func(path, user string) v1.Image {
-		return must(image.Scratch(image.File{Path: path, Data: []byte(path)}, user))(t)
+		return must(image.Scratch(user, image.File{Path: path, Data: []byte(path)}))(t)
 	}
 	layout := func(name string, images ...image.Named) string {
 		dir := filepath.Join(w.dir, name)

@@ -39,19 +39,28 @@ func localUpCommand() *urfave.Command {
 	return &urfave.Command{
 		Name:  "up",
 		Usage: "run the services in the foreground; prints \"ready DIR\" when they answer",
-		Flags: []urfave.Flag{localDir()},
+		Description: "With --roles the services check role assignments, as Azure's do: the identity\n" +
+			"\"owner\" (local env --identity owner) has every role, and gives others theirs.",
+		Flags: []urfave.Flag{
+			localDir(),
+			&urfave.BoolFlag{Name: "roles", Usage: "check role assignments; without, every identity may do everything"},
+			&urfave.StringFlag{Name: "azurite", Usage: "also serve blobs, kept by the Azurite that runs at `URL` (http://127.0.0.1:PORT)"},
+		},
 		Action: func(c *urfave.Context) error {
 			if _, err := cli.Args(c); err != nil {
 				return err
 			}
 			fmt.Fprint(errWriter(c), localBanner)
-			cloud, err := localcloud.Start(c.Context, localcloud.Config{Dir: c.String("dir")})
+			cloud, err := localcloud.Start(c.Context, localcloud.Config{Dir: c.String("dir"), Roles: c.Bool("roles"), Azurite: c.String("azurite")})
 			if err != nil {
 				return err
 			}
 			e := cloud.Endpoints()
-			fmt.Fprintf(errWriter(c), "simulated attestation  %s\nsimulated vault        %s\nsimulated HSM          %s\nsimulated authority    %s\nsimulated broker       %s\n",
-				e.Attestation, e.Vault, e.HSM, e.Authority, e.Broker)
+			fmt.Fprintf(errWriter(c), "simulated attestation  %s\nsimulated vault        %s\nsimulated HSM          %s\nsimulated authority    %s\nsimulated broker       %s\nsimulated manager      %s\n",
+				e.Attestation, e.Vault, e.HSM, e.Authority, e.Broker, e.Manager)
+			if e.Blob != "" && c.String("azurite") != "" {
+				fmt.Fprintf(errWriter(c), "simulated blobs        %s\n", e.Blob)
+			}
 			fmt.Fprintf(c.App.Writer, "ready %s\n", c.String("dir"))
 			<-c.Context.Done()
 			return cloud.Close()
@@ -170,6 +179,7 @@ func localEnvCommand() *urfave.Command {
 		Flags: []urfave.Flag{
 			localDir(),
 			&urfave.StringFlag{Name: "identity", Usage: "act as the identity `NAME`, made if there is none (default: the clean room's)"},
+			&urfave.StringFlag{Name: "tenant", Usage: "of the tenant `NAME`, which has none of the cloud's resources (default: the tenant that has)"},
 			&urfave.StringFlag{Name: "federated-token", Usage: "write the identity's workload token to `FILE` and name it"},
 		},
 		Action: func(c *urfave.Context) error {
@@ -191,6 +201,9 @@ func localEnvCommand() *urfave.Command {
 
 func localEnvironment(c *urfave.Context, e localcloud.Endpoints) ([]string, error) {
 	name, file := c.String("identity"), c.String("federated-token")
+	if c.String("tenant") != "" && name == "" {
+		return nil, fault.Errorf(fault.Usage, "see --help", "--tenant needs --identity")
+	}
 	if name == "" && file == "" {
 		return e.Environment(""), nil
 	}
@@ -198,9 +211,12 @@ func localEnvironment(c *urfave.Context, e localcloud.Endpoints) ([]string, erro
 		name = identity.CleanRoom
 	}
 	admin := localcloud.Dial(c.String("dir"))
-	i, err := admin.AddIdentity(c.Context, name)
+	i, err := admin.AddIdentityIn(c.Context, c.String("tenant"), name)
 	if err != nil {
 		return nil, err
+	}
+	if i.Tenant != "" {
+		e.Tenant = i.Tenant
 	}
 	lines := e.Environment(i.ClientID)
 	if file == "" {

@@ -101,7 +101,7 @@ func TestLocalCommands(t *testing.T) {
 		"fault":            {cli.ExitOK, []string{"fault", "--dir", dir, "--status", "500", "vault"}},
 		"expired keys":     {cli.ExitOK, []string{"fault", "--dir", dir, "--expired-keys", "hsm"}},
 		"no keys":          {cli.ExitUsage, []string{"fault", "--dir", dir, "--expired-keys", "authority"}},
-		"unknown service":  {cli.ExitUsage, []string{"fault", "--dir", dir, "blob"}},
+		"unknown service":  {cli.ExitUsage, []string{"fault", "--dir", dir, "disk"}},
 		"unknown status":   {cli.ExitUsage, []string{"fault", "--dir", dir, "--status", "404", "vault"}},
 		"superfluous word": {cli.ExitUsage, []string{"env", "--dir", dir, "x"}},
 	} {

@@ -27,31 +27,34 @@ import (
 // only the agreed container gets them.
 func provisionCommand() *urfave.Command {
 	return &urfave.Command{
-		Name:        "provision",
-		Usage:       "put a volume's keys where only the agreed clean room gets them",
-		Subcommands: []*urfave.Command{provisionApplyCommand(), provisionRequestCommand(), provisionDeclineCommand()},
+		Name:  "provision",
+		Usage: "put a volume's keys where only the agreed clean room gets them",
+		Subcommands: []*urfave.Command{
+			provisionPlanCommand(), provisionApplyCommand(), provisionStatusCommand(), provisionDestroyCommand(),
+			provisionRotateCommand(), provisionRevokeCommand(), provisionRequestCommand(), provisionDeclineCommand(),
+		},
 	}
 }
 
 func provisionApplyCommand() *urfave.Command {
 	return &urfave.Command{
 		Name:      "apply",
-		Usage:     "see to it that the KEK exists under the key release policy, and that the wrapped DEK is stored",
+		Usage:     "see to it that KEK, wrapped DEK, container and roles are there, as the contract has it",
 		ArgsUsage: "VOLUME...",
 		Description: "VOLUME is the name of a code volume, data source or data sink of the\n" +
-			"specification. Applying again changes nothing; what is there and otherwise is\n" +
-			"refused with the difference. Sign in as for the Azure SDKs (azidentity).\n" +
+			"specification. Applying again changes nothing, and goes on where a run before was\n" +
+			"interrupted; what is there and otherwise is refused with the difference. The key\n" +
+			"release policy is made again here and compared, and the contract must be accepted\n" +
+			"for this specification. Sign in as for the Azure SDKs (azidentity).\n" + accessHelp +
 			"At a key broker both keys are made anew each time, as an owner can write there\n" +
 			"and not read; that the agreed container gets them, and nobody else, is what its\n" +
 			"resource policy must say, for the host data that policy generate prints.",
-		Flags: append(append(keyFlags(), imageFlags()...),
-			specificationFlag(),
-			&urfave.StringFlag{Name: "key-release-policy", Usage: "keys in a vault: the policy to keep the KEK under, `FILE` of policy generate"},
+		Flags: append(ownerFlags(),
+			text("plan", "refuse where anything has changed since `FILE` was made by plan --out"),
+			&urfave.BoolFlag{Name: "without-contract", Usage: "there is no ledger: place keys that no other party was asked about"},
 			&urfave.StringFlag{Name: "broker-token", Usage: "keys at a key broker: its administrator's bearer token, in `FILE`"},
-			keyVersionFlag(),
-			text("ledger", "also say in the ledger `DIR` that the keys are in place; first its contract must be accepted, and this specification's"),
-			text("party", "with --ledger: the signing key of the volumes' owner, `PARTYFILE`"),
-			jsonFlag(),
+			ledgerFlag(),
+			text("party", "with --ledger: the signing key of the volumes' owner, `PARTYFILE`, who says there that the keys are in place"),
 		),
 		Action: action(provisionApply, "--specification", "VOLUME..."),
 	}
@@ -64,6 +67,8 @@ type provisioned struct {
 	KEKChanged    bool   `json:"kek_changed"`
 	Secret        string `json:"secret"`
 	SecretChanged bool   `json:"secret_changed"`
+	// Access is the container and the roles, where they are provisioned.
+	Access []provision.Item `json:"access,omitempty"`
 }
 
 func provisionApply(c *urfave.Context, names []string) error {
@@ -75,11 +80,14 @@ func provisionApply(c *urfave.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	if err := checkProvisioning(c, s, names); err != nil {
+	if err := checkProvisioning(c, s, eachReplica(s, names)); err != nil {
 		return err
 	}
 	owner, err := newOwner(c, s, volumes)
 	if err != nil {
+		return err
+	}
+	if err := owner.check(c, s, names); err != nil {
 		return err
 	}
 	root, err := readKey(c)
@@ -89,7 +97,7 @@ func provisionApply(c *urfave.Context, names []string) error {
 	defer root.Destroy()
 	var done []provisioned
 	for _, v := range volumes {
-		p, err := owner.apply(c.Context, v, root)
+		p, err := owner.apply(c, s, v, root)
 		if err != nil {
 			return fmt.Errorf("provisioning %s: %w", v.Name, err)
 		}
@@ -102,6 +110,9 @@ func provisionApply(c *urfave.Context, names []string) error {
 	return printResult(c, done, func(stdout, _ io.Writer) {
 		for _, p := range done {
 			fmt.Fprintf(stdout, "%s\n  KEK    %s %s\n  secret %s %s\n", p.Volume, p.KEK, made(p.KEKChanged), p.Secret, made(p.SecretChanged))
+			for _, i := range p.Access {
+				fmt.Fprintf(stdout, "  %s: %s %s\n", i.Kind, i.Resource, made(i.Changed))
+			}
 		}
 		if entry != nil {
 			fmt.Fprintln(stdout, entry)
@@ -127,11 +138,11 @@ func newOwner(c *urfave.Context, s spec.Specification, volumes []spec.Source) (o
 		if o.policy, err = readReleasePolicy(c.String("key-release-policy")); err != nil {
 			return o, err
 		}
-		if o.vaults, err = provisionClient(s); err != nil {
+		if o.vaults, err = provisionClient(c, s); err != nil {
 			return o, err
 		}
 	}
-	if slices.ContainsFunc(volumes, atBroker) {
+	if slices.ContainsFunc(volumes, atBroker) && c.Command.Name == "apply" {
 		if err := cli.Required(c, "broker-token"); err != nil {
 			return o, err
 		}
@@ -175,12 +186,40 @@ func readReleasePolicy(path string) (release.Policy, error) {
 }
 
 // provisionClient signs in as the Azure SDKs do.
-func provisionClient(s spec.Specification) (*provision.Client, error) {
+func provisionClient(c *urfave.Context, s spec.Specification) (*provision.Client, error) {
 	cred, err := signIn(s)
 	if err != nil {
 		return nil, err
 	}
-	return provision.New(provision.Options{Credential: cred, PrivateCloud: s.Kind == spec.Simulated}), nil
+	scope, err := hsmScope(s)
+	if err != nil {
+		return nil, err
+	}
+	return provision.New(provision.Options{Credential: cred, PrivateCloud: s.Kind == spec.Simulated,
+		Manager: manager(s.Kind, s.Cloud, c.String("subscription")), HSMScope: scope}), nil
+}
+
+// check refuses, before any key is placed, a release policy that is not this
+// specification's, and what has changed since it was planned.
+func (o *owner) check(c *urfave.Context, s spec.Specification, names []string) error {
+	if o.vaults != nil {
+		if err := checkReleasePolicy(c, s, o.policy); err != nil {
+			return err
+		}
+	}
+	if !c.IsSet("plan") {
+		return nil
+	}
+	w, err := readWanted(c, names)
+	if err != nil {
+		return err
+	}
+	defer w.destroy()
+	now, err := w.plan(c)
+	if err != nil {
+		return err
+	}
+	return checkPlan(c.String("plan"), now)
 }
 
 func volumeOf(s spec.Specification, name string) (spec.Source, bool) {
@@ -191,7 +230,7 @@ func volumeOf(s spec.Specification, name string) (spec.Source, bool) {
 			}
 		}
 	}
-	for _, v := range s.DataSinks {
+	for _, v := range s.Sinks() {
 		if v.Name == name {
 			return v.Source(), true
 		}
@@ -199,38 +238,63 @@ func volumeOf(s spec.Specification, name string) (spec.Source, bool) {
 	return spec.Source{}, false
 }
 
-func (o *owner) apply(ctx context.Context, v spec.Source, root *format.RootSecret) (provisioned, error) {
-	id, err := format.ParseVolumeID(v.Volume)
+func (o *owner) apply(c *urfave.Context, s spec.Specification, v spec.Source, root *format.RootSecret) (provisioned, error) {
+	if v.Key.Broker != nil {
+		id, dek, err := o.dek(v, root)
+		if err != nil {
+			return provisioned{}, err
+		}
+		defer dek.Destroy()
+		return o.applyBroker(c.Context, v, id, dek)
+	}
+	want, release, err := o.volume(c.Context, c, s, v, root)
 	if err != nil {
 		return provisioned{}, err
+	}
+	defer release()
+	done, err := o.vaults.Apply(c.Context, want)
+	p := provisioned{Volume: v.Name, KEK: done.KEK, KEKChanged: done.KEKChanged, Secret: done.Secret, SecretChanged: done.SecretChanged}
+	for _, i := range done.Items {
+		if i.Kind != provision.KindKEK && i.Kind != provision.KindSecret {
+			p.Access = append(p.Access, i)
+		}
+	}
+	return p, err
+}
+
+func (o *owner) dek(v spec.Source, root *format.RootSecret) (id format.VolumeID, dek *envelope.DEK, err error) {
+	if id, err = format.ParseVolumeID(v.Volume); err != nil || root == nil {
+		return id, nil, err
 	}
 	derived := root.DeriveDEK(id, o.keyVersion)
 	defer derived.Destroy()
-	dek, err := envelope.NewDEK(derived.Expose())
-	if err != nil {
-		return provisioned{}, err
-	}
-	defer dek.Destroy()
-	if v.Key.Broker != nil {
-		return o.applyBroker(ctx, v, id, dek)
-	}
-	return o.applyVault(ctx, v, id, dek)
+	dek, err = envelope.NewDEK(derived.Expose())
+	return id, dek, err
 }
 
-func (o *owner) applyVault(ctx context.Context, v spec.Source, id format.VolumeID, dek *envelope.DEK) (provisioned, error) {
+// volume is what a volume shall have in the vaults. Without root there is no DEK
+// in it. release ends what it holds.
+func (o *owner) volume(ctx context.Context, c *urfave.Context, s spec.Specification, v spec.Source, root *format.RootSecret) (want provision.Volume, release func(), err error) {
 	vault, secret, ok := strings.Cut(v.Key.Secret, "/secrets/")
 	if !ok {
-		return provisioned{}, fault.Errorf(fault.Usage, "write it as https://VAULT/secrets/NAME", "%q is not a secret's address", v.Key.Secret)
+		return want, nil, fault.Errorf(fault.Usage, "write it as https://VAULT/secrets/NAME", "%q is not a secret's address", v.Key.Secret)
 	}
-	kek, err := o.vaults.ApplyKEK(ctx, provision.KEK{Vault: v.Key.Vault, Name: v.Key.KEK, Policy: o.policy})
+	principal, err := o.principalOf(ctx, c, s, v)
 	if err != nil {
-		return provisioned{}, err
+		return want, nil, err
 	}
-	stored, err := o.vaults.ApplyDEK(ctx, provision.WrappedDEK{Vault: vault, Name: secret, VolumeID: id, KeyVersion: o.keyVersion, DEK: dek}, kek)
+	id, dek, err := o.dek(v, root)
 	if err != nil {
-		return provisioned{}, err
+		return want, nil, err
 	}
-	return provisioned{Volume: v.Name, KEK: kek.ID, KEKChanged: kek.Changed, Secret: stored.ID, SecretChanged: stored.Changed}, nil
+	release = func() {
+		if dek != nil {
+			dek.Destroy()
+		}
+	}
+	return provision.Volume{Name: v.Name, Principal: principal, Container: containerOf(v.Store), Writes: isSink(s, v.Name),
+		KEK: provision.KEK{Vault: v.Key.Vault, Name: v.Key.KEK, Policy: o.policy},
+		DEK: provision.WrappedDEK{Vault: vault, Name: secret, VolumeID: id, KeyVersion: o.keyVersion, DEK: dek}}, release, nil
 }
 
 // applyBroker places the keys. Who gets them is the broker's policy to say.

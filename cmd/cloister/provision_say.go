@@ -42,9 +42,12 @@ func provisionDeclineCommand() *urfave.Command {
 func set(words []string) []string { return slices.Compact(slices.Sorted(slices.Values(words))) }
 
 // checkProvisioning refuses, before any key is placed, what could not be said in
-// the ledger afterwards. Without --ledger nothing is said.
+// the ledger afterwards. Nobody was asked only where that is said.
 func checkProvisioning(c *urfave.Context, s spec.Specification, names []string) error {
-	if !c.IsSet("ledger") && !c.IsSet("party") {
+	if c.Bool("without-contract") {
+		if c.IsSet("ledger") || c.IsSet("party") {
+			return fault.Errorf(fault.Usage, "leave one out", "--without-contract and --ledger or --party are both given")
+		}
 		return nil
 	}
 	if err := cli.Required(c, "ledger", "party"); err != nil {

@@ -23,6 +23,7 @@ func addApplicationCommand() *urfave.Command {
 			text("image", "the container image by digest, `REPOSITORY@sha256:…`"),
 			&urfave.StringSliceFlag{Name: "layer", Usage: "a layer's dm-verity root `HASH`, lowest first; repeated"},
 			&urfave.StringSliceFlag{Name: "port", Usage: "a TCP `PORT` that it listens on; may be repeated"},
+			text("governance-api", "offer it the calls of Azure clean room's governance sidecar at `PORT` of 127.0.0.1: to ask for consent, and to put events into the record"),
 			text("start", "`WHEN` it starts: auto, or manual, on a client's first call; auto when not given"),
 			text("restart", "`WHETHER` it starts again when it has ended: never, on-failure or always; never when not given"),
 		}, resourceFlags()...),
@@ -51,6 +52,12 @@ func applicationOf(c *urfave.Context) (spec.Application, error) {
 			return app, err
 		}
 		app.Ports = append(app.Ports, port)
+	}
+	if given := c.String("governance-api"); given != "" {
+		var err error
+		if app.GovernanceAPI, err = portOf(given); err != nil {
+			return app, err
+		}
 	}
 	for _, variable := range c.StringSlice("env") {
 		name, value, ok := strings.Cut(variable, "=")
@@ -97,6 +104,7 @@ func addApplication(d *yaml.Document, app spec.Application) (*yaml.Document, err
 	set(app.User != nil, "user", app.User, func(a *spec.Application) { a.User = app.User })
 	set(len(app.Ports) > 0, "ports", app.Ports, func(a *spec.Application) { a.Ports = app.Ports })
 	set(app.Resources != nil, "resources", app.Resources, func(a *spec.Application) { a.Resources = app.Resources })
+	set(app.GovernanceAPI != 0, "governanceAPI", app.GovernanceAPI, func(a *spec.Application) { a.GovernanceAPI = app.GovernanceAPI })
 	set(app.Start != "", "start", app.Start, func(a *spec.Application) { a.Start = app.Start })
 	set(app.Restart != "", "restart", app.Restart, func(a *spec.Application) { a.Restart = app.Restart })
 	return e.d, e.err

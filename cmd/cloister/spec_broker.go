@@ -26,7 +26,7 @@ func brokerOf(text string, of spec.Source) (*spec.Broker, error) {
 		case "kek":
 			b.KEK = value
 		case "ca":
-			b.CA, err = certificate(value)
+			b.CA, err = certificate("the broker", value)
 		default:
 			err = fault.Errorf(fault.Usage, "write --broker URL[,resource=R][,kek=R][,ca=FILE]", "--broker has no %.80q", option)
 		}
@@ -38,14 +38,14 @@ func brokerOf(text string, of spec.Source) (*spec.Broker, error) {
 }
 
 // certificate is the inside of a PEM file with one certificate.
-func certificate(path string) (string, error) {
+func certificate(whose, path string) (string, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return "", tree.Explain("reading the broker's certificate", path, err)
+		return "", tree.Explain("reading the certificate of "+whose, path, err)
 	}
 	block, rest := pem.Decode(data)
 	if block == nil || block.Type != "CERTIFICATE" || strings.TrimSpace(string(rest)) != "" {
-		return "", fault.Errorf(fault.Usage, "give the one certificate that the broker's ends at", "%s is not a PEM file with one CERTIFICATE", path)
+		return "", fault.Errorf(fault.Usage, "give the one certificate that that of "+whose+" ends at", "%s is not a PEM file with one CERTIFICATE", path)
 	}
 	return base64.StdEncoding.EncodeToString(block.Bytes), nil
 }

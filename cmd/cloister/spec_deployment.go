@@ -77,7 +77,7 @@ func setDeploymentCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "deployment", Usage: "what a template needs to know of the cloud around the clean room", ArgsUsage: "FILE",
 		Flags: []urfave.Flag{
-			&urfave.Uint64Flag{Name: "replicas", Usage: "aks: `HOW MANY` clean rooms work on the same sources"},
+			&urfave.Uint64Flag{Name: "replicas", Usage: "`HOW MANY` clean rooms work on the same sources, each with outputs of its own: in aks an Indexed Job, in aci a container group each"},
 			text("subnet", "aci: the resource `ID` of the subnet that it joins with a private address"),
 		},
 		Action: func(c *urfave.Context) error {

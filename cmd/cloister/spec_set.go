@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	"cloister/governance/statement"
 	"cloister/policy/spec"
 	"cloister/policy/spec/yaml"
@@ -54,17 +56,24 @@ func setGovernanceCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "governance", Usage: "whose record of consent and use is believed", ArgsUsage: "FILE",
 		Flags: []urfave.Flag{
-			text("ledger", "`URL` of the ledger"),
-			text("ledger-key", "public `KEY` of the ledger: a PEM file, base64, or NAME+HASH+BASE64"),
-			&urfave.StringSliceFlag{Name: "witness", Usage: "public `KEY` of a witness that must cosign; may be repeated"},
+			text("ledger", "where a run finds the ledger, `URL[,ca=FILE]`; FILE is the root of its certificate, else the system's are taken. What makes it believed is its key"),
+			text("ledger-key", "public `KEY` of the ledger, NAME+HASH+BASE64 as cloister-ledger init prints it"),
+			&urfave.StringSliceFlag{Name: "witness", Usage: "public `KEY` of a witness that must cosign, as cloister witness init prints it; may be repeated"},
 			&urfave.Uint64Flag{Name: "threshold", Usage: "`HOW MANY` of the witnesses must; all when not given"},
+			text("refused", "`WHAT` becomes of statements that the ledger refuses: kept"),
 		},
 		Action: func(c *urfave.Context) error {
 			args, err := anyOrder(c, nil, "FILE")
 			if err != nil {
 				return err
 			}
-			g := spec.Governance{Ledger: c.String("ledger"), Witnesses: c.StringSlice("witness")}
+			g := spec.Governance{Witnesses: c.StringSlice("witness"), Refused: c.String("refused")}
+			var ca string
+			if g.Ledger, ca, _ = strings.Cut(c.String("ledger"), ",ca="); ca != "" {
+				if g.LedgerCA, err = certificate("the ledger", ca); err != nil {
+					return err
+				}
+			}
 			if g.LedgerKey, err = publicKey(c.String("ledger-key"), signingKey); err != nil {
 				return err
 			}
@@ -82,9 +91,13 @@ func setGovernance(d *yaml.Document, g spec.Governance) (*yaml.Document, error) 
 		e.set(given, "governance", field, value, func(s *spec.Specification) { change(&s.Governance) })
 	}
 	set(g.Ledger != "", "ledger", g.Ledger, func(to *spec.Governance) { to.Ledger = g.Ledger })
+	if g.Ledger != "" { // another address does not keep the certificate
+		e.put(g.LedgerCA != "", "governance", "ledgerCA", g.LedgerCA, func(s *spec.Specification) { s.Governance.LedgerCA = g.LedgerCA })
+	}
 	set(g.LedgerKey != "", "ledgerKey", g.LedgerKey, func(to *spec.Governance) { to.LedgerKey = g.LedgerKey })
 	set(len(g.Witnesses) > 0, "witnesses", g.Witnesses, func(to *spec.Governance) { to.Witnesses = g.Witnesses })
 	set(g.Threshold > 0, "threshold", g.Threshold, func(to *spec.Governance) { to.Threshold = g.Threshold })
+	set(g.Refused != "", "refused", g.Refused, func(to *spec.Governance) { to.Refused = g.Refused })
 	return e.d, e.err
 }
 

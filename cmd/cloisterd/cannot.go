@@ -37,9 +37,9 @@ type feature struct {
 
 func asked(s spec.Specification) []feature {
 	return []feature{
-		{s.Network.Egress != spec.EgressClosed, "network.egress " + s.Network.Egress},
-		{len(s.Endpoints) > 0, "endpoints"},
+		// Containers of a pod share its network, in which the runtime can close nothing.
+		{s.Network.Egress != spec.EgressClosed && s.Model == spec.Distributed, "network.egress " + s.Network.Egress + " in model " + spec.Distributed},
+		{len(s.Endpoints) > 0 && s.Model == spec.Distributed, "endpoints in model " + spec.Distributed},
 		{s.Application.Start == spec.StartManual, "application.start " + s.Application.Start},
-		{s.Deployment != nil && s.Deployment.Replicas > 1, "deployment.replicas"},
 	}
 }

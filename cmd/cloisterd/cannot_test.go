@@ -31,10 +31,14 @@ func TestRefusesWhatItCannotDo(t *testing.T) {
 		}
 	}
 	changes := map[string]func(*spec.Specification){
-		"network.egress list":      func(s *spec.Specification) { s.Network.Egress = spec.EgressList },
-		"endpoints":                func(s *spec.Specification) { s.Endpoints = []spec.Endpoint{{Name: "a"}} },
+		"network.egress list in model distributed": func(s *spec.Specification) {
+			s.Model, s.Network.Egress = spec.Distributed, spec.EgressList
+		},
+		"endpoints in model distributed": func(s *spec.Specification) {
+			s.Model = spec.Distributed
+			s.Endpoints = []spec.Endpoint{{Name: "a"}}
+		},
 		"application.start manual": func(s *spec.Specification) { s.Application.Start = spec.StartManual },
-		"deployment.replicas":      func(s *spec.Specification) { s.Deployment.Replicas = 2 },
 	}
 	if len(changes) != len(asked(plain())) {
 		t.Errorf("%d of %d are tried", len(changes), len(asked(plain())))
@@ -42,7 +46,7 @@ func TestRefusesWhatItCannotDo(t *testing.T) {
 	for want, change := range changes {
 		s := plain()
 		change(&s)
-		if err := canMeet(s, spec.Monolithic); fault.KindOf(err) != fault.Refused || !strings.HasSuffix(err.Error(), ": "+want) {
+		if err := canMeet(s, s.Model); fault.KindOf(err) != fault.Refused || !strings.HasSuffix(err.Error(), ": "+want) {
 			t.Errorf("%s: %v", want, err)
 		}
 	}

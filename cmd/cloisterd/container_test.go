@@ -53,7 +53,7 @@ var layouts = sync.OnceValue(func() error {
 		return fmt.Errorf("%w; run `make test-setup` (apt-get install busybox-static)", err)
 	}
 	// All there is in it: busybox finds its other programs in itself.
-	app, err := image.Scratch(image.File{Path: "/bin/sh", Data: busybox}, image.Nobody)
+	app, err := image.Scratch(image.Nobody, image.File{Path: "/bin/sh", Data: busybox})
 	if err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func scratch(name, user string) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return image.Scratch(image.File{Path: "/" + name, Data: data}, user)
+	return image.Scratch(user, image.File{Path: "/" + name, Data: data})
 }
 
 // load gives the engine images.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -29,8 +30,7 @@ func doctorCommand() *urfave.Command {
 			"steps are the gate's, and recorded. The exit code is that of the first failure.",
 		Flags: []urfave.Flag{
 			&urfave.StringFlag{Name: "specification", Usage: "the specification in its canonical form, `FILE` (default: the runtime's variable)"},
-			&urfave.StringFlag{Name: "ledger", Usage: ledgerUsage, EnvVars: []string{"CLOISTER_LEDGER"}, Required: true},
-			platformFlag(), machinePolicyFlag(),
+			ledgerFlag(), platformFlag(), machinePolicyFlag(),
 			memory.AllowSwapFlag(),
 		},
 		Action: runDoctor,
@@ -61,7 +61,7 @@ func runDoctor(c *urfave.Context) error {
 		try("attestation by "+v.spec.Attestation.Authority, v.attest)
 	}
 	try("mounts", v.fuse)
-	try("the ledger "+c.String("ledger"), v.ledger(known))
+	try("the ledger "+cmp.Or(c.String("ledger"), v.spec.Governance.Ledger), v.ledger(known))
 	if !located {
 		return check.Err()
 	}
@@ -93,6 +93,13 @@ func (v *visit) readSpecification(context.Context) (string, error) {
 	}
 	if v.spec, err = spec.ParseCanonical(raw); err != nil {
 		return "", err
+	}
+	replica, err := replicaOf(v.spec)
+	if err != nil {
+		return "", err
+	}
+	if replica != nil {
+		v.spec = v.spec.Replica(replica.Index)
 	}
 	return fmt.Sprintf("%s, of kind %s, %s", v.spec.Name, v.spec.Kind, spec.DigestOf(raw)), nil
 }
@@ -166,7 +173,7 @@ func (v *visit) fuse(context.Context) (string, error) {
 // nothing there. Without a platform there is no more to see than a checkpoint.
 func (v *visit) ledger(attested bool) func(context.Context) (string, error) {
 	return func(ctx context.Context) (string, error) {
-		log, err := remote.Open(v.c.String("ledger"), nil)
+		log, err := openLedger(v.c.String("ledger"), v.spec.Governance)
 		if err != nil {
 			return "", err
 		}

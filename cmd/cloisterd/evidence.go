@@ -46,6 +46,9 @@ func (r *room) beginRun(ctx context.Context, log governance.RunLog, specificatio
 	trust := governance.Trust{Ledger: g.LedgerKey, Specification: specification,
 		Witnesses:       governance.Witnesses{Keys: g.Witnesses, Threshold: g.Threshold},
 		ContainerPolicy: fmt.Sprintf("sha256:%x", secctx.HostData())}
+	if r.replica != nil {
+		trust.Replicas, trust.Replica = r.replica.Count, r.replica.Index
+	}
 	for _, p := range r.spec.Parties {
 		fingerprint, err := p.Fingerprint()
 		if err != nil {
@@ -56,8 +59,8 @@ func (r *room) beginRun(ctx context.Context, log governance.RunLog, specificatio
 	return governance.Begin(ctx, log, trust, r.attestRun)
 }
 
-// attestRun makes the one identity report of this process. The TLS key is
-// bound now, as a report cannot be amended, although no endpoint answers yet.
+// attestRun makes the one identity report of this process. The TLS key is bound
+// now, as a report cannot be amended; endpoints show both.
 func (r *room) attestRun(ctx context.Context, b governance.Binding) (statement.Evidence, []byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -79,6 +82,9 @@ func (r *room) attestRun(ctx context.Context, b governance.Binding) (statement.E
 	if e.Quote != nil {
 		return statement.Evidence{}, nil, fault.Errorf(fault.Refused, "run it in a confidential container",
 			"a run's record has no place for a TPM quote, so the parties could not judge this confidential VM")
+	}
+	if r.identity, err = identityOf(key, about, e); err != nil {
+		return statement.Evidence{}, nil, err
 	}
 	return statement.Evidence{Platform: r.platform.name, Report: e.Report, Certificates: e.HostCerts.PEM(), Endorsement: e.UVM}, tlsKey, nil
 }

@@ -36,7 +36,7 @@ func buildAndRun(m *testing.M) int {
 	if err := os.Chmod(bin, 0o755); err != nil {
 		panic(err)
 	}
-	build := exec.Command("go", "build", "-tags", "urfave_cli_no_docs", "-o", bin+"/", "cloister/cmd/cloister", "cloister/cmd/cloisterd", "cloister/cmd/cloister-ledger", "cloister/cmd/cloister-shim")
+	build := exec.Command("go", "build", "-tags", "urfave_cli_no_docs", "-o", bin+"/", "cloister/cmd/cloister", "cloister/cmd/cloisterd", "cloister/cmd/cloister-rego", "cloister/cmd/cloister-ledger", "cloister/cmd/cloister-shim")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0") // an image from scratch has no C library
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "building: %v\n%s", err, out)

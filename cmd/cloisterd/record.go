@@ -51,6 +51,9 @@ func (r *room) goOn(ctx context.Context) error {
 		r.askLogging(ctx)
 	}
 	r.telemetryGoesOn(ctx)
+	if err := r.reportEgress(ctx); err != nil {
+		return err
+	}
 	return r.recordHeads(ctx)
 }
 
@@ -117,6 +120,9 @@ func (r *room) finish(ctx context.Context, end ending, outputs []output) (exit i
 }
 
 func (r *room) recordEnd(ctx context.Context, end ending, partial error, outputs []output) error {
+	if err := r.reportEgress(ctx); err != nil {
+		return err
+	}
 	var said []statement.Output
 	for _, o := range outputs {
 		said = append(said, statement.Output{Name: o.name, Reference: o.reference.String(), Check: o.reference.Check.String()})

@@ -6,15 +6,18 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
 	"cloister/enclave"
 	"cloister/enclave/launch"
+	"cloister/enclave/proxy"
+	"cloister/enclave/rego"
 	"cloister/enclave/sidecar"
 	"cloister/governance"
-	"cloister/governance/remote"
 	"cloister/internal/fault"
 	"cloister/policy/spec"
 )
@@ -24,9 +27,11 @@ type room struct {
 	log             *slog.Logger
 	out             io.Writer
 	spec            spec.Specification
+	replica         *sidecar.Replica // nil where it is the only one
 	platform        platform
 	grace           time.Duration
 	consentInterval time.Duration
+	policies        string // the directory of the Rego files that the specification pins
 	share           string // where the application's container finds the mounts; "" where there is none
 
 	observed observed
@@ -34,6 +39,9 @@ type room struct {
 	says     *says
 
 	record *governance.Run
+	ingress
+	engine *rego.Engine  // nil but for policies
+	egress *proxy.Egress // nil where nothing is let out
 	mounts *mounts
 	door   *sidecar.Door // nil but for an application in a container of its own
 	ended  chan ending
@@ -68,6 +76,10 @@ func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit i
 		return 0, interrupted(ctx, err)
 	}
 	defer r.record.Destroy()
+	defer r.closeEgress()
+	if err := r.openEgress(ctx); err != nil {
+		return 0, err
+	}
 	plan, err := r.plan()
 	if err != nil {
 		return 0, err
@@ -87,8 +99,13 @@ func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit i
 	}
 	r.mounts = &mounts{memory: newBudget(r.spec, available), monitor: r.monitor, log: r.log, spec: r.spec, contract: r.record.Contract(), credential: cloud.credential, head: r.knownHead, sign: r.record.SignReference, source: sidecar.MountSource(r.record.ID())}
 
+	defer r.closeEndpoints(errEnded)
+	if err := r.openEndpoints(ctx); err != nil {
+		return 0, err
+	}
 	appCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	defer r.closeEndpointsWith(appCtx)()
 	r.ended = make(chan ending, 1)
 	gate := &enclave.Gate{Governance: auditor{r.record, r.log, r.monitor}, Keys: keys, Mount: r.mount,
 		Start: func(context.Context) error { return r.start(appCtx, specification) }}
@@ -102,6 +119,7 @@ func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit i
 
 	finish, stop := context.WithTimeout(context.WithoutCancel(ctx), finishTime)
 	defer stop()
+	r.closeEndpoints(end.err)
 	outputs, err := r.mounts.close(finish)
 	// The keys go before anything waits for the ledger.
 	gate.Close()
@@ -111,7 +129,7 @@ func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit i
 
 // begin opens the ledger and makes a run, whose first statements the gate says.
 func (r *room) begin(ctx context.Context, ledgerURL, specification string) error {
-	log, err := remote.Open(ledgerURL, nil)
+	log, err := openLedger(ledgerURL, r.spec.Governance)
 	if err != nil {
 		return fmt.Errorf("opening the ledger: %w", err)
 	}
@@ -230,11 +248,20 @@ func (r *room) launch(ctx context.Context) (exit int, err error) {
 func (r *room) launched() launch.Application {
 	a := r.spec.Application
 	app := launch.Application{Command: a.Command, Environment: a.Environment, WorkingDir: a.WorkingDir, Mounts: r.mounts.shown(),
-		Grace: r.grace, Release: r.mounts.abort, Log: r.log}
+		Network: r.network(), Grace: r.grace, Release: r.mounts.abort, Log: r.log}
+	if more := r.replica.Environment(); more != nil {
+		app.Environment = maps.Clone(app.Environment)
+		for _, v := range more {
+			name, value, _ := strings.Cut(v, "=")
+			app.Environment[name] = value
+		}
+	}
 	app.UID, app.GID = applicationUser(r.spec)
 	if a.Resources != nil {
 		app.Limits = launch.Limits(*a.Resources)
 	}
+	r.letIn(&app)
+	r.letOut(&app)
 	return app
 }
 

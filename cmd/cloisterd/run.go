@@ -32,8 +32,7 @@ func runCommand() *urfave.Command {
 			&urfave.StringFlag{Name: "specification-digest", Usage: "the `DIGEST` of the specification to carry out", Required: true},
 			&urfave.StringFlag{Name: "ledger-key", Usage: "the ledger's verifier `KEY`; it must be the specification's", Required: true},
 			&urfave.StringFlag{Name: "specification", Usage: "the specification in its canonical form, `FILE` (default: the variable " + cce.SpecificationVariable + ", in base64)"},
-			&urfave.StringFlag{Name: "ledger", Usage: ledgerUsage, EnvVars: []string{"CLOISTER_LEDGER"}, Required: true},
-			platformFlag(), machinePolicyFlag(),
+			ledgerFlag(), platformFlag(), machinePolicyFlag(), policiesFlag(),
 			&urfave.DurationFlag{Name: "grace", Usage: "how long the application has to end after SIGTERM, before it is killed", Value: 10 * time.Second},
 			&urfave.DurationFlag{Name: "consent-interval", Usage: "how often consent is asked again while the application runs; withdrawn, it is ended within this, 10s for the answer, and --grace", Value: 30 * time.Second},
 			memory.AllowSwapFlag(),
@@ -42,8 +41,6 @@ func runCommand() *urfave.Command {
 		Action: run,
 	}
 }
-
-const ledgerUsage = "the log's `URL`, with \",ca=FILE\" where its certificate is not the system's to trust"
 
 func run(c *urfave.Context) error {
 	log, err := newLog(c)
@@ -70,9 +67,16 @@ func run(c *urfave.Context) error {
 	if err := p.fits(s.Kind, c.String("platform")); err != nil {
 		return err
 	}
+	replica, err := replicaOf(s)
+	if err != nil {
+		return err
+	}
+	if replica != nil {
+		s, log = s.Replica(replica.Index), log.With("replica", replica.Index)
+	}
 	r := &room{
-		log: log, out: c.App.Writer, spec: s, platform: p,
-		grace: c.Duration("grace"), consentInterval: c.Duration("consent-interval"),
+		log: log, out: c.App.Writer, spec: s, platform: p, replica: replica,
+		grace: c.Duration("grace"), consentInterval: c.Duration("consent-interval"), policies: policiesDir(c),
 	}
 	if r.share, err = shareOf(c, s); err != nil {
 		return err

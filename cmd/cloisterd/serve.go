@@ -65,7 +65,7 @@ func (r *room) startBeside(ctx context.Context, specification string) (err error
 	go func() {
 		name := r.spec.Application.Name
 		r.log.Info("application may start", "application", name, "share", r.share)
-		exit, started, err := r.door.Run(ctx, r.record.ID(), specification)
+		exit, started, err := r.door.Run(ctx, sidecar.Message{Run: r.record.ID(), Specification: specification, Replica: r.replica})
 		r.log.Info("application ended", "application", name, "started", started, "exit", exit)
 		r.ended <- ending{started: started, exit: exit, err: err}
 	}()

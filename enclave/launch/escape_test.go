@@ -153,7 +153,11 @@ func (s *scene) try(who, where string, uid int) map[string]string {
 	secret, err := os.Open(s.Secret)
 	must(s.t, err)
 	defer secret.Close()
-	cmd.ExtraFiles = []*os.File{secret, secret} // the first becomes another file in the init
+	ours, socket, err := socketPair()
+	must(s.t, err)
+	defer ours.Close()
+	defer socket.Close()
+	cmd.ExtraFiles = []*os.File{secret, secret, secret, socket} // the first two become other files in the init
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if uid != os.Getuid() {

@@ -24,9 +24,14 @@ type group struct {
 	limits []string // the files in it that bound the application
 }
 
-// groupPrefix begins the name of each group of an application; the runtime's
-// process id follows, so that what a killed runtime left can be told.
+// groupPrefix begins the name of each group of an application; something of its
+// own and the runtime's process id follow, so that what a killed runtime left can
+// be told.
 const groupPrefix = "cloister-application-"
+
+func groupPattern(own string, pid int) string {
+	return filepath.Join(own, groupPrefix+"*-"+strconv.Itoa(pid))
+}
 
 // makeGroup makes the group and bounds it by what the machine's controllers can.
 func makeGroup(l Limits) *group {
@@ -39,11 +44,11 @@ func makeGroup(l Limits) *group {
 
 func makeGroupIn(own string, l Limits) *group {
 	removeStale(own)
-	g := &group{dir: filepath.Join(own, groupPrefix+strconv.Itoa(os.Getpid()))}
-	if err := os.Mkdir(g.dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+	dir, err := os.MkdirTemp(own, filepath.Base(groupPattern(own, os.Getpid())))
+	if err != nil {
 		return nil
 	}
-	var err error
+	g := &group{dir: dir}
 	if g.open, err = os.Open(g.dir); err != nil {
 		return nil
 	}
@@ -85,7 +90,7 @@ func ownGroup() (dir string, err error) {
 func removeStale(own string) {
 	old, _ := filepath.Glob(filepath.Join(own, groupPrefix+"*"))
 	for _, dir := range old {
-		pid, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(dir), groupPrefix))
+		pid, err := strconv.Atoi(dir[strings.LastIndexByte(dir, '-')+1:])
 		if err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 			_ = unix.Rmdir(dir)
 		}

@@ -30,6 +30,12 @@ func hostile() {
 		attemptAll(os.Args[2], os.Args[3])
 	case "inside":
 		launchHostile(os.Args[3])
+	case "networked":
+		launchNetworked(os.Args[2])
+	case "sealed":
+		attemptSealed()
+	case "caller":
+		callAndServe()
 	case "wait":
 		_, _ = io.Copy(io.Discard, os.Stdin)
 	case "who":
@@ -113,6 +119,7 @@ var attempts = map[string]attempt{
 
 	"environment of the runtime": {asUser, inherited},
 	"descriptor of the runtime":  {asUser, descriptor},
+	"socket of the runtime":      {asUser, connection},
 	"file of the runtime":        {asRoot, func(s scene) error { return read(s.Secret) }},
 	"names beside the mounts":    {asUser, func(s scene) error { _, err := os.Stat(s.Scratch); return err }},
 	"core files":                 {asUser, func(scene) error { return unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{Cur: 1, Max: 1}) }},
@@ -296,6 +303,15 @@ func descriptor(scene) error {
 	for fd := 3; fd < 64; fd++ {
 		target, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
 		if err == nil && strings.HasPrefix(target, "/") && !strings.HasPrefix(target, "/proc/") {
+			return nil
+		}
+	}
+	return errors.New("none is open")
+}
+
+func connection(scene) error {
+	for fd := 3; fd < 64; fd++ {
+		if kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err == nil && kind == unix.SOCK_SEQPACKET {
 			return nil
 		}
 	}

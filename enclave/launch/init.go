@@ -19,21 +19,31 @@ import (
 // is in the range that shells leave alone.
 const exitNotStarted = 251
 
+// What the init is started with beside the application's output; the first two
+// are not for the application.
+const (
+	descriptionFD = 3
+	socketsFD     = 4
+	filesFD       = 5 // the first that the application is to have
+)
+
 // description is what the init is told.
 type description struct {
-	Command    []string `json:"command"`
-	Env        []string `json:"env"`
-	WorkingDir string   `json:"workingDir"`
-	UID        uint32   `json:"uid"`
-	GID        uint32   `json:"gid"`
-	SetUser    bool     `json:"setUser"` // false: the user is the runtime's own, in a user namespace
-	Mounts     []Mount  `json:"mounts"`
-	Limits     Limits   `json:"limits"`
+	Command    []string          `json:"command"`
+	Env        []string          `json:"env"`
+	WorkingDir string            `json:"workingDir"`
+	UID        uint32            `json:"uid"`
+	GID        uint32            `json:"gid"`
+	SetUser    bool              `json:"setUser"` // false: the user is the runtime's own, in a user namespace
+	Mounts     []Mount           `json:"mounts"`
+	Limits     Limits            `json:"limits"`
+	Files      int               `json:"files"` // how many
+	Texts      map[string][]byte `json:"texts"`
 }
 
 func (a Application) describe() description {
 	d := description{Command: a.Command, Env: []string{}, WorkingDir: a.WorkingDir, UID: a.UID, GID: a.GID, SetUser: true,
-		Mounts: a.Mounts, Limits: a.Limits}
+		Mounts: a.Mounts, Limits: a.Limits, Files: len(a.Files), Texts: a.Texts}
 	if uid := os.Getuid(); uid != 0 {
 		d.UID, d.GID, d.SetUser = uint32(uid), uint32(os.Getgid()), false
 	}
@@ -64,6 +74,9 @@ func runInit() (exit int, err error) {
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCHLD)
 
+	if err := serveSockets(); err != nil {
+		return exitNotStarted, err
+	}
 	d, err := readDescription()
 	if err != nil {
 		return exitNotStarted, err
@@ -78,6 +91,9 @@ func runInit() (exit int, err error) {
 	}
 	cmd := exec.Command(d.Command[0], d.Command[1:]...)
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = d.Env, d.WorkingDir, os.Stdout, os.Stderr
+	for i := range d.Files {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, os.NewFile(uintptr(filesFD+i), "file"))
+	}
 	if d.SetUser {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: d.UID, Gid: d.GID}}
 	}
@@ -90,7 +106,7 @@ func (d description) confine() error {
 	if err := bound(); err != nil {
 		return err
 	}
-	if err := enterView(d.Mounts, d.Limits); err != nil {
+	if err := enterView(d.Mounts, d.Limits, d.Texts); err != nil {
 		return err
 	}
 	// Without a user of its own the application could read the init, and write to it.
@@ -156,7 +172,7 @@ func supervise(cmd *exec.Cmd, signals <-chan os.Signal, giveUp func() error) (ex
 }
 
 func readDescription() (d description, err error) {
-	pipe := os.NewFile(3, "description")
+	pipe := os.NewFile(descriptionFD, "description")
 	defer pipe.Close()
 	raw, err := io.ReadAll(pipe)
 	if err == nil {

@@ -11,8 +11,8 @@
 // code, and with it every process of the PID namespace. If the runtime dies, the
 // kernel kills the init, and so all of them; that needs no control group.
 //
-// The network namespace is empty: without a rule that says otherwise there is
-// no way out.
+// The network namespace holds a loopback device and nothing else, so there is no
+// way out of it but what the runtime serves inside: Network.
 //
 // What keeps the application in, from the outside: the user, the namespaces, the
 // read-only view, no_new_privs with an empty bounding set, Landlock for writes,
@@ -47,8 +47,16 @@ type Application struct {
 	// a /proc, a /dev and temporary directories of its own.
 	Mounts []Mount
 	Limits Limits
+	// Texts are files that it finds in /dev, by their names there.
+	Texts map[string][]byte
+	// Files are its open files from descriptor 3 on, beside its output.
+	Files []*os.File
 	// Grace is how long the application has after SIGTERM before it is killed.
 	Grace time.Duration
+	// Network, if not nil, is called before the application starts, to listen for
+	// it, and may keep what it is given, to dial it; an error keeps the application
+	// from starting, and is Run's.
+	Network func(*Network) error
 	// Stdout and Stderr are given to the application; nil is nowhere. It reads
 	// nothing from standard input.
 	Stdout, Stderr *os.File
@@ -90,26 +98,45 @@ func Run(ctx context.Context, a Application) (exit int, err error) {
 	}
 	defer r.Close()
 	defer w.Close()
-	cmd := a.init(r, group)
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return 0, err
+	}
+	network := &Network{init: ours}
+	defer network.end()
+	defer theirs.Close()
+	cmd := a.init(group, r, theirs)
 	if err := startPinned(cmd); err != nil {
 		return 0, fault.Errorf(fault.Denied, "the runtime needs the right to make namespaces: run it as root, or allow user namespaces",
 			"isolating %s: %w", a.Command[0], err)
 	}
 	r.Close()
-	_, werr := w.Write(description)
-	w.Close()
-
+	theirs.Close()
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
-	err = a.wait(ctx, cmd.Process, group, done)
-	if werr != nil {
-		return 0, fmt.Errorf("describing %s to its init: %w", a.Command[0], werr)
+	if err := a.admit(network, w, description); err != nil {
+		cmd.Process.Kill()
+		<-done
+		return 0, err
 	}
-	return exitCode(a, err)
+	return exitCode(a, a.wait(ctx, cmd.Process, group, done))
+}
+
+// admit has the init start the application, once its network is served.
+func (a Application) admit(n *Network, w *os.File, description []byte) error {
+	if a.Network == nil {
+		n.end()
+	} else if err := a.Network(n); err != nil {
+		return fmt.Errorf("serving the network of %s: %w", a.Command[0], err)
+	}
+	if _, err := w.Write(description); err != nil {
+		return fmt.Errorf("describing %s to its init: %w", a.Command[0], err)
+	}
+	return w.Close()
 }
 
 // init is the command that is the namespaces' init.
-func (a Application) init(description *os.File, g *group) *exec.Cmd {
+func (a Application) init(g *group, description, sockets *os.File) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = []string{initName}
 	cmd.Env = []string{}
@@ -120,7 +147,7 @@ func (a Application) init(description *os.File, g *group) *exec.Cmd {
 	if a.Stderr != nil {
 		cmd.Stderr = a.Stderr
 	}
-	cmd.ExtraFiles = []*os.File{description}
+	cmd.ExtraFiles = append([]*os.File{description, sockets}, a.Files...) // descriptionFD, socketsFD, filesFD
 	cmd.SysProcAttr = isolation()
 	g.hold(cmd.SysProcAttr)
 	return cmd
@@ -191,14 +218,15 @@ func isolation() *syscall.SysProcAttr {
 	}
 	if os.Getuid() != 0 {
 		attr.Cloneflags |= syscall.CLONE_NEWUSER
-		attr.AmbientCaps = []uintptr{capSysAdmin, capSetPCap}
+		attr.AmbientCaps = []uintptr{capSysAdmin, capSetPCap, capNetAdmin}
 	}
 	return attr
 }
 
-// The capabilities that the init takes mounting and giving up to, of
-// linux/capability.h.
+// The capabilities that the init takes mounting, giving up and the loopback
+// device to, of linux/capability.h.
 const (
 	capSetPCap  = 8
+	capNetAdmin = 12
 	capSysAdmin = 21
 )

@@ -82,6 +82,14 @@ grep -c : /proc/net/dev; ls /proc/self/fd | wc -l; grep NoNewPrivs /proc/self/st
 	}
 }
 
+func TestTexts(t *testing.T) {
+	a := shell("cat /dev/proxy.pem; { echo x >> /dev/proxy.pem; } 2>/dev/null || echo kept")
+	a.Texts = map[string][]byte{"proxy.pem": []byte("text\n")}
+	if out, exit := output(t, a); exit != 0 || out != "text\nkept\n" {
+		t.Errorf("exit code %d, %q", exit, out)
+	}
+}
+
 func TestNoNetwork(t *testing.T) {
 	out, _ := output(t, shell("cat /proc/net/route | wc -l; cat /proc/net/dev"))
 	routes, devices, _ := strings.Cut(out, "\n")

@@ -19,6 +19,7 @@ import (
 // where the kernel keeps mounts from being told apart (mount_namespaces(7)).
 type view struct {
 	limits  Limits
+	texts   map[string][]byte
 	covered []string // paths, as the application sees them
 	empty   []string // those where nothing is to be made once the view is whole
 }
@@ -31,12 +32,12 @@ const newRoot = "/proc"
 const covering = unix.MS_NOSUID | unix.MS_NODEV
 
 // enterView builds the view and leaves the runtime's file system behind.
-func enterView(mounts []Mount, l Limits) error {
+func enterView(mounts []Mount, l Limits, texts map[string][]byte) error {
 	table, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		return fmt.Errorf("reading the mounts: %w", err)
 	}
-	v := &view{limits: l}
+	v := &view{limits: l, texts: texts}
 	for _, step := range []func() error{
 		v.root, v.temporaryFiles, v.devices,
 		func() error { return v.cover("/sys") },
@@ -108,6 +109,11 @@ func (v *view) devices() error {
 		}
 		if err := unix.Mount(device, newRoot+device, "", unix.MS_BIND, ""); err != nil {
 			return fmt.Errorf("binding %s: %w", device, err)
+		}
+	}
+	for name, text := range v.texts {
+		if err := os.WriteFile(filepath.Join(newRoot, "dev", name), text, 0o444); err != nil {
+			return err
 		}
 	}
 	for name, target := range map[string]string{"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"} {

@@ -49,6 +49,9 @@ type Message struct {
 	// The runtime's first: which run it is, and under which specification.
 	Run           string `json:"run,omitempty"`
 	Specification string `json:"specification,omitempty"`
+	// Replica is what the run is one of, told to the application. The host's word
+	// for it, which each container is given, could differ between the two.
+	Replica *Replica `json:"replica,omitempty"`
 
 	// The shim's only one: the application's exit code, or why it was not started.
 	Exit    *int   `json:"exit,omitempty"`

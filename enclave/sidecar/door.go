@@ -50,15 +50,15 @@ func Open(dir string, grace time.Duration) (*Door, error) {
 const answerSlack = 5 * time.Second
 
 // Run has the application run in its container to its end and returns its exit
-// code. When ctx ends, the shim is told to end it. started says whether there
+// code; the greeting says of which run it is. When ctx ends, the shim is told to end it. started says whether there
 // was a shim; an error is of kind Incomplete where the application's end is not
 // known.
-func (d *Door) Run(ctx context.Context, run, specification string) (exit int, started bool, err error) {
+func (d *Door) Run(ctx context.Context, greeting Message) (exit int, started bool, err error) {
 	conn, err := d.accept(ctx)
 	if err != nil {
 		return 0, false, err
 	}
-	if err := conn.Send(Message{Run: run, Specification: specification}); err != nil {
+	if err := conn.Send(greeting); err != nil {
 		return 0, true, lost(err)
 	}
 	stop := context.AfterFunc(ctx, func() {

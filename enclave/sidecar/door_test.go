@@ -33,7 +33,7 @@ type result struct {
 func running(ctx context.Context, d *Door) <-chan result {
 	ended := make(chan result, 1)
 	go func() {
-		exit, started, err := d.Run(ctx, "run-1", "sha256:spec")
+		exit, started, err := d.Run(ctx, Message{Run: "run-1", Specification: "sha256:spec"})
 		ended <- result{exit, started, err}
 	}()
 	return ended

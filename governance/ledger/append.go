@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -142,6 +143,9 @@ func (l *Ledger) commit(ctx context.Context, requests []*request) {
 		signed, failed = l.put(ctx, entries)
 	}
 	for i, r := range requests {
+		if refusals[i] != nil {
+			refusals[i] = errors.Join(refusals[i], l.keepRefused(r.entries[r.admitted], refusals[i]))
+		}
 		switch {
 		case r.admitted == 0:
 			r.answer(governance.Receipt{}, refusals[i])
@@ -159,12 +163,12 @@ func (l *Ledger) commit(ctx context.Context, requests []*request) {
 func (l *Ledger) admit(requests []*request) (entries [][]byte, refusals []error) {
 	after := l.view.State()
 	if len(requests) > 1 || len(requests[0].entries) > 1 {
-		after = after.Clone()
+		after = after.Fork()
 	}
 	refusals = make([]error, len(requests))
 	for i, r := range requests {
 		for _, entry := range r.entries {
-			if refusals[i] = l.admitOne(after, int64(len(entries)), entry); refusals[i] != nil {
+			if refusals[i] = l.admitOne(after, l.view.Tree().Size()+int64(len(entries)), entry); refusals[i] != nil {
 				break
 			}
 			entries = append(entries, entry)
@@ -188,8 +192,9 @@ func (l *Ledger) admitOne(after *governance.State, index int64, entry []byte) er
 	return err
 }
 
-// checkEntry is what a ledger asks beyond the fold: a clock near its own, and of
-// the first statement that it is by whom the operator made the ledger for.
+// checkEntry is what a ledger asks beyond the fold: a clock near its own, of a run
+// that begins that its evidence holds, and of the first statement that it is by
+// whom the operator made the ledger for.
 func (l *Ledger) checkEntry(after *governance.State, entry []byte) error {
 	opened, err := statement.Open(entry)
 	if err != nil {
@@ -200,13 +205,25 @@ func (l *Ledger) checkEntry(after *governance.State, entry []byte) error {
 			skew.Round(time.Second), maxSkew)
 	}
 	if after.Status() != governance.Draft {
-		return nil
+		return l.judgeEvidence(after, opened)
 	}
 	ok, err := l.mayPropose(opened.Signers[0].Key)
 	if err == nil && !ok {
 		err = governance.Refuse(governance.NotAParty, "have the ledger's operator name the key to cloister-ledger init", "key %s may not propose a contract in this ledger", opened.Signers[0].Key)
 	}
 	return err
+}
+
+func (l *Ledger) judgeEvidence(after *governance.State, opened *statement.Opened) error {
+	begin, ok := opened.Body.(*statement.RunBegin)
+	if !ok || l.evidence == nil {
+		return nil
+	}
+	contract, _ := after.Contract()
+	if err := l.evidence(begin, contract); err != nil {
+		return governance.Refuse(governance.Unapproved, "run it in a container under the contract's policy", "the evidence of run %s: %w", begin.Run.ID, err)
+	}
+	return nil
 }
 
 // put returns the checkpoint that covers the entries, once everything is durable.

@@ -15,9 +15,18 @@
 //	ledger.key   the key that signs it, mode 0600
 //	ledger.pub   its verifier key, as a specification names it
 //	parties      who may propose the contract: fingerprints of keys, a line each
+//	refused      statements that were refused, where the contract has them kept, and
+//	             refused.older before those
 //	lock         held by whoever appends
 //
-// Several processes may serve one directory; one process opens it once.
+// Several processes may serve one directory, on one machine or over a file system
+// that has POSIX locks, links and renames; one process opens it once. They take
+// turns: the lock is held from following the log until the checkpoint is in place,
+// so each judges an entry with all before it folded. That makes them stand in for
+// each other, not append faster: what bounds appends is the one fold, and more come
+// from a log a contract. Outgrowing the files means one of Tessera's cloud back ends
+// in the place of store.go, and a lock there over following, folding and publishing;
+// there is none yet.
 //
 // Tessera's own publishing of checkpoints, at intervals and in the background, is
 // not what readers see: it would publish what no witness has cosigned, and tell

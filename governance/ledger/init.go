@@ -26,13 +26,8 @@ func Init(dir, name string, parties ...string) (string, error) {
 	if len(parties) == 0 {
 		return "", fault.Errorf(fault.Usage, "name the party that is to propose the contract", "nobody could propose a contract in ledger %s", dir)
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fault.Errorf(fault.Usage, "name a directory that can be made", "making the ledger's directory: %w", err)
-	}
-	if list, err := os.ReadDir(dir); err != nil {
+	if err := emptyDir(dir); err != nil {
 		return "", err
-	} else if len(list) > 0 {
-		return "", fault.Errorf(fault.Conflict, "name a new directory", "%s is not empty", dir)
 	}
 	if name == "" {
 		var id [8]byte

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"cloister/governance"
+	"cloister/governance/statement"
 	"cloister/governance/tiles"
 	"cloister/internal/fault"
 
@@ -29,6 +30,14 @@ type Option func(*Ledger)
 // WithCosign has every checkpoint cosigned.
 func WithCosign(c Cosign) Option { return func(l *Ledger) { l.cosign = c } }
 
+// WithEvidence has the evidence of a run that begins under a contract version
+// judged before its run-begin is appended: what judge refuses is refused as of an
+// unapproved container. What is in the log already is not judged again, as what
+// judge goes by may have changed since.
+func WithEvidence(judge func(*statement.RunBegin, statement.Contract) error) Option {
+	return func(l *Ledger) { l.evidence = judge }
+}
+
 // Ledger is an open log. It implements governance.Log and is safe for
 // concurrent use, also by several processes.
 type Ledger struct {
@@ -39,6 +48,8 @@ type Ledger struct {
 	signer note.Signer
 	cosign Cosign
 	lock   *lockedfile.Mutex
+
+	evidence func(*statement.RunBegin, statement.Contract) error // nil: unjudged
 
 	mu      sync.Mutex // guards waiting
 	waiting []*request

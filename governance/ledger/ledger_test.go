@@ -16,6 +16,7 @@ import (
 	"cloister/governance/statement"
 	"cloister/governance/tiles"
 	"cloister/internal/fault"
+	"cloister/policy/spec"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -514,5 +515,64 @@ func TestCheckpointIsANote(t *testing.T) {
 	n, err := note.Open(must(os.ReadFile(filepath.Join(dir, tiles.CheckpointPath))), note.VerifierList(verifier))
 	if err != nil || !strings.HasPrefix(n.Text, verifier.Name()+"\n1\n") {
 		t.Errorf("%+v %v", n, err)
+	}
+}
+
+// TestEvidenceIsJudgedBeforeARunBegins: what the judge refuses is not appended, nor
+// is what came with it; and what was appended is not judged again.
+func TestEvidenceIsJudgedBeforeARunBegins(t *testing.T) {
+	dir, a := initFor(t)
+	var refuse error
+	var under statement.Contract
+	l, err := Open(t.Context(), dir, WithEvidence(func(b *statement.RunBegin, k statement.Contract) error {
+		under = k
+		return refuse
+	}))
+	check(t, err)
+	t.Cleanup(l.Close)
+	put(t, l, a.propose(), a.approve())
+	refuse = fault.Errorf(fault.Refused, "", "HOST_DATA is another policy's")
+	before := snapshot(t, dir)
+	_, err = l.Append(t.Context(), a.chain(3)...)
+	if governance.ReasonOf(err) != governance.Unapproved || !strings.Contains(err.Error(), "HOST_DATA is another policy's") {
+		t.Errorf("got %v", err)
+	}
+	if snapshot(t, dir) != before || under.ContainerPolicy != a.contract.ContainerPolicy {
+		t.Error("something was appended, or the evidence was judged by another contract")
+	}
+	refuse = nil
+	_, err = l.Append(t.Context(), a.chain(3)...)
+	check(t, err)
+	refuse = fault.Errorf(fault.Refused, "", "the certificate has expired")
+	put(t, l, a.grant())
+}
+
+// TestRefusedIsBounded: however much is refused, the newest is kept, and no more
+// than the files have room for.
+func TestRefusedIsBounded(t *testing.T) {
+	dir, a := initFor(t)
+	l := open(t, dir)
+	canonical, err := spec.Specification{Governance: spec.Governance{Refused: spec.RefusedKept}}.Canonical()
+	check(t, err)
+	a.contract.Specification = spec.DigestOf(canonical)
+	put(t, l, a.sign(&statement.Propose{Contract: a.contract, Specification: canonical}), a.approve())
+	entry := a.approve()
+	unlock, err := l.lockFiles(t.Context())
+	check(t, err)
+	defer unlock()
+	refusal := l.view.State().Check(entry)
+	for range 3 * maxRefused / len(entry) {
+		check(t, l.keepRefused(entry, refusal))
+	}
+	total := int64(0)
+	for _, name := range []string{refusedFile, refusedOlder} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if check(t, err); info.Size() > maxRefused {
+			t.Errorf("%s has %d bytes", name, info.Size())
+		}
+		total += info.Size()
+	}
+	if total < maxRefused {
+		t.Errorf("%d bytes are kept", total)
 	}
 }

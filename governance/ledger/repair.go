@@ -27,7 +27,7 @@ func (l *Ledger) repair(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	state := l.view.State().Clone()
+	state := l.view.State().Fork()
 	for i, entry := range entries {
 		if _, err := state.Apply(at+int64(i), entry); err != nil {
 			return fault.Errorf(fault.Refused, "restore tiles and checkpoint from one backup, or see who wrote into them",

@@ -9,12 +9,13 @@ import (
 	"cloister/governance/tiles"
 )
 
-// Local serves the page and, for it, a log: only on this machine and to itself, as
-// nobody who asks is authenticated. The log is not verified; the page does that.
+// Local serves the page at /page/ and, for it, a log: only on this machine and to
+// itself, as nobody who asks is authenticated. The log is not verified; the page
+// does that.
 func Local(log governance.Source) http.Handler {
 	l := &local{log}
 	mux := http.NewServeMux()
-	mux.Handle("/", Handler())
+	mux.Handle("/page/", http.StripPrefix("/page", Handler()))
 	mux.HandleFunc("GET /checkpoint", l.checkpoint)
 	mux.HandleFunc("GET /tile/entries/{path...}", l.bundle)
 	return mux

@@ -1,4 +1,4 @@
-package page
+package page_test
 
 import (
 	"bytes"
@@ -19,6 +19,7 @@ import (
 
 	"cloister/governance"
 	"cloister/governance/ledger"
+	"cloister/governance/page"
 	"cloister/governance/statement"
 	"cloister/governance/tiles"
 )
@@ -30,7 +31,7 @@ const (
 
 // site is a ledger on files and who speaks in it.
 type site struct {
-	*testing.T
+	testing.TB
 	dir, key string
 	ledger   *ledger.Ledger
 	keys     map[string]*statement.PrivateKey
@@ -38,15 +39,15 @@ type site struct {
 	previous string
 }
 
-func newSite(t *testing.T) *site {
-	s := &site{T: t, dir: filepath.Join(t.TempDir(), "ledger"), keys: map[string]*statement.PrivateKey{}}
+func newSite(t testing.TB, options ...ledger.Option) *site {
+	s := &site{TB: t, dir: filepath.Join(t.TempDir(), "ledger"), keys: map[string]*statement.PrivateKey{}}
 	var err error
 	for name, algorithm := range map[string]statement.Algorithm{"hospital": statement.P256, "lab": statement.Ed25519, "run": statement.Ed25519} {
 		s.keys[name], err = statement.GenerateKey(algorithm)
 		s.check(err)
 	}
 	if s.key, err = ledger.Init(s.dir, "", s.keys["hospital"].Public().Fingerprint()); err == nil {
-		s.ledger, err = ledger.Open(t.Context(), s.dir)
+		s.ledger, err = ledger.Open(t.Context(), s.dir, options...)
 	}
 	s.check(err)
 	t.Cleanup(func() { s.ledger.Close() })
@@ -152,9 +153,9 @@ func (s *site) serve(change func(dir string)) string {
 	dir := filepath.Join(s.TempDir(), "copy")
 	s.check(os.CopyFS(dir, os.DirFS(s.dir)))
 	change(dir)
-	server := httptest.NewServer(Local(tiles.NewReader(tiles.Dir(dir).Fetch)))
+	server := httptest.NewServer(page.Local(tiles.NewReader(tiles.Dir(dir).Fetch)))
 	s.Cleanup(server.Close)
-	return server.URL + "/#key=" + url.QueryEscape(s.key)
+	return server.URL + "/page/#key=" + url.QueryEscape(s.key)
 }
 
 // edit changes the entries in a ledger's only bundle.
@@ -187,11 +188,17 @@ func (s *site) size() int64 {
 	return at.Size
 }
 
+// call is a page to visit, and the read token to give it.
+type call struct {
+	URL   string `json:"url"`
+	Token string `json:"token,omitempty"`
+}
+
 type seen struct {
-	Before, Title, Status, Verdict, Kind, Contract, Parties, Runs string
-	Trail                                                         []struct{ ID, Kind, Text string }
-	Foreign                                                       int
-	Faults, Trouble                                               []string
+	Locked, Before, Title, Status, Verdict, Kind, Contract, Parties, Runs string
+	Trail                                                                 []struct{ ID, Kind, Text string }
+	Foreign                                                               int
+	Faults, Trouble                                                       []string
 }
 
 func (v seen) item(entry int) (kind, text string) {
@@ -206,6 +213,15 @@ func (v seen) item(entry int) (kind, text string) {
 // visit looks at pages through Chromium.
 func visit(t *testing.T, urls ...string) []seen {
 	t.Helper()
+	var calls []call
+	for _, u := range urls {
+		calls = append(calls, call{URL: u})
+	}
+	return visitWith(t, calls...)
+}
+
+func visitWith(t *testing.T, calls ...call) []seen {
+	t.Helper()
 	if _, err := exec.LookPath("chromium"); err != nil {
 		t.Fatal("there is no chromium: make test-setup")
 	}
@@ -217,8 +233,12 @@ func visit(t *testing.T, urls ...string) []seen {
 		shots = dir
 	}
 	var stderr bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), "node", append([]string{"../../internal/chromium/visit.mjs", shots}, urls...)...)
-	cmd.Stderr = &stderr
+	asked, err := json.Marshal(calls)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "node", "../../internal/chromium/visit.mjs", shots)
+	cmd.Stdin, cmd.Stderr = bytes.NewReader(asked), &stderr
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, stderr.String())
@@ -234,8 +254,8 @@ func visit(t *testing.T, urls ...string) []seen {
 		}
 		list = append(list, v)
 	}
-	if len(list) != len(urls) {
-		t.Fatalf("%d pages seen of %d", len(list), len(urls))
+	if len(list) != len(calls) {
+		t.Fatalf("%d pages seen of %d", len(list), len(calls))
 	}
 	return list
 }
@@ -271,7 +291,7 @@ func TestPageInABrowser(t *testing.T) {
 	t.Run("sound", func(t *testing.T) {
 		contains(t, "verdict", v[0].Verdict, "This record holds.", "All 13 entries are in its tree")
 		contains(t, "status", v[0].Status, "version 2 accepted")
-		contains(t, "contract", v[0].Contract, "hospital, lab agree", "data records, of hospital", "output report, of lab", digestA)
+		contains(t, "contract", v[0].Contract, "hospital and lab agree that", "data records, of hospital", "output report, of lab", digestA)
 		contains(t, "parties", v[0].Parties, "execution granted", "logging withdrawn")
 		contains(t, "runs", v[0].Runs, "complete, exit code 0")
 		if n := strings.Count(v[0].Parties, "approved"); n != 2 || v[0].Before != "" || len(v[0].Trail) != 13 {
@@ -339,9 +359,9 @@ func flipAt(line string, member int) string {
 }
 
 func TestHandlerAllowsOnlyItsOwnFiles(t *testing.T) {
-	server := httptest.NewServer(Handler())
+	server := httptest.NewServer(page.Handler())
 	defer server.Close()
-	for _, path := range []string{"/", "/page.js", "/log.js", "/statements.js", "/style.css", "/icon.svg", "/nothing"} {
+	for _, path := range []string{"/", "/page.js", "/bytes.js", "/log.js", "/statements.js", "/fold.js", "/record.js", "/words.js", "/style.css", "/icon.svg", "/nothing"} {
 		res, err := http.Get(server.URL + path)
 		if err != nil {
 			t.Fatal(err)
@@ -371,7 +391,7 @@ func TestHandlerAllowsOnlyItsOwnFiles(t *testing.T) {
 func TestOnlyBundlesOfTheLogAreServed(t *testing.T) {
 	s := newSite(t)
 	s.agreed()
-	address, _, _ := strings.Cut(s.serve(func(string) {}), "#")
+	address, _, _ := strings.Cut(s.serve(func(string) {}), "page/")
 	for path, want := range map[string]int{"checkpoint": 200, "tile/entries/000.p/13": 200, "tile/entries/000.p/7": 200, "tile/entries/001": 500,
 		"tile/entries/0": 404, "tile/entries/000.p/0": 404, "tile/entries/000.p/256": 404, "tile/entries/x000/001": 404, "tile/entries/..%2f000": 404, "tile/0/000": 404} {
 		res, err := http.Get(address + path)

@@ -83,7 +83,7 @@ func StatusOf(err error) int {
 	switch governance.ReasonOf(err) {
 	case governance.Malformed, governance.UnknownType:
 		return http.StatusBadRequest
-	case governance.NotAParty, governance.WrongSignature, governance.NotOwner:
+	case governance.NotAParty, governance.WrongSignature, governance.NotOwner, governance.Unapproved:
 		return http.StatusForbidden
 	}
 	switch fault.KindOf(err) {

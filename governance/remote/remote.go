@@ -67,6 +67,16 @@ func (l *Log) Key(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(raw)), err
 }
 
+// Refused returns what the ledger keeps of statements that it did not append, where
+// the contract has it kept.
+func (l *Log) Refused(ctx context.Context) (list []governance.Refused, err error) {
+	raw, err := l.get(ctx, "refused")
+	if err == nil && json.Unmarshal(raw, &list) != nil {
+		err = fault.Errorf(fault.Unavailable, "is this the URL of a ledger?", "the answer of %s is no list of refused statements", l.base)
+	}
+	return list, err
+}
+
 // Append implements governance.Log.
 func (l *Log) Append(ctx context.Context, entries ...[]byte) (governance.Receipt, error) {
 	body := append(append([]byte("["), bytes.Join(entries, []byte(","))...), ']')

@@ -103,23 +103,35 @@ func (s *service) judge(ctx context.Context, agreed governance.Agreed, begin *st
 	return err
 }
 
-// mayRead wants a request of somebody whom the log knows, that was not made before.
+// mayRead wants a request of somebody whom the log knows: signed, and not made
+// before, or with a read token, which is good until it expires.
 func (s *service) mayRead(r *http.Request, l *ledger.Ledger) error {
 	if s.AnyoneReads {
 		return nil
+	}
+	if remote.HasToken(r) {
+		key, err := remote.VerifyToken(r, l.Key(), time.Now())
+		if err != nil {
+			return err
+		}
+		return s.mustKnow(r.Context(), l, key.Fingerprint())
 	}
 	asked, err := remote.Verify(r, nil, time.Now())
 	if err != nil {
 		return err
 	}
-	known, err := s.known(r.Context(), l, asked.Key.Fingerprint())
-	if err != nil {
+	if err := s.mustKnow(r.Context(), l, asked.Key.Fingerprint()); err != nil {
 		return err
 	}
-	if !known {
-		return governance.Refuse(governance.NotAParty, "sign with the key of a party", "key %s is of no party and no run of this log", asked.Key.Fingerprint())
-	}
 	return s.readers.note(asked)
+}
+
+func (s *service) mustKnow(ctx context.Context, l *ledger.Ledger, fingerprint string) error {
+	known, err := s.known(ctx, l, fingerprint)
+	if err == nil && !known {
+		err = governance.Refuse(governance.NotAParty, "sign with the key of a party", "key %s is of no party and no run of this log", fingerprint)
+	}
+	return err
 }
 
 func (s *service) known(ctx context.Context, l *ledger.Ledger, fingerprint string) (bool, error) {

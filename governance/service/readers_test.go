@@ -127,7 +127,7 @@ func TestEvidenceThatDoesNotLetIn(t *testing.T) {
 		if code != tc.want || !strings.Contains(said, tc.said) {
 			t.Errorf("%s: %d %s, want %d with %q", name, code, said, tc.want, tc.said)
 		}
-		r := s.get(t)
+		r := s.readRequest(t)
 		check(t, sign(r, nil))
 		if code, said := do(t, r); code != http.StatusForbidden || !strings.Contains(said, "not-a-party") {
 			t.Fatalf("%s: then it reads: %d %.100q", name, code, said)
@@ -170,7 +170,7 @@ func (s *served) post(t *testing.T, body string, sign func(*http.Request, []byte
 	return do(t, r)
 }
 
-func (s *served) get(t *testing.T) *http.Request {
+func (s *served) readRequest(t *testing.T) *http.Request {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.server.URL+"/trial/tile/entries/000.p/1", nil)
 	check(t, err)
@@ -181,13 +181,13 @@ func (s *served) get(t *testing.T) *http.Request {
 // other signature that ECDSA has for the same bytes.
 func TestAReadIsNotPlayedAgain(t *testing.T) {
 	s := agreed(t) // whose party's key is of P-256
-	r := s.get(t)
+	r := s.readRequest(t)
 	check(t, remote.Sign(r, nil, s.key, time.Now()))
 	if code, said := do(t, r); code != http.StatusOK {
 		t.Fatalf("%d %s", code, said)
 	}
 	for name, header := range map[string]string{"as it was": r.Header.Get("Authorization"), "malleated": malleated(t, r.Header.Get("Authorization"))} {
-		again := s.get(t)
+		again := s.readRequest(t)
 		again.Header.Set("Authorization", header)
 		if code, said := do(t, again); code != http.StatusConflict || !strings.Contains(said, "replayed") || strings.Contains(said, "payload") {
 			t.Errorf("%s: %d %s", name, code, said)

@@ -11,6 +11,7 @@ import (
 
 	"cloister/governance"
 	"cloister/governance/ledger"
+	"cloister/governance/page"
 	"cloister/governance/remote"
 	"cloister/governance/statement"
 	"cloister/internal/fault"
@@ -53,7 +54,9 @@ func New(o Options) http.Handler {
 	mux.HandleFunc("GET /{log}/contract", s.answer(s.contract))
 	mux.HandleFunc("POST /{log}/readers", s.answer(s.introduce))
 	mux.HandleFunc("/{log}/readers", s.otherMethod("POST"))
+	mux.HandleFunc("GET /{log}/refused", s.answer(s.refused))
 	mux.HandleFunc("GET /{log}/tile/{path...}", s.answer(s.tile))
+	mux.HandleFunc("GET /{log}/page/", s.page)
 	mux.HandleFunc("POST /{log}/entries", s.answer(s.append))
 	mux.HandleFunc("/{log}/entries", s.otherMethod("POST"))
 	mux.HandleFunc("/", s.notThere)
@@ -122,6 +125,17 @@ func (s *service) tile(r *http.Request, l *ledger.Ledger) ([]byte, string, error
 	}
 	raw, err := l.Dir().Fetch(r.Context(), "tile/"+r.PathValue("path"))
 	return raw, bytesType, err
+}
+
+// page is the contract in a browser. It is for everybody: it has no word of the
+// record, which its scripts read with the reader's token.
+func (s *service) page(w http.ResponseWriter, r *http.Request) {
+	log := r.PathValue("log")
+	if _, ok := s.Logs[log]; !ok {
+		s.notThere(w, r)
+		return
+	}
+	http.StripPrefix("/"+log+"/page", page.Handler()).ServeHTTP(w, r)
 }
 
 // maxBody is the largest append: a list of the largest entries.

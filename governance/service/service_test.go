@@ -21,6 +21,7 @@ import (
 	"cloister/governance/service"
 	"cloister/governance/statement"
 	"cloister/internal/fault"
+	"cloister/policy/spec"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
@@ -33,6 +34,8 @@ type party struct {
 	key      *statement.PrivateKey
 	counter  uint64
 	contract statement.Contract
+	// specification comes with the proposal; nil for none.
+	specification []byte
 }
 
 func newParty(t testing.TB) *party {
@@ -52,7 +55,7 @@ func (p *party) sign(when time.Time, body statement.Body) []byte {
 }
 
 func (p *party) propose() []byte {
-	return p.sign(time.Now(), &statement.Propose{Contract: p.contract})
+	return p.sign(time.Now(), &statement.Propose{Contract: p.contract, Specification: p.specification})
 }
 
 func (p *party) approve() []byte {
@@ -171,6 +174,8 @@ func template(path string) string {
 		return path
 	case len(parts) == 3 && parts[1] == "tile":
 		return "/{log}/tile/{path}"
+	case len(parts) == 3 && parts[1] == "page":
+		return "/{log}/page/{file}"
 	default:
 		return "/{log}/" + strings.Join(parts[1:], "/")
 	}
@@ -249,7 +254,7 @@ func TestOnlyPartiesRead(t *testing.T) {
 			r.Header = o.Header
 			return err
 		}, 401, "not by key"},
-		"no signature": {func(r *http.Request) error { r.Header.Set("Authorization", "Bearer x"); return nil }, 401, "not in the form"},
+		"no signature": {func(r *http.Request) error { r.Header.Set("Authorization", "Basic x"); return nil }, 401, "not in the form"},
 	} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 		check(t, err)
@@ -344,4 +349,47 @@ func TestTooManyRequests(t *testing.T) {
 	if fault.KindOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "more than 3 requests a second") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestRefusedIsKeptWhereTheContractSaysSo: what parties signed, in words and as it
+// was signed; for parties alone; and nothing of strangers.
+func TestRefusedIsKeptWhereTheContractSaysSo(t *testing.T) {
+	for _, kept := range []bool{false, true} {
+		s := serve(t, nil)
+		s.contract.Specification, s.specification = specification(t, kept)
+		for _, e := range [][]byte{s.propose(), s.approve()} {
+			_, err := s.ledger.Append(t.Context(), e)
+			check(t, err)
+		}
+		again, stranger := s.approve(), newParty(t).grant()
+		broken := bytes.Replace(s.grant(), []byte(`"sig":"`), []byte(`"sig":"AAAA`), 1)
+		for _, e := range [][]byte{again, stranger, broken} {
+			if _, err := s.log(t, nil).Append(t.Context(), e); governance.ReasonOf(err) == "" {
+				t.Errorf("not refused: %v", err)
+			}
+		}
+		if _, err := s.log(t, newParty(t).key).Refused(t.Context()); governance.ReasonOf(err) != governance.NotAParty {
+			t.Errorf("read by a stranger: %v", err)
+		}
+		list, err := s.log(t, s.key).Refused(t.Context())
+		check(t, err)
+		switch {
+		case !kept && len(list) != 0:
+			t.Errorf("kept although the contract does not say so: %+v", list)
+		case kept && (len(list) != 1 || list[0].Reason != governance.WrongState || !bytes.Equal(list[0].Statement, again)):
+			t.Errorf("kept: %+v", list)
+		}
+	}
+}
+
+// specification is one in canonical form, which says whether to keep what is refused.
+func specification(t *testing.T, kept bool) (digest string, canonical []byte) {
+	t.Helper()
+	var g spec.Governance
+	if kept {
+		g.Refused = spec.RefusedKept
+	}
+	canonical, err := spec.Specification{Governance: g}.Canonical()
+	check(t, err)
+	return spec.DigestOf(canonical), canonical
 }

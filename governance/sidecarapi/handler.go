@@ -6,7 +6,9 @@
 // nonce, and answers "enabled" only if the verified log says yes. PUT /events is
 // recorded as the application's words, by the run's key and with its time inside
 // the signature, and acknowledged once it is in the verified log. Nothing else is
-// offered: no key, no token, no contract.
+// offered: no key, no token, no contract. A call is seen to its end although the
+// application has given it up: a record that is left on its way may still come
+// into the log, and take the place of the run's next one.
 //
 // The paths and bodies are those of azure/azure-cleanroom, src/governance/sidecar.
 package sidecarapi
@@ -17,6 +19,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"time"
 
 	"cloister/governance"
 	"cloister/governance/statement"
@@ -54,7 +57,9 @@ func Handler(run Run, contract string) http.Handler {
 }
 
 func checkConsent(w http.ResponseWriter, r *http.Request, run Run, scope string) {
-	err := run.CheckConsent(r.Context(), scope, "asked by the application")
+	ctx, cancel := toTheEnd(r)
+	defer cancel()
+	err := run.CheckConsent(ctx, scope, "asked by the application")
 	switch {
 	case err == nil:
 		reply(w, http.StatusOK, answer{Status: "enabled"})
@@ -80,7 +85,9 @@ func putEvent(w http.ResponseWriter, r *http.Request, run Run, contract string) 
 	if id == "" {
 		id = contract
 	}
-	err = run.RecordAppEvent(r.Context(), id, query.Get("scope"), data)
+	ctx, cancel := toTheEnd(r)
+	defer cancel()
+	err = run.RecordAppEvent(ctx, id, query.Get("scope"), data)
 	switch kind := fault.KindOf(err); {
 	case err == nil:
 		w.WriteHeader(http.StatusOK)
@@ -91,6 +98,13 @@ func putEvent(w http.ResponseWriter, r *http.Request, run Run, contract string) 
 	default:
 		fail(w, http.StatusBadRequest, "InvalidEvent", err)
 	}
+}
+
+// answerTime is how long the ledger has to answer a call, and those before it.
+const answerTime = 30 * time.Second
+
+func toTheEnd(r *http.Request) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(r.Context()), answerTime)
 }
 
 func fail(w http.ResponseWriter, status int, code string, err error) {

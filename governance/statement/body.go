@@ -27,6 +27,7 @@ const (
 	TypeJournalHead      Type = "journal-head"
 	TypeCompletion       Type = "completion"
 	TypeAppEvent         Type = "app-event"
+	TypeEgress           Type = "egress"
 )
 
 // Body is what a statement says, apart from who and when.
@@ -89,6 +90,8 @@ func newRunBody(t Type) (Body, error) {
 		return &Completion{}, nil
 	case TypeAppEvent:
 		return &AppEvent{}, nil
+	case TypeEgress:
+		return &Egress{}, nil
 	default:
 		return nil, fmt.Errorf("%w %q", ErrUnknownType, t)
 	}

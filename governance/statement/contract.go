@@ -16,6 +16,9 @@ type Contract struct {
 	KeyReleasePolicy string `json:"keyReleasePolicy"`
 	// Parties in rising order of names.
 	Parties []Party `json:"parties"`
+	// Replicas is how many runs carry it out together, each one of them; where
+	// it is 0 there is one, whose index is 0.
+	Replicas uint64 `json:"replicas,omitempty"`
 	// Specification is the digest of the specification's canonical form.
 	Specification string `json:"specification"`
 	Version       uint64 `json:"version"`
@@ -101,6 +104,7 @@ func (k Contract) check() error {
 	c.digest("the specification", k.Specification)
 	c.digest("the container policy", k.ContainerPolicy)
 	c.digest("the key release policy", k.KeyReleasePolicy)
+	c.that(k.Replicas != 1 && k.Replicas <= maxVolumes, "%d replicas, want 2 to %d, or none said where there is one", k.Replicas, maxVolumes)
 	c.that(len(k.Parties) > 0, "the contract has no parties")
 	ascending(c, "parties", k.Parties, maxParties, func(p Party) string { return p.Name })
 	ascending(c, "volumes", k.Volumes, maxVolumes, func(v Volume) string { return v.Name })

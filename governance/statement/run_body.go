@@ -27,7 +27,9 @@ type RunBegin struct {
 	// ContractDigest is the digest of the contract version that is carried out.
 	ContractDigest string   `json:"contractDigest"`
 	Evidence       Evidence `json:"evidence"`
-	Run            Run      `json:"run"`
+	// Replica is which of the contract's replicas the run is, from 0.
+	Replica uint64 `json:"replica,omitempty"`
+	Run     Run    `json:"run"`
 	// TLSKey is the key the run answers TLS with, SPKI in DER, if it does.
 	TLSKey []byte `json:"tlsKey,omitempty"`
 }
@@ -192,6 +194,7 @@ func (b *RunBegin) check() error {
 	_, err := ParsePublicKey(b.AuditKey)
 	c.that(err == nil, "the audit key: %v", err)
 	c.that(len(b.TLSKey) <= maxKeyBytes, "a TLS key of %d bytes", len(b.TLSKey))
+	c.that(b.Replica < maxVolumes, "replica %d, want at most %d", b.Replica, maxVolumes-1)
 	c.name("the platform", b.Evidence.Platform)
 	c.that(len(b.Evidence.Report) > 0, "the evidence has no report")
 	return c.err

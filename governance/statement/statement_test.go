@@ -64,7 +64,7 @@ func examples(t testing.TB) []Body {
 		&Rotate{testKey(t, P256).Public().SPKI(), "alice", testKey(t, Ed25519).Public().SPKI()},
 		&ProvisionRequest{[]string{"in", "out"}}, &ProvisionDecline{"not yet", []string{"in"}},
 		&Provisioned{[]Resource{{"kek", "in", "https://vault/keys/k"}, {"wrapped-dek", "in", "https://vault/secrets/s"}}},
-		&RunBegin{testKey(t, Ed25519).Public().SPKI(), dig, Evidence{[]byte("c"), []byte("e"), "sev-snp", []byte("r")}, first, []byte("tls")},
+		&RunBegin{testKey(t, Ed25519).Public().SPKI(), dig, Evidence{[]byte("c"), []byte("e"), "sev-snp", []byte("r")}, 3, first, []byte("tls")},
 		&ConsentCheck{dig, hex64, next, ScopeExecution, "release"},
 		&RecordAccess{"detail", "kek-1", next, "in", AccessKEK},
 		&RecordExecution{"app", "detail", &exit, outputs, PhaseEnd, next},
@@ -72,6 +72,7 @@ func examples(t testing.TB) []Body {
 		&JournalHead{3, dig, next, 9, "out"},
 		&Completion{true, "detail", 3, outputs, next},
 		&AppEvent{[]byte(`{"rows":7}`), "query-1", next, "queries"},
+		&Egress{[]EgressDecision{{2, EgressAllowed, "api.example", 443}, {7, EgressNotListed, "", 0}}, next},
 	}
 }
 
@@ -372,7 +373,7 @@ func TestDocument(t *testing.T) {
 }
 
 func TestOversizeStatementIsNotSigned(t *testing.T) {
-	b := &RunBegin{testKey(t, Ed25519).Public().SPKI(), dig, Evidence{Platform: "sev-snp", Report: []byte("r")},
+	b := &RunBegin{testKey(t, Ed25519).Public().SPKI(), dig, Evidence{Platform: "sev-snp", Report: []byte("r")}, 0,
 		Run{Checkpoint: Checkpoint{Root: base64.StdEncoding.EncodeToString(make([]byte, 32))}, ID: hex32}, nil}
 	b.Evidence.Certificates = make([]byte, MaxEntry)
 	_, err := Sign(Statement{Body: b, Contract: "trial", Time: when, Version: 1}, Signature{testKey(t, P256), 1})

@@ -178,12 +178,18 @@ func TestDirectoriesThatAreNoLedgers(t *testing.T) {
 	if _, err := d.Fetch(t.Context(), CheckpointPath); fault.KindOf(err) != fault.NotFound {
 		t.Errorf("got %v", err)
 	}
-	for checkpoint, want := range map[string]fault.Kind{"": fault.Refused, "log\nx\n": fault.Refused, "log\n-1\nroot\n": fault.Refused, "log\n0\nroot\n": fault.NotFound, "log\n5\nroot\n": fault.Refused} {
-		if err := os.WriteFile(filepath.Join(dir, CheckpointPath), []byte(checkpoint), 0o600); err != nil {
+	for _, tc := range []struct {
+		checkpoint string
+		want       fault.Kind
+	}{
+		{"", fault.Refused}, {"log\nx\n", fault.Refused}, {"log\n-1\nroot\n", fault.Refused}, {"log\n5\nroot\n", fault.Refused},
+		{"log\n0\nroot\n", fault.NotFound}, // the last: what follows is asked of a log that is there
+	} {
+		if err := os.WriteFile(filepath.Join(dir, CheckpointPath), []byte(tc.checkpoint), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := d.Fetch(t.Context(), "tile/entries/000.p/1"); fault.KindOf(err) != want {
-			t.Errorf("checkpoint %q: %v", checkpoint, err)
+		if _, err := d.Fetch(t.Context(), "tile/entries/000.p/1"); fault.KindOf(err) != tc.want {
+			t.Errorf("checkpoint %q: %v", tc.checkpoint, err)
 		}
 	}
 	for _, path := range []string{"../ledger.key", "tile/../../ledger.key", "tile/entries/0", "tile/entries/000.p/256", "tile/64/000", "tile/0/x000/000", ""} {

@@ -42,6 +42,7 @@ func TestBars(t *testing.T) {
 		{atMost(1.3), 13, 10, "reached"}, {atMost(1.3), 14, 10, "missed"},
 		{beyond(1, "s"), 4, 3, "reached"}, {beyond(1, "s"), 4.5, 3, "missed"},
 		{within(384, "MiB"), 384, 0, "reached"}, {within(384, "MiB"), 385, 0, "missed"},
+		{reach(1000, "/s"), 1000, 0, "reached"}, {reach(1000, "/s"), 999, 0, "missed"},
 		{shown, 1, 2, ""}, {alone, 1, 0, ""},
 	} {
 		if got := test.bar.verdict(test.bar.value(test.ours, test.theirs)); got != test.want {

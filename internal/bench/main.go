@@ -24,12 +24,13 @@ import (
 
 // config is what can be chosen on the command line.
 type config struct {
-	bin    string
-	dir    string
-	size   int64
-	files  int
-	many   int
-	rounds int
+	bin     string
+	dir     string
+	size    int64
+	files   int
+	many    int
+	entries int
+	rounds  int
 }
 
 func main() {
@@ -43,6 +44,7 @@ func run() int {
 	flag.Int64Var(&c.size, "size", 1<<30, "bytes of the large file")
 	flag.IntVar(&c.files, "files", 5000, "number of small files")
 	flag.IntVar(&c.many, "many", 1_000_000, "number of files in the volume of many files")
+	flag.IntVar(&c.entries, "entries", 1_000_000, "number of entries in the ledger's log")
 	flag.IntVar(&c.rounds, "rounds", 5, "rounds; the median is printed")
 	only := flag.String("only", "", "measure the rows whose name matches this regular expression")
 	against := flag.String("against", "", "and hold them against the references whose name matches this one only")
@@ -79,7 +81,7 @@ func choose(only, against string) (rows []row, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, r := range slices.Concat(inputRows(), scaleRows(), sealingRows(), outputRows(), startRows(), policyRows()) {
+	for _, r := range slices.Concat(inputRows(), scaleRows(), sealingRows(), outputRows(), startRows(), policyRows(), ledgerRows(), ingressRows()) {
 		r.against = slices.DeleteFunc(r.against, func(ref reference) bool { return !peer.MatchString(ref.name) })
 		if name.MatchString(r.name) && len(r.against) > 0 {
 			rows = append(rows, r)

@@ -59,6 +59,11 @@ func within(limit float64, unit string) bar {
 	return bar{fmt.Sprintf("≤ %g %s", limit, unit), own, func(v float64) bool { return v <= limit }}
 }
 
+// reach asks for at least this, whatever others do.
+func reach(limit float64, unit string) bar {
+	return bar{fmt.Sprintf("≥ %g %s", limit, unit), own, func(v float64) bool { return v >= limit }}
+}
+
 // shown and alone have no bar: the ratio to a reference that is measured once,
 // or our figure, is there to be known.
 var (

@@ -1,8 +1,11 @@
-// Visits pages in headless Chromium. visit.mjs SHOTS URL...: SHOTS is a directory
-// for screenshots, or - for none. Nothing but the loopback address is reachable.
+// Visits pages in headless Chromium. visit.mjs SHOTS: SHOTS is a directory for
+// screenshots, or - for none; standard input is a JSON list of {url, token}, the
+// token for a page that asks for one. Nothing but the loopback address is reachable.
 import { chromium } from 'playwright-core';
+import { readFileSync } from 'node:fs';
 
-const [shots, ...urls] = process.argv.slice(2);
+const [shots] = process.argv.slice(2);
+const calls = JSON.parse(readFileSync(0, 'utf8'));
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
   args: ['--no-sandbox', '--disable-background-networking', '--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1'],
@@ -32,24 +35,43 @@ function faults() {
   return found;
 }
 
-async function visit(url, n) {
-  const page = await browser.newPage({ viewport: { width: 1100, height: 900 } });
+// focus goes to a field as a keyboard does, and fails where Tab does not lead there.
+async function focus(page, id) {
+  for (let i = 0; i < 10; i++) {
+    if (await page.evaluate(() => document.activeElement.id) === id) return;
+    await page.keyboard.press('Tab');
+  }
+  throw new Error(`Tab does not lead to ${id}`);
+}
+
+async function visit({ url, token }, n) {
+  const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
   const trouble = [];
   page.on('dialog', (d) => { trouble.push(`dialog: ${d.message()}`); d.dismiss(); });
-  page.on('console', (m) => { if (m.type() === 'error') trouble.push(m.text()); });
+  const denied = (text) => token && /status of 40[13]/.test(text); // which is the browser's word for being asked for a token
+  page.on('console', (m) => { if (m.type() === 'error' && !denied(m.text())) trouble.push(m.text()); });
   page.on('pageerror', (e) => trouble.push(String(e)));
   page.on('request', (r) => { if (new URL(r.url()).host !== new URL(url).host) trouble.push(`asks ${r.url()}`); });
   await page.goto(url);
   await page.waitForSelector('html[data-ready]');
-  const before = await page.textContent('#verdict');
+  let locked = '';
   const shoot = (name) => shots === '-' || page.screenshot({ path: `${shots}/${n}-${name}.png`, fullPage: true });
+  if (token) {
+    locked = await page.innerText('main');
+    await shoot('locked');
+    await focus(page, 'token');
+    await page.keyboard.insertText(token);
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('html[data-ready="2"]'); // read a second time
+  }
+  const before = await page.textContent('#verdict');
   await shoot('read');
   // By keyboard alone: over the skip link into the field, and Enter.
-  for (let i = 0; i < 10 && await page.evaluate(() => document.activeElement.id) !== 'key'; i++) await page.keyboard.press('Tab');
+  await focus(page, 'key');
   await page.keyboard.press('Enter');
   await page.waitForFunction(() => !document.getElementById('verify').disabled);
   await shoot('verified');
-  const seen = { before, ...await page.evaluate(() => ({
+  const seen = { locked, before, ...await page.evaluate(() => ({
     title: document.title, status: document.getElementById('status').textContent,
     verdict: document.getElementById('verdict').innerText, kind: document.getElementById('verdict').className,
     contract: document.getElementById('contract').innerText, parties: document.getElementById('parties').innerText, runs: document.getElementById('runs').innerText,
@@ -60,8 +82,9 @@ async function visit(url, n) {
   await page.emulateMedia({ colorScheme: 'dark' });
   seen.faults.push(...(await page.evaluate(faults)).map((f) => `dark: ${f}`));
   await shoot('dark');
-  await page.emulateMedia({ colorScheme: 'light' });
   await page.setViewportSize({ width: 360, height: 740 });
+  await shoot('narrow-dark');
+  await page.emulateMedia({ colorScheme: 'light' });
   seen.faults.push(...(await page.evaluate(faults)).map((f) => `narrow: ${f}`));
   await shoot('narrow');
   seen.trouble = trouble;
@@ -69,5 +92,5 @@ async function visit(url, n) {
   await page.close();
 }
 
-for (const [n, url] of urls.entries()) await visit(url, n);
+for (const [n, call] of calls.entries()) await visit(call, n);
 await browser.close();

@@ -44,6 +44,9 @@ type Room struct {
 	// AtBroker are parties whose keys Specify has at the key broker, instead of
 	// vault and HSM.
 	AtBroker []string
+	// Roles has the cloud check role assignments: its owner provisions, and the
+	// clean room's identity has what it was given.
+	Roles bool
 	// Distributed has Specify put the application into a container of its own.
 	Distributed bool
 	// Application, Input and Output are more options of the application and the
@@ -52,6 +55,17 @@ type Room struct {
 	// Witnesses is how many witnesses the parties run, and Threshold how many of them
 	// must cosign, all where it is 0.
 	Witnesses, Threshold int
+	// Replicas is how many runs share the work; 1 where it is 0. Sinks are then
+	// what is pinned of the outputs of each.
+	Replicas int
+	Sinks    []string
+	// LedgerAddress has Specify say where the ledger is.
+	LedgerAddress bool
+	// Ports are endpoints for clients: of each the options of `spec add endpoint`.
+	Ports [][]string
+	// Network is what Specify has the application reach, the arguments of
+	// `spec set network`; nothing when empty.
+	Network []string
 
 	ctx  context.Context
 	bin  string

@@ -1,6 +1,8 @@
 package cleanroom
 
 import (
+	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,7 +13,11 @@ import (
 // StartCloud starts the simulated cloud: attestation service, key vault,
 // managed HSM, identity, and a processor that plays AMD's.
 func (r *Room) StartCloud() error {
-	if err := r.Serve("local", "up", "--dir", r.Path("cloud")); err != nil {
+	up := []string{"local", "up", "--dir", r.Path("cloud")}
+	if r.Roles {
+		up = append(up, "--roles")
+	}
+	if err := r.Serve(up...); err != nil {
 		return err
 	}
 	return r.readCloud()
@@ -61,19 +67,49 @@ func (r *Room) Specify(script string) error {
 	}
 	application := slices.Concat([]string{"spec", "add", "application", "--name", "checksums", "--env", "PATH=/usr/bin:/bin",
 		"--env", "IN=" + r.Path("mnt", "input"), "--env", "OUT=" + r.Path("mnt", "report")}, r.Application, []string{spec, "/bin/sh", "-c", script})
-	return r.all(
-		[]string{"spec", "init", "--name", "source-report", "--kind", "simulated", spec},
-		[]string{"spec", "set", "kind", "--runtime-binary", filepath.Join(r.bin, "cloisterd"), spec, "simulated"},
-		slices.Concat([]string{"spec", "set", "governance", "--ledger-key", ledgerKey}, r.namedWitnesses(), []string{spec}),
-		[]string{"spec", "set", "attestation", "--authority", r.Endpoints.Attestation, "--min-svn", "100", spec},
-		[]string{"spec", "add", "party", "--name", "hospital", "--signing-key", r.Path("hospital.party.pub"), "--recipient-key", r.Path("hospital.party.pub"), spec},
-		[]string{"spec", "add", "party", "--name", "analyst", "--signing-key", r.Path("analyst.party.pub"), "--recipient-key", r.Path("analyst.party.pub"), spec},
+	governance := slices.Concat([]string{"spec", "set", "governance", "--ledger-key", ledgerKey}, r.namedWitnesses(), []string{spec})
+	if r.LedgerAddress {
+		governance = append(governance, "--ledger", r.Ledger)
+	}
+	if err := r.nameReplicas(); err != nil {
+		return err
+	}
+	var ports [][]string
+	for _, options := range r.Ports {
+		ports = append(ports, slices.Concat([]string{"spec", "add", "endpoint"}, options, []string{spec}))
+	}
+	return r.all(slices.Concat([][]string{
+		{"spec", "init", "--name", "source-report", "--kind", "simulated", spec},
+		{"spec", "set", "kind", "--runtime-binary", filepath.Join(r.bin, "cloisterd"), spec, "simulated"},
+		governance,
+		{"spec", "set", "attestation", "--authority", r.Endpoints.Attestation, "--min-svn", "100", spec},
+		{"spec", "add", "party", "--name", "hospital", "--signing-key", r.Path("hospital.party.pub"), "--recipient-key", r.Path("hospital.party.pub"), spec},
+		{"spec", "add", "party", "--name", "analyst", "--signing-key", r.Path("analyst.party.pub"), "--recipient-key", r.Path("analyst.party.pub"), spec},
 		application,
 		append(volume("datasource", "source", "hospital", strings.Split(r.Reference, ".")[1], "input", "input"), r.Input...),
 		sink,
+		{"spec", "set", "deployment", "--replicas", fmt.Sprint(max(1, r.Replicas)), spec},
 		model,
-		[]string{"spec", "validate", spec},
-	)
+		append([]string{"spec", "set", "network", spec}, r.network()...),
+	}, ports, [][]string{{"spec", "validate", spec}})...)
+}
+
+// nameReplicas has the analyst name the outputs of all replicas, where there are
+// several.
+func (r *Room) nameReplicas() error {
+	if r.Replicas < 2 {
+		return nil
+	}
+	lines, err := r.Cloister("prep", "sink", "--key", r.Path("analyst.key"), "--volume", strings.Split(r.Sink, ":")[0], "--replicas", fmt.Sprint(r.Replicas))
+	r.Sinks = strings.Fields(lines)
+	return err
+}
+
+func (r *Room) network() []string {
+	if len(r.Network) == 0 {
+		return []string{"closed"}
+	}
+	return r.Network
 }
 
 // startLedger makes the contract's log and serves it, to the parties and to runs
@@ -121,9 +157,15 @@ func (r *Room) By(party string, args ...string) []string {
 
 // Agree is the contract: both parties approve the same digests, and consent.
 func (r *Room) Agree() error {
+	propose := r.By("analyst", "contract", "propose", "--specification", r.specification(), "--volume", "source="+r.Reference)
+	for i, sink := range r.Sinks {
+		propose = append(propose, "--volume", fmt.Sprintf("report-%d=%s", i, sink))
+	}
+	if r.Sinks == nil {
+		propose = append(propose, "--volume", "report="+r.Sink)
+	}
 	return r.all(
-		r.By("analyst", "contract", "propose", "--specification", r.specification(),
-			"--volume", "source="+r.Reference, "--volume", "report="+r.Sink),
+		propose,
 		r.By("hospital", "contract", "approve", "--specification", r.specification()),
 		r.By("analyst", "contract", "approve", "--specification", r.specification()),
 		r.By("hospital", "consent", "grant"),
@@ -135,9 +177,9 @@ func (r *Room) Agree() error {
 // a key broker, that is its operator's to say too.
 func (r *Room) Provision() error {
 	for _, v := range []struct{ party, volume string }{{"hospital", "source"}, {"analyst", "report"}} {
-		apply := []string{"provision", "apply", "--specification", r.specification(), "--key", r.Path(v.party + ".key")}
+		apply := r.By(v.party, "provision", "apply", "--specification", r.specification(), "--key", r.Path(v.party+".key"))
 		if !slices.Contains(r.AtBroker, v.party) {
-			if err := r.all(append(apply, "--key-release-policy", r.ReleasePolicy(), v.volume)); err != nil {
+			if err := r.AsOwner(append(apply, "--key-release-policy", r.ReleasePolicy(), v.volume)...); err != nil {
 				return err
 			}
 			continue
@@ -148,6 +190,34 @@ func (r *Room) Provision() error {
 		}
 	}
 	return nil
+}
+
+// AsOwner runs a command of an owner's: as the cloud's owner, and for the clean
+// room's identity, where roles are checked.
+func (r *Room) AsOwner(args ...string) error {
+	if !r.Roles {
+		return r.all(args)
+	}
+	defer func(env []string) { r.Env = env }(r.Env)
+	lines, err := r.Cloister("local", "env", "--dir", r.Path("cloud"), "--identity", "owner")
+	if err != nil {
+		return err
+	}
+	raw, err := os.ReadFile(r.Path("cloud", "keys", "identities.json"))
+	if err != nil {
+		return err
+	}
+	var identities []struct{ Name, ObjectID string }
+	if err := json.Unmarshal(raw, &identities); err != nil {
+		return err
+	}
+	r.Env = strings.Fields(lines)
+	for _, i := range identities {
+		if i.Name == "clean-room" {
+			args = slices.Insert(args, len(args)-1, "--principal", i.ObjectID)
+		}
+	}
+	return r.all(args)
 }
 
 // Guest launches a simulated container under a container policy.

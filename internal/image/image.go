@@ -59,10 +59,10 @@ const (
 	Nobody = "65534:65534" // who an application runs as that nobody gave a user
 )
 
-// Scratch returns an image with nothing in it but one program, its entrypoint,
-// which runs as user.
-func Scratch(program File, user string) (v1.Image, error) {
-	layer, err := Layer(program)
+// Scratch returns an image with nothing in it but a program, its entrypoint, which
+// runs as user, and the programs that it starts.
+func Scratch(user string, program File, others ...File) (v1.Image, error) {
+	layer, err := Layer(append([]File{program}, others...)...)
 	if err != nil {
 		return nil, err
 	}

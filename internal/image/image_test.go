@@ -36,7 +36,7 @@ func program(t *testing.T) File {
 
 func scratch(t *testing.T, p File) v1.Image {
 	t.Helper()
-	img, err := Scratch(p, Root)
+	img, err := Scratch(Root, p)
 	if err != nil {
 		t.Fatal(err)
 	}

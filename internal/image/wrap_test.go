@@ -64,7 +64,7 @@ var debian = []entry{
 
 func runtime(t *testing.T) v1.Image {
 	t.Helper()
-	img, err := Scratch(File{Path: "/cloisterd", Data: []byte("elf")}, Root)
+	img, err := Scratch(Root, File{Path: "/cloisterd", Data: []byte("elf")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func runtime(t *testing.T) v1.Image {
 
 func shim(t *testing.T) v1.Image {
 	t.Helper()
-	img, err := Scratch(File{Path: "/cloister-shim", Data: []byte("elf")}, Nobody)
+	img, err := Scratch(Nobody, File{Path: "/cloister-shim", Data: []byte("elf")})
 	if err != nil {
 		t.Fatal(err)
 	}

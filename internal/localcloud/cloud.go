@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"cloister/internal/fault"
+	"cloister/internal/localcloud/access"
 	"cloister/internal/localcloud/attestation"
 	"cloister/internal/localcloud/broker"
 	"cloister/internal/localcloud/identity"
@@ -28,6 +29,8 @@ const (
 	Authority   = "authority"
 	Managed     = "identity" // the managed-identity endpoint
 	Broker      = "broker"   // the key broker, which is no service of Azure's
+	Manager     = "manager"  // the management plane
+	Blob        = "blob"     // where Config.Azurite is set
 )
 
 // Files of the state directory. CAFile and EndpointsFile are the two that a
@@ -48,11 +51,20 @@ const stopTime = 2 * time.Second
 type Config struct {
 	// Dir is the state directory. It is made, mode 0700, if it is not there.
 	Dir string
+	// Roles has vault, HSM, blobs and management plane check role assignments.
+	// The identity "owner" has every role; all others have what they are given.
+	// Without it every identity may do everything.
+	Roles bool
+	// Azurite is the address of a running Azurite, http://HOST:PORT, for there to
+	// be a blob service.
+	Azurite string
 }
 
 // Cloud is a running set of services. It is safe for concurrent use.
 type Cloud struct {
 	dir         string
+	config      Config
+	roles       *access.Book
 	endpoints   Endpoints
 	log         *wire.Log
 	ca          *wire.CA
@@ -73,15 +85,16 @@ type Cloud struct {
 // Errors: fault.Conflict when another process runs the directory or has taken
 // one of its ports.
 func Start(ctx context.Context, config Config) (*Cloud, error) {
-	c, err := start(ctx, config.Dir)
+	c, err := start(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("starting the simulated cloud in %s: %w", config.Dir, err)
 	}
 	return c, nil
 }
 
-func start(ctx context.Context, dir string) (_ *Cloud, err error) {
-	if dir, err = filepath.Abs(dir); err != nil {
+func start(ctx context.Context, config Config) (_ *Cloud, err error) {
+	dir, err := filepath.Abs(config.Dir)
+	if err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Join(dir, keysDir), 0o700); err != nil {
@@ -92,7 +105,7 @@ func start(ctx context.Context, dir string) (_ *Cloud, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cloud{dir: dir, listeners: &listeners{}, guests: map[string]*platform.Guest{}}
+	c := &Cloud{dir: dir, config: config, listeners: &listeners{}, guests: map[string]*platform.Guest{}}
 	c.stop = sync.OnceValue(c.shutdown)
 	defer func() {
 		if err != nil {
@@ -128,7 +141,7 @@ func (c *Cloud) open() error {
 		return err
 	}
 	c.servers = map[string]*wire.Server{}
-	for _, name := range []string{Attestation, Vault, HSM, Authority, Managed, Broker} {
+	for _, name := range []string{Attestation, Vault, HSM, Authority, Managed, Broker, Manager, Blob} {
 		c.servers[name] = wire.NewServer(name, c.log)
 	}
 	if err := c.listen(); err != nil {
@@ -140,10 +153,16 @@ func (c *Cloud) open() error {
 	if err := c.openAttestation(keys); err != nil {
 		return err
 	}
+	if c.roles, err = c.openRoles("roles.json", access.Azure(), azureOwner); err != nil {
+		return err
+	}
 	if err := c.openVault(keys, Vault, vault.KeyVault); err != nil {
 		return err
 	}
 	if err := c.openVault(keys, HSM, vault.ManagedHSM); err != nil {
+		return err
+	}
+	if err := c.openManager(); err != nil {
 		return err
 	}
 	return c.openBroker(keys)
@@ -194,7 +213,15 @@ func (c *Cloud) openVault(keys wire.Keys, name string, kind vault.Kind) error {
 	if err != nil {
 		return err
 	}
+	roles, resource := c.roles, VaultID
+	if kind == vault.ManagedHSM {
+		resource = ""
+		if roles, err = c.openRoles(name+"-roles.json", access.ManagedHSM(), hsmOwner); err != nil {
+			return err
+		}
+	}
 	service, err := vault.New(vault.Config{
+		Roles: roles, Enforce: c.config.Roles, Resource: resource,
 		Kind:      kind,
 		Server:    c.servers[name],
 		URL:       c.listeners.url(name),
@@ -316,7 +343,7 @@ func (c *Cloud) RemoveGuest(dir string) error {
 func (c *Cloud) SetFault(service string, f wire.Fault) error {
 	s := c.servers[service]
 	if s == nil {
-		return fault.Errorf(fault.Usage, "the services are attestation, vault, hsm, authority, identity and broker",
+		return fault.Errorf(fault.Usage, "the services are attestation, vault, hsm, authority, identity, broker, manager and blob",
 			"no simulated service is called %q", service)
 	}
 	if f.ExpiredKeys && service != Vault && service != HSM {
@@ -334,6 +361,11 @@ func (c *Cloud) RotateAttestationKey() error { return c.attestation.Rotate() }
 // AddIdentity returns the named identity of the directory, made if there is none.
 func (c *Cloud) AddIdentity(name string) (identity.Identity, error) {
 	return c.identity.AddIdentity(name)
+}
+
+// AddIdentityIn is AddIdentity in the directory of another tenant, by its name.
+func (c *Cloud) AddIdentityIn(tenant, name string) (identity.Identity, error) {
+	return c.identity.AddIdentityIn(tenant, name)
 }
 
 // FederatedToken returns an assertion for the named identity: what a cluster

@@ -14,6 +14,9 @@
 //	vault        Key Vault and Managed HSM, with secure key release
 //	broker       the Key Broker Service of the Confidential Containers
 //	identity     the directory: managed identity and workload federation
+//	arm          the management plane: identities, role assignments, container groups
+//	blob         Azure's access control in front of Azurite
+//	access       role assignments
 //	platform     the software SEV-SNP processor
 //	wire         what they share
 package localcloud

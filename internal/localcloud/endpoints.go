@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"cloister/internal/fault"
+	"cloister/internal/localcloud/blob"
 	"cloister/internal/localcloud/identity"
 	"cloister/internal/localcloud/wire"
 )
@@ -32,9 +33,18 @@ type Endpoints struct {
 	// owners place resources there.
 	Broker      string `json:"broker"`
 	BrokerToken string `json:"brokerToken"`
+	// Manager is the management plane, and Subscription its one subscription.
+	Manager      string `json:"manager"`
+	Subscription string `json:"subscription"`
+	// Blob is the blob service's account; "" where the cloud has none.
+	Blob string `json:"blob,omitempty"`
 	// CA is the path of the certificate to trust, PEM.
 	CA string `json:"ca"`
 }
+
+// ManagerVariable is the environment variable in which our own tools find the
+// management plane. The Azure SDKs have none for it.
+const ManagerVariable = "CLOISTER_SIMULATED_MANAGER"
 
 // IdentityHeader is the secret that the managed-identity endpoint asks for. It
 // shows itself in endpoints.json and by Reveal, and nowhere else.
@@ -76,6 +86,7 @@ func (c *Cloud) listen() error {
 		name, before string
 		secure       bool
 	}{
+		{Manager, before.Manager, true},
 		{Attestation, before.Attestation, true},
 		{Vault, before.Vault, true},
 		{HSM, before.HSM, true},
@@ -91,7 +102,17 @@ func (c *Cloud) listen() error {
 			return err
 		}
 	}
+	if c.config.Azurite != "" {
+		u, err := url.Parse(before.Blob)
+		if err != nil {
+			return err
+		}
+		if err := c.listeners.take(Blob, u.Host, true); err != nil {
+			return err
+		}
+	}
 	c.endpoints = Endpoints{
+		Manager: c.listeners.url(Manager), Subscription: identity.Subscription(), Blob: before.Blob,
 		Simulated:        wire.Simulated,
 		Attestation:      c.listeners.url(Attestation),
 		Vault:            c.listeners.url(Vault),
@@ -102,6 +123,9 @@ func (c *Cloud) listen() error {
 		Broker:           c.listeners.url(Broker),
 		BrokerToken:      filepath.Join(c.dir, TokenFile),
 		CA:               filepath.Join(c.dir, CAFile),
+	}
+	if c.config.Azurite != "" {
+		c.endpoints.Blob = c.listeners.url(Blob) + "/" + blob.Account
 	}
 	return nil
 }
@@ -133,6 +157,8 @@ func (e Endpoints) Environment(clientID string) []string {
 		"IDENTITY_HEADER=" + e.IdentityHeader.Reveal(),
 		"AZURE_AUTHORITY_HOST=" + e.Authority,
 		"AZURE_TENANT_ID=" + e.Tenant,
+		"AZURE_SUBSCRIPTION_ID=" + e.Subscription,
+		ManagerVariable + "=" + e.Manager,
 		"SSL_CERT_FILE=" + e.CA,
 	}
 	if clientID != "" {

@@ -65,7 +65,8 @@ func Digest(policy []byte) string {
 }
 
 // Command returns the runtime's measured command line: what it is told here
-// the host cannot change, and what it is told otherwise it must not believe.
+// the host cannot change, and what it is told otherwise it must not believe. The
+// digest pins all that the specification says, the ledger's address among it.
 func Command(s spec.Specification) ([]string, error) {
 	digest, err := s.Digest()
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -75,10 +77,40 @@ func generate(t *testing.T, s spec.Specification) []byte {
 	return text
 }
 
+func replicated(s spec.Specification) spec.Specification {
+	s.Deployment, s.Application.Restart = &spec.Deployment{Replicas: 3}, spec.RestartNever
+	return s
+}
+
+// TestReplicasAreToldTheirIndex: and nothing else is admitted for it, nor where
+// there is one alone.
+func TestReplicasAreToldTheirIndex(t *testing.T) {
+	admits := func(s spec.Specification, variable string) bool {
+		list, err := Containers(s, inputs())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(list[0].EnvRules, func(r EnvRule) bool {
+			return r.Strategy == MatchRE2 && regexp.MustCompile("^(?:"+r.Pattern+")$").MatchString(variable)
+		})
+	}
+	for _, s := range []spec.Specification{replicated(aci(t)), replicated(distributed(t, aks(t)))} {
+		for variable, want := range map[string]bool{ReplicaVariable + "=0": true, ReplicaVariable + "=2": true, ReplicaVariable + "=x": false, ReplicaVariable + "=": false, "X" + ReplicaVariable + "=0": false} {
+			if admits(s, variable) != want {
+				t.Errorf("kind %s: %s is admitted: %t", s.Kind, variable, !want)
+			}
+		}
+	}
+	if admits(aci(t), ReplicaVariable+"=0") {
+		t.Error("one that has no replicas is told an index")
+	}
+}
+
 func TestGolden(t *testing.T) {
 	for name, s := range map[string]spec.Specification{
 		"simulated.rego": example(t), "aci.rego": aci(t), "aks.rego": aks(t),
 		"aci_distributed.rego": distributed(t, aci(t)), "aks_distributed.rego": distributed(t, aks(t)),
+		"aci_replicas.rego": replicated(aci(t)), "aks_replicas.rego": replicated(distributed(t, aks(t))),
 	} {
 		file := filepath.Join("testdata", name)
 		got := generate(t, s)
@@ -155,7 +187,9 @@ func TestEveryChangeOfTheSpecificationChangesHostData(t *testing.T) {
 			"volume":    func(s *spec.Specification) { s.DataSources[0].Volume = strings.Repeat("ff", 16) },
 			"vault":     func(s *spec.Specification) { s.DataSources[0].Key.Vault = "https://other.example" },
 			"witnesses": func(s *spec.Specification) { s.Governance.Witnesses = nil },
-			"ledger":    func(s *spec.Specification) { s.Governance.LedgerKey = s.Parties[0].SigningKey },
+			"ledger": func(s *spec.Specification) {
+				s.Governance.LedgerKey = "other.example+093e8954+AQcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH"
+			},
 		} {
 			s := fresh(t)
 			change(&s)

@@ -68,19 +68,56 @@ func (p Policy) warn(warn warner) {
 	}
 }
 
+// sentences say every field that the platform judges: what they do not tell
+// apart, a reader would take for the same.
 func (c Container) sentences() []string {
 	list := []string{
 		fmt.Sprintf("%s starts %q in %s", c.Name, c.Command, c.WorkingDir),
-		fmt.Sprintf("from %s, %d layers", c.ID, len(c.Layers)),
-		"as " + c.User.User.sentence("user") + ", " + c.privilege(),
+		fmt.Sprintf("from %s, %d layers: %s", c.ID, len(c.Layers), strings.Join(c.Layers, ", ")),
+		"as " + c.User.User.sentence("user") + ", " + c.privilege() + c.newPrivileges(),
+		"in " + c.groups() + ", umask " + c.User.Umask,
+	}
+	if c.Seccomp != "" {
+		list = append(list, "under the seccomp profile "+c.Seccomp)
 	}
 	for _, r := range c.EnvRules {
 		list = append(list, "with "+r.sentence())
 	}
 	for _, m := range c.Mounts {
-		list = append(list, fmt.Sprintf("%s is mounted from %s, %s", m.Destination, m.Source, strings.Join(m.Options, ",")))
+		list = append(list, fmt.Sprintf("%s is mounted from %s, %s, %s", m.Destination, m.Source, m.Type, strings.Join(m.Options, ",")))
 	}
-	return list
+	for _, p := range c.ExecProcesses {
+		list = append(list, fmt.Sprintf("the host may start %q in it, and send it %s", p.Command, signals(p.Signals)))
+	}
+	if c.AllowStdio {
+		list = append(list, "the host sees what it prints")
+	}
+	return append(list, "the host may send it "+signals(c.Signals))
+}
+
+func (c Container) newPrivileges() string {
+	if c.NoNewPrivileges {
+		return ", and can gain none"
+	}
+	return ""
+}
+
+func (c Container) groups() string {
+	var list []string
+	for _, g := range c.User.Groups {
+		list = append(list, g.sentence("group"))
+	}
+	if list == nil {
+		return "no group"
+	}
+	return strings.Join(list, " or ")
+}
+
+func signals(list []int) string {
+	if len(list) == 0 {
+		return "no signal"
+	}
+	return strings.Trim(fmt.Sprint("signals ", list), " ")
 }
 
 func (n IDName) sentence(what string) string {
@@ -92,21 +129,42 @@ func (n IDName) sentence(what string) string {
 
 func (c Container) privilege() string {
 	switch {
-	case c.AllowElevated:
+	case c.AllowElevated && c.Capabilities == nil:
 		return "privileged"
+	case c.AllowElevated:
+		return "privileged, " + c.Capabilities.sentence()
 	case c.Capabilities == nil:
 		return "with the platform's usual capabilities"
-	case len(c.Capabilities.Bounding) == 0:
-		return "without any capability"
 	default:
-		return "with " + strings.Join(c.Capabilities.Bounding, ", ")
+		return c.Capabilities.sentence()
 	}
+}
+
+// sentence names sets one by one where they are not the same.
+func (c Capabilities) sentence() string {
+	var list []string
+	for _, set := range []struct {
+		name string
+		of   []string
+	}{{"ambient", c.Ambient}, {"bounding", c.Bounding}, {"effective", c.Effective}, {"inheritable", c.Inheritable}, {"permitted", c.Permitted}} {
+		if len(set.of) > 0 {
+			list = append(list, set.name+" "+strings.Join(set.of, ", "))
+		}
+	}
+	if list == nil {
+		return "without any capability"
+	}
+	return "with the capabilities " + strings.Join(list, "; ")
 }
 
 func (r EnvRule) sentence() string {
 	text := r.Pattern
-	if r.Strategy == MatchRE2 {
+	switch r.Strategy {
+	case MatchText:
+	case MatchRE2:
 		text = "what matches " + r.Pattern
+	default:
+		text = fmt.Sprintf("what matches %s by strategy %q", r.Pattern, r.Strategy)
 	}
 	if r.Required {
 		return text

@@ -33,9 +33,13 @@ var injectedAKS = [...]string{
 	`^[A-Z0-9_]+_PORT_[0-9]+_TCP_PORT=.+$`, `^[A-Z0-9_]+_PORT_[0-9]+_TCP_ADDR=.+$`,
 }
 
-// replicaIndex is what Kubernetes tells each pod of an Indexed Job. It is the
-// host's word: no key and no volume may hang on it alone.
-const replicaIndex = `^JOB_COMPLETION_INDEX=[0-9]{1,4}$`
+// ReplicaVariable is the variable in which the host tells a replica which it is:
+// the one that Kubernetes gives each pod of an Indexed Job. It is the host's word:
+// which of the agreed outputs a run writes is all that hangs on it, and the record
+// says it.
+const ReplicaVariable = "JOB_COMPLETION_INDEX"
+
+const replicaIndex = "^" + ReplicaVariable + "=[0-9]{1,4}$"
 
 // Where the webhook of workload identity puts a pod's token. The directory's
 // authority is anybody's: the token is worth nothing to another one.
@@ -66,7 +70,7 @@ func environmentRules(s spec.Specification, image Image) ([]EnvRule, error) {
 			rules = append(rules, EnvRule{pattern, false, MatchRE2})
 		}
 	}
-	if s.Deployment != nil && s.Deployment.Replicas > 1 {
+	if s.Replicas() > 1 {
 		rules = append(rules, EnvRule{replicaIndex, false, MatchRE2})
 	}
 	return rules, nil

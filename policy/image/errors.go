@@ -23,7 +23,7 @@ func explain(err error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return fault.Errorf(fault.NotFound, "correct the path", "%w", err)
 	case errors.Is(err, os.ErrPermission):
-		return fault.Errorf(fault.Denied, "", "%w", err)
+		return fault.Errorf(fault.Denied, "let this user read the file", "%w", err)
 	case errors.Is(err, context.Canceled):
 		return err
 	default:
@@ -38,6 +38,6 @@ func ofStatus(code int, err error) error {
 	case http.StatusNotFound:
 		return fault.Errorf(fault.NotFound, "correct the repository or the digest", "%w", err)
 	default:
-		return fault.Errorf(fault.Unavailable, "", "%w", err)
+		return fault.Errorf(fault.Unavailable, "try again, and see what the registry's operator says", "%w", err)
 	}
 }

@@ -27,11 +27,11 @@ const (
 func ParseClaims(payload []byte) (Claims, error) {
 	v, err := strictjson.Parse(payload, strictjson.Limits{Size: maxTokenSize, Depth: maxTokenDepth})
 	if err != nil {
-		return nil, fault.Errorf(fault.Refused, "", "reading token claims: %w", err)
+		return nil, fault.Errorf(fault.Refused, "give the token's payload, as JSON", "reading token claims: %w", err)
 	}
 	claims, ok := v.(map[string]any)
 	if !ok {
-		return nil, fault.Errorf(fault.Refused, "", "reading token claims: not an object")
+		return nil, fault.Errorf(fault.Refused, "give the token's payload, as JSON", "reading token claims: not an object")
 	}
 	return claims, nil
 }

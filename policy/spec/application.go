@@ -23,6 +23,10 @@ type Application struct {
 	Resources   *Resources        `json:"resources,omitempty"`  // the platform's default when absent
 	Start       string            `json:"start,omitempty"`      // StartAuto when empty
 	Restart     string            `json:"restart,omitempty"`    // RestartNever when empty
+	// GovernanceAPI is the TCP port of 127.0.0.1 at which the application finds
+	// the calls of Azure clean room's governance sidecar: it may ask for consent,
+	// and put events of its own into the contract's record. Not offered when 0.
+	GovernanceAPI uint32 `json:"governanceAPI,omitempty"`
 }
 
 // When the application starts.

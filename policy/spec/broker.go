@@ -30,8 +30,12 @@ func (c *checks) volumeKey(at string, k Key) {
 	if b.Resource != "" && b.Resource == b.KEK {
 		c.add(at+".broker.kek", fmt.Sprintf("%q is the wrapped DEK's resource too", b.KEK), "give the key a resource of its own")
 	}
-	if _, err := b.Certificate(); err != nil {
-		c.add(at+".broker.ca", err.Error(), "give the certificate, DER, in base64: the inside of a PEM file's CERTIFICATE, on one line")
+	c.certificate(at+".broker.ca", b.CA)
+}
+
+func (c *checks) certificate(at, text string) {
+	if _, err := caCertificate(text); err != nil {
+		c.add(at, err.Error(), "give the certificate, DER, in base64: the inside of a PEM file's CERTIFICATE, on one line")
 	}
 }
 
@@ -42,12 +46,15 @@ func (c *checks) brokerResource(at, s string) {
 }
 
 // Certificate returns what CA holds, or nil.
-func (b Broker) Certificate() (*x509.Certificate, error) {
-	if b.CA == "" {
+func (b Broker) Certificate() (*x509.Certificate, error) { return caCertificate(b.CA) }
+
+// caCertificate reads what a field for one holds, nil where it is empty.
+func caCertificate(text string) (*x509.Certificate, error) {
+	if text == "" {
 		return nil, nil
 	}
-	der, err := decodeKey(b.CA)
-	if err != nil || len(b.CA) > maxText {
+	der, err := decodeKey(text)
+	if err != nil || len(text) > maxText {
 		return nil, fmt.Errorf("the certificate is not base64 on one line of at most %d characters", maxText)
 	}
 	cert, err := x509.ParseCertificate(der)
@@ -58,12 +65,17 @@ func (b Broker) Certificate() (*x509.Certificate, error) {
 }
 
 // Roots returns what ends the broker's TLS chain; nil is the system's roots.
-func (b Broker) Roots() (*x509.CertPool, error) {
-	cert, err := b.Certificate()
+func (b Broker) Roots() (*x509.CertPool, error) { return caRoots(b.CA) }
+
+// LedgerRoots returns what ends the ledger's TLS chain; nil is the system's roots.
+func (g Governance) LedgerRoots() (*x509.CertPool, error) { return caRoots(g.LedgerCA) }
+
+func caRoots(ca string) (*x509.CertPool, error) {
+	cert, err := caCertificate(ca)
 	if cert == nil || err != nil {
 		return nil, err
 	}
-	roots := x509.NewCertPool()
-	roots.AddCert(cert)
-	return roots, nil
+	pool := x509.NewCertPool()
+	pool.AddCert(cert)
+	return pool, nil
 }

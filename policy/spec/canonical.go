@@ -78,7 +78,7 @@ func ParseCanonical(data []byte) (Specification, error) {
 func parseCanonical(data []byte) (Specification, error) {
 	var s Specification
 	if len(data) > MaxSize {
-		return s, fault.Errorf(fault.Refused, "", "%d bytes are more than %d", len(data), MaxSize)
+		return s, fault.Errorf(fault.Refused, "name fewer volumes, or shorter texts", "%d bytes are more than %d", len(data), MaxSize)
 	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
@@ -90,7 +90,7 @@ func parseCanonical(data []byte) (Specification, error) {
 		return s, err
 	}
 	if !bytes.Equal(again, data) {
-		return s, fault.Errorf(fault.Refused, "", "it is not in canonical form")
+		return s, fault.Errorf(fault.Refused, "hand on the file as it was written, without a line's end or other spaces", "it is not in canonical form")
 	}
 	return s, s.Validate()
 }

@@ -3,8 +3,8 @@ package spec
 // Deployment is what a template needs to know of the cloud around the clean
 // room. None of it decides who gets a key.
 type Deployment struct {
-	// Replicas is how many clean rooms work on the same sources, each with an
-	// output volume of its own below a sink's store; 1 when 0.
+	// Replicas is how many clean rooms work on the same sources, each with output
+	// volumes of its own: see Specification.Replica; 1 when 0.
 	Replicas uint32 `json:"replicas,omitempty"`
 	// Subnet is the Azure resource of the subnet that a container group joins,
 	// with a private address in it: /subscriptions/…/subnets/NAME.

@@ -107,12 +107,13 @@ func checkKey(s string, serves func(any) bool) error {
 	return nil
 }
 
-// logKey accepts a signing key, or a verifier key as transparency logs write
-// it: NAME+HASH+BASE64 (C2SP signed-note).
-func (c *checks) logKey(at, s string) {
+// logKey accepts a verifier key as transparency logs write it, NAME+HASH+BASE64
+// (C2SP signed-note), of the algorithm that its holder signs with: nothing else
+// can be verified.
+func (c *checks) logKey(at, s string, algorithm byte, does string) {
 	c.text(at, s)
-	if checkKey(s, signing) != nil && !isVerifierKey(s) {
-		c.add(at, fmt.Sprintf("%.80q is not a public key", s), "give NAME+HASH+BASE64 as the ledger or witness prints it, or a SubjectPublicKeyInfo in base64")
+	if !isVerifierKey(s, algorithm) {
+		c.add(at, fmt.Sprintf("%.80q is not a public key that %s", s, does), "give NAME+HASH+BASE64 as cloister-ledger init or cloister witness init prints it")
 	}
 }
 
@@ -123,13 +124,13 @@ const (
 	noteCosignature = 0x04
 )
 
-func isVerifierKey(s string) bool {
+func isVerifierKey(s string, algorithm byte) bool {
 	parts := strings.SplitN(s, "+", 3)
 	if len(parts) != 3 || parts[0] == "" || strings.ContainsAny(parts[0], " \t") {
 		return false
 	}
 	key, err := base64.StdEncoding.Strict().DecodeString(parts[2])
-	if err != nil || len(key) != 33 || key[0] != noteEd25519 && key[0] != noteCosignature {
+	if err != nil || len(key) != 33 || key[0] != algorithm {
 		return false
 	}
 	sum := sha256.Sum256(append([]byte(parts[0]+"\n"), key...))

@@ -17,7 +17,7 @@ const (
 	secretURL  = `^(https://[^/?#@\s]+|` + loopback + `)/secrets/[0-9A-Za-z-]{1,127}$`
 	cleanPath  = `^(/|(/[^/]+)+)$`
 	base64Key  = `^[A-Za-z0-9+/]+={0,2}$`
-	logKeyText = `^([A-Za-z0-9+/]+={0,2}|[^+\s]+\+[0-9a-f]{8}\+[A-Za-z0-9+/]+={0,2})$`
+	logKeyText = `^[^+\s]+\+[0-9a-f]{8}\+[A-Za-z0-9+/]+={0,2}$`
 )
 
 func pattern(p any) object       { return object{"pattern": fmt.Sprint(p)} }
@@ -74,6 +74,7 @@ var fieldRules = map[string]object{
 	"Application.Environment":      {"propertyNames": object{"pattern": variablePattern.String(), "not": pattern("^CLOISTER_")}},
 	"Application.WorkingDir":       mount,
 	"Application.Ports":            with(port, object{"uniqueItems": true}),
+	"Application.GovernanceAPI":    port,
 	"Application.Start":            oneOfThese(StartAuto, StartManual),
 	"Application.Restart":          oneOfThese(RestartNever, RestartOnFailure, RestartAlways),
 	"Image.Reference":              is(imagePattern),
@@ -115,14 +116,16 @@ var fieldRules = map[string]object{
 	"Endpoint.Port":                port,
 	"Endpoint.ApplicationPort":     port,
 	"Endpoint.Protocol":            oneOfThese(ProtocolHTTP, ProtocolGRPC, ProtocolWebSocket, ProtocolTCP),
+	"Governance.Refused":           oneOfThese(RefusedKept),
 	"Governance.Ledger":            pattern(anyURL),
+	"Governance.LedgerCA":          pattern(base64Key),
 	"Governance.LedgerKey":         pattern(logKeyText),
 	"Governance.Witnesses":         with(pattern(logKeyText), object{"uniqueItems": true}),
 	"Governance.Threshold":         {"maximum": maxItems},
 	"Attestation.Authority":        pattern(httpsURL),
 	"Attestation.MinSVN":           between(1, maxMinimum),
 	"Attestation.TransparencyKeys": with(pattern(base64Key), object{"uniqueItems": true}),
-	"Deployment.Replicas":          {"maximum": maxReplicas},
+	"Deployment.Replicas":          {"maximum": MaxReplicas},
 	"Deployment.Subnet":            is(subnetResource),
 	"Registry.Server":              {"minLength": 1},
 	"Registry.Identity":            name,
@@ -143,7 +146,7 @@ func has(field string, rule object) object {
 }
 
 func hasNot(field string) object {
-	return object{"properties": object{field: object{"enum": []any{nil, "", []any{}}}}}
+	return object{"properties": object{field: object{"enum": []any{nil, "", 0, []any{}}}}}
 }
 
 // typeRules are what fields of one mapping demand of each other.
@@ -154,6 +157,8 @@ var typeRules = map[string]object{
 			when("kind", string(CVM),
 				object{"properties": object{"application": hasNot("image")}},
 				object{"properties": object{"application": has("image", object{"type": "object"})}})),
+		when("kind", string(CVM), object{"properties": object{"attestation": hasNot("minSVN")}},
+			object{"properties": object{"attestation": has("minSVN", object{"minimum": 1})}}),
 		when("model", Distributed, has("acceptedRisk", pattern(fmt.Sprintf(`^\s*(\S+\s+){%d,}\S`, minRiskWords-1))), hasNot("acceptedRisk")),
 	}},
 	"Key": {

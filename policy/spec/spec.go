@@ -166,18 +166,31 @@ type Broker struct {
 
 // Governance says whose record is believed.
 type Governance struct {
-	Ledger string `json:"ledger,omitempty"` // URL of the ledger
-	// LedgerKey verifies the ledger's signatures: a SubjectPublicKeyInfo in
-	// base64, or a verifier key of the C2SP signed note.
+	// Ledger is the URL at which a run finds the ledger. It is not what makes the
+	// ledger believed: LedgerKey is.
+	Ledger string `json:"ledger,omitempty"`
+	// LedgerCA ends the ledger's TLS chain: a certificate, DER, in base64; the
+	// system's roots when empty.
+	LedgerCA string `json:"ledgerCA,omitempty"`
+	// LedgerKey verifies the ledger's signatures: a verifier key of the C2SP signed
+	// note, NAME+HASH+BASE64.
 	LedgerKey string   `json:"ledgerKey"`
 	Witnesses []string `json:"witnesses,omitempty"` // verifier keys that must cosign
 	Threshold uint32   `json:"threshold,omitempty"` // how many of the witnesses must; all when 0
+	// Refused says what becomes of statements that parties and runs sign and the
+	// ledger does not append: RefusedKept, or empty for nothing.
+	Refused string `json:"refused,omitempty"`
 }
+
+// RefusedKept has the ledger keep the newest of the statements that it refuses.
+const RefusedKept = "kept"
 
 // Attestation says whose word about the platform is believed.
 type Attestation struct {
 	Authority string `json:"authority"` // URL of the attestation service
-	MinSVN    uint32 `json:"minSVN"`    // lowest security version of the utility VM
+	// MinSVN is the lowest security version of the utility VM; none where there is
+	// no such VM, in kind cvm.
+	MinSVN uint32 `json:"minSVN,omitempty"`
 	// TransparencyKeys are those of the transparency services one of which must
 	// hold the utility VM's endorsement, where that is in hash-envelope form:
 	// ECDSA on P-384, SubjectPublicKeyInfo in base64. The older form is in none.

@@ -130,7 +130,7 @@ func example(t testing.TB) Specification {
 			Mount: "/mnt/out", Key: key("report"), Recipients: []string{"lab"}}},
 		Network:     Network{Egress: EgressClosed},
 		Endpoints:   []Endpoint{{Name: "api", Port: 8080}},
-		Governance:  Governance{Ledger: "https://127.0.0.1:8446", LedgerKey: verifierKey("ledger.example", 1), Witnesses: []string{verifierKey("witness.example", 4), signingKey(t, 3)}},
+		Governance:  Governance{Ledger: "https://127.0.0.1:8446", LedgerKey: verifierKey("ledger.example", 1), Witnesses: []string{verifierKey("witness.example", 4), verifierKey("another.example", 4)}},
 		Attestation: Attestation{Authority: "https://127.0.0.1:8443", MinSVN: 1},
 	}
 }
@@ -322,6 +322,14 @@ func TestValidate(t *testing.T) {
 		"sidecar in monolithic": {func(s *Specification) { azure(s); s.Runtime = &Runtime{Image: &Image{}} }, []string{"runtime: a container of its own"}},
 		"life": {func(s *Specification) { s.Application.Start, s.Application.Restart = "later", "sometimes" },
 			[]string{"application.start: not known", "application.restart: not known"}},
+		"governance API": {func(s *Specification) { s.Application.GovernanceAPI = 70000 }, []string{"application.governanceAPI: 70000 is not a port"}},
+		"governance API on the application's port": {func(s *Specification) {
+			s.Application.Ports, s.Application.GovernanceAPI = []uint32{8080, 8300}, 8300
+		}, []string{"application.governanceAPI: listens on port 8300 itself"}},
+		"governance API beside the runtime": {func(s *Specification) {
+			s.Application.GovernanceAPI, s.Endpoints, s.Model, s.AcceptedRisk = 8300, nil, Distributed, "the one application is ours and all of us have read it"
+		},
+			[]string{"application.governanceAPI: no network of its own"}},
 		"nobody starts it": {func(s *Specification) { s.Application.Start, s.Endpoints = StartManual, nil }, []string{"application.start: nobody can call"}},
 		"resources": {func(s *Specification) { s.Application.Resources = &Resources{MilliCPU: 1, MemoryMiB: 1} },
 			[]string{"application.resources.milliCPU: not in", "application.resources.memoryMiB: not in"}},
@@ -331,7 +339,26 @@ func TestValidate(t *testing.T) {
 		"resource id": {func(s *Specification) { s.Identities[0].ResourceID = "reader" }, []string{"identities[0].resourceId: not the resource id"}},
 		"deployment": {func(s *Specification) {
 			s.Deployment = &Deployment{Replicas: 2000, Subnet: "x", Registries: []Registry{{Server: "registry.example"}}}
-		}, []string{"deployment.replicas: more than", "deployment.replicas: one clean room", "deployment.subnet: no subnet", "deployment.registries[0].server: no image", "deployment.registries[0]: one of"}},
+		}, []string{"deployment.replicas: more than", "deployment.subnet: no subnet", "deployment.registries[0].server: no image", "deployment.registries[0]: one of"}},
+		"replicas": {func(s *Specification) {
+			s.DataSources[0].Name = s.DataSinks[0].Name + "-1"
+			s.DataSinks[0].Key.Secret = "https://127.0.0.1:8444/secrets/" + strings.Repeat("a", 126)
+			s.Deployment = &Deployment{Replicas: 2}
+		}, []string{"datasinks[0].key.secret: does not name a secret", "datasinks[0].name: the name of another volume"}},
+		"many replicas": {func(s *Specification) { s.Deployment = &Deployment{Replicas: 600} },
+			[]string{"deployment.replicas: that a contract pins"}},
+		"replicas that write nothing": {func(s *Specification) { s.DataSinks, s.Deployment = nil, &Deployment{Replicas: 2} },
+			[]string{"datasinks: write nothing"}},
+		"keys that cannot do it": {func(s *Specification) {
+			s.Governance.LedgerKey, s.Governance.Witnesses = verifierKey("ledger.example", 4), []string{verifierKey("witness.example", 1), s.Parties[0].SigningKey}
+		}, []string{"governance.ledgerKey: not a public key that signs checkpoints", "governance.witnesses[0]: not a public key that cosigns", "governance.witnesses[1]: not a public key that cosigns"}},
+		"certificate of no ledger": {func(s *Specification) { s.Governance.Ledger, s.Governance.LedgerCA = "", "MIIB" },
+			[]string{"governance.ledgerCA: there is no ledger", "governance.ledgerCA: it is not a certificate"}},
+		"deployed without its ledger": {func(s *Specification) { azure(s); s.Governance.Ledger = "" }, []string{"governance.ledger: would not find its ledger"}},
+		"a floor of what is not there": {func(s *Specification) {
+			azure(s)
+			s.Kind, s.Application.Image = CVM, nil
+		}, []string{"attestation.minSVN: kind cvm has no utility VM"}},
 		"deployment on aci": {func(s *Specification) {
 			azure(s)
 			s.Deployment = &Deployment{Subnet: "x", Registries: []Registry{{Server: "registry.example", Secret: "x"}, {Server: "registry.example", Identity: "x"}}}

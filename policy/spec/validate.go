@@ -119,24 +119,38 @@ func (s Specification) checkIdentities(c *checks) {
 
 func (s Specification) checkGovernance(c *checks) {
 	g := s.Governance
-	if g.Ledger != "" {
-		c.url("governance.ledger", g.Ledger, anyPath)
-	}
+	s.checkLedger(c)
 	if g.LedgerKey == "" {
 		c.missing("governance.ledgerKey", "no ledger is named whose record is believed", "set it with cloister spec set governance")
 	} else {
-		c.logKey("governance.ledgerKey", g.LedgerKey)
+		c.logKey("governance.ledgerKey", g.LedgerKey, noteEd25519, "signs checkpoints")
 	}
+	c.optional("governance.refused", g.Refused, RefusedKept)
 	c.count("governance.witnesses", len(g.Witnesses))
 	twice := c.unique("this witness")
 	for i, w := range g.Witnesses {
 		at := fmt.Sprintf("governance.witnesses[%d]", i)
-		c.logKey(at, w)
+		c.logKey(at, w, noteCosignature, "cosigns")
 		twice(at, w)
 	}
 	if int64(g.Threshold) > int64(len(g.Witnesses)) {
 		c.add("governance.threshold", fmt.Sprintf("%d of %d witnesses cannot cosign", g.Threshold, len(g.Witnesses)), "name more witnesses, or fewer that must")
 	}
+}
+
+// checkLedger: who deploys a container cannot tell it where the ledger is, as the
+// container policy admits no such word of theirs.
+func (s Specification) checkLedger(c *checks) {
+	g := s.Governance
+	switch {
+	case g.Ledger != "":
+		c.url("governance.ledger", g.Ledger, anyPath)
+	case s.Kind.StartsContainers():
+		c.missing("governance.ledger", fmt.Sprintf("a container of kind %s would not find its ledger", s.Kind), "set it with cloister spec set governance --ledger URL")
+	case g.LedgerCA != "":
+		c.add("governance.ledgerCA", "there is no ledger whose certificate it ends", "set governance.ledger, or take it out")
+	}
+	c.certificate("governance.ledgerCA", g.LedgerCA)
 }
 
 func (s Specification) checkAttestation(c *checks) {
@@ -156,6 +170,12 @@ func (s Specification) checkAttestation(c *checks) {
 	if u != nil && isLoopback(u) != (s.Kind == Simulated) {
 		c.add("attestation.authority", fmt.Sprintf("%s does not fit kind %s", a.Authority, s.Kind),
 			"the simulated platform's service is on loopback, and a real one never is")
+	}
+	if s.Kind == CVM {
+		if a.MinSVN != 0 {
+			c.add("attestation.minSVN", "kind cvm has no utility VM, whose version it would be the floor of", "take it out")
+		}
+		return
 	}
 	floor := uint32(minimumSVN)
 	if s.Kind == Simulated {

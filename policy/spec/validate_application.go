@@ -62,8 +62,28 @@ func (s Specification) checkApplication(c *checks) {
 		c.add("application.user", "is root", "give a user and a group other than 0")
 	}
 	c.ports("application.ports", a.Ports)
+	s.checkGovernanceAPI(c)
 	c.resources("application.resources", a.Resources)
 	s.checkLife(c)
+}
+
+// checkGovernanceAPI: the port is the runtime's, in the application's own network.
+// In the distributed model that network is the whole group's, and whoever is in it
+// could speak for the application.
+func (s Specification) checkGovernanceAPI(c *checks) {
+	const at = "application.governanceAPI"
+	port := s.Application.GovernanceAPI
+	if port == 0 {
+		return
+	}
+	c.port(at, port)
+	if s.Model == Distributed {
+		c.add(at, "in the distributed model the application has no network of its own", "take it out, or set the model to "+Monolithic)
+	}
+	taken := slices.Contains(s.Application.Ports, port) || slices.ContainsFunc(s.Endpoints, func(e Endpoint) bool { return e.Target() == port })
+	if taken {
+		c.add(at, fmt.Sprintf("the application listens on port %d itself", port), "give another port")
+	}
 }
 
 // checkLabel: where containers are started the name is also that of a container.
@@ -155,20 +175,15 @@ func (c *checks) resources(at string, r *Resources) {
 	}
 }
 
-// maxReplicas is far above what one store serves at speed.
-const maxReplicas = 1024
+// MaxReplicas is far above what one store serves at speed.
+const MaxReplicas = 1024
 
 func (s Specification) checkDeployment(c *checks) {
 	d := s.Deployment
 	if d == nil {
 		return
 	}
-	if d.Replicas > maxReplicas {
-		c.add("deployment.replicas", fmt.Sprintf("%d is more than %d", d.Replicas, maxReplicas), "use fewer")
-	}
-	if d.Replicas > 1 && s.Kind != AKS {
-		c.add("deployment.replicas", fmt.Sprintf("kind %s runs one clean room", s.Kind), "use kind aks, which runs them as an Indexed Job")
-	}
+	s.checkReplicas(c)
 	if d.Subnet != "" {
 		s.checkSubnet(c, d.Subnet)
 	}

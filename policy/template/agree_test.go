@@ -77,6 +77,11 @@ func fromARM(t *testing.T, text []byte) (d deployment) {
 	for _, c := range group.Containers {
 		s := c.Properties.started
 		s.Env = c.Properties.EnvironmentVariables
+		for i, v := range s.Env {
+			if v.Value == "[string(copyIndex())]" { // as the deployment does, for the second replica
+				s.Env[i].Value = "1"
+			}
+		}
 		for i, arg := range s.Command {
 			if strings.HasPrefix(arg, "[") && strings.HasSuffix(arg, "]") {
 				if !strings.HasPrefix(arg, "[[") {

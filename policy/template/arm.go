@@ -28,8 +28,15 @@ type armGroup struct {
 	APIVersion string        `json:"apiVersion"`
 	Name       string        `json:"name"`
 	Location   string        `json:"location"`
+	Copy       *armCopy      `json:"copy,omitempty"`
 	Identity   *armIdentity  `json:"identity,omitempty"`
 	Properties armProperties `json:"properties"`
+}
+
+// armCopy deploys a resource several times; copyIndex() is the number of each.
+type armCopy struct {
+	Name  string `json:"name"`
+	Count uint32 `json:"count"`
 }
 
 type armIdentity struct {
@@ -150,8 +157,10 @@ func (r room) arm() ([]byte, error) {
 		group.Properties.Volumes = []armVolume{{Name: shareVolume}}
 	}
 	r.armNetwork(&group.Properties)
-	err := r.armIdentities(&group)
-	if err != nil {
+	if err := r.armReplicas(&group); err != nil {
+		return nil, err
+	}
+	if err := r.armIdentities(&group); err != nil {
 		return nil, err
 	}
 	return indented(armTemplate{
@@ -160,6 +169,21 @@ func (r room) arm() ([]byte, error) {
 		Parameters:     map[string]armParameter{"location": {"string", "[resourceGroup().location]"}},
 		Resources:      []armGroup{group},
 	})
+}
+
+// armReplicas deploys a container group for each replica, and tells its runtime
+// which it is.
+func (r room) armReplicas(group *armGroup) error {
+	if r.Replicas() == 1 {
+		return nil
+	}
+	if err := r.checkLastName(); err != nil {
+		return err
+	}
+	group.Name, group.Copy = "[format('"+r.Name+"-{0}', copyIndex())]", &armCopy{"replicas", r.Replicas()}
+	runtime := &group.Properties.Containers[0].Properties
+	runtime.EnvironmentVariables = append(runtime.EnvironmentVariables, variable{cce.ReplicaVariable, "[string(copyIndex())]"})
+	return nil
 }
 
 // arm says of a container what the policy does. A mount's propagation has no

@@ -139,7 +139,7 @@ func (r room) kubernetes() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.Deployment == nil || r.Deployment.Replicas < 2 {
+	if r.Replicas() == 1 {
 		p.Metadata.Name = r.Name
 		return documents(append(objects, object{"v1", "Pod", p.Metadata, p.Spec}))
 	}
@@ -241,10 +241,9 @@ func (r room) podIdentity(p *pod) ([]object, error) {
 // job runs every replica once; where the application is not to be started again,
 // one that fails fails alone.
 func (r room) job(p pod) (object, error) {
-	n := r.Deployment.Replicas
-	// Kubernetes' own rule: a pod's host name has its index, and is a DNS label.
-	if last := fmt.Sprintf("%s-%d", r.Name, n-1); len(last) > 63 {
-		return object{}, fault.Errorf(fault.Usage, "give the specification a shorter name", "the last replica's host name, %s, is longer than 63", last)
+	n := r.Replicas()
+	if err := r.checkLastName(); err != nil {
+		return object{}, err
 	}
 	j := jobSpec{CompletionMode: "Indexed", Completions: n, Parallelism: n, Template: p}
 	if p.Spec.RestartPolicy == "Never" {

@@ -152,6 +152,15 @@ func (r room) identity(name string) spec.Identity {
 	return r.Identities[i]
 }
 
+// checkLastName: of a pod of a job the host name has its index, and of replicas in
+// container groups the group's own; both are DNS labels.
+func (r room) checkLastName() error {
+	if last := fmt.Sprintf("%s-%d", r.Name, r.Replicas()-1); len(last) > 63 {
+		return fault.Errorf(fault.Usage, "give the specification a shorter name", "the last replica's name, %s, is longer than 63", last)
+	}
+	return nil
+}
+
 // registries returns where credentials are for, by server: as a set they have no
 // order.
 func (r room) registries() []spec.Registry {

@@ -74,6 +74,11 @@ func replicated(s spec.Specification) spec.Specification {
 	return s
 }
 
+func severalGroups(s spec.Specification) spec.Specification {
+	s.Deployment.Replicas, s.Application.Restart = 4, spec.RestartNever
+	return s
+}
+
 func inputs() cce.Inputs {
 	return cce.Inputs{Images: map[string]cce.Image{
 		"registry.example/lab/count@sha256:" + strings.Repeat("cd", 32): {
@@ -86,7 +91,7 @@ func inputs() cce.Inputs {
 // all are specifications by the golden files of their templates.
 func all(t *testing.T) map[string]spec.Specification {
 	return map[string]spec.Specification{
-		"aci.json": aci(t), "aci_distributed.json": distributed(aci(t)),
+		"aci.json": aci(t), "aci_distributed.json": distributed(aci(t)), "aci_replicas.json": severalGroups(aci(t)),
 		"aks.yaml": aks(t), "aks_distributed.yaml": distributed(aks(t)), "aks_replicas.yaml": replicated(distributed(aks(t))),
 	}
 }

@@ -36,35 +36,65 @@ type AppliedKEK struct {
 	Changed bool // false when it was there already
 }
 
+// kekRole is what an owner needs for a KEK.
+const kekRole = "Managed HSM Crypto User or Key Vault Crypto Officer"
+
+func (c *Client) keys(vault string) (*azkeys.Client, error) {
+	return azkeys.NewClient(vault, c.opts.Credential, &azkeys.ClientOptions{
+		ClientOptions: c.opts.Client, DisableChallengeResourceVerification: c.opts.PrivateCloud,
+	})
+}
+
 // ApplyKEK sees to it that the KEK is there. One that is there but otherwise is
 // of kind fault.Conflict, with every difference named.
 func (c *Client) ApplyKEK(ctx context.Context, k KEK) (*AppliedKEK, error) {
+	return c.kekOf(ctx, k, true)
+}
+
+// FindKEK is ApplyKEK that makes nothing: nil where there is none.
+func (c *Client) FindKEK(ctx context.Context, k KEK) (*AppliedKEK, error) {
+	return c.kekOf(ctx, k, false)
+}
+
+func (c *Client) kekOf(ctx context.Context, k KEK, make bool) (*AppliedKEK, error) {
 	doing := fmt.Sprintf("provisioning the KEK %s in %s", k.Name, k.Vault)
 	if err := k.check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", doing, err)
 	}
-	client, err := azkeys.NewClient(k.Vault, c.opts.Credential, &azkeys.ClientOptions{
-		ClientOptions: c.opts.Client, DisableChallengeResourceVerification: c.opts.PrivateCloud,
-	})
+	client, err := c.keys(k.Vault)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", doing, err)
 	}
-	const role = "Managed HSM Crypto User or Key Vault Crypto Officer"
 	changed := false
 	found, err := client.GetKey(ctx, k.Name, "", nil)
 	bundle := found.KeyBundle
 	if isNotFound(err) {
+		if !make {
+			return nil, nil
+		}
 		changed = true
 		bundle, err = k.make(ctx, client)
 	}
 	if err != nil {
-		return nil, answerError(err, doing, role)
+		return nil, explain(err, doing, kekRole)
 	}
 	public, err := k.compare(bundle)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", doing, err)
 	}
 	return &AppliedKEK{ID: string(*bundle.Key.KID), Public: public, Changed: changed}, nil
+}
+
+// deleteKEK soft-deletes the key; one that is not there is not an error.
+func (c *Client) deleteKEK(ctx context.Context, k KEK) error {
+	client, err := c.keys(k.Vault)
+	if err != nil {
+		return err
+	}
+	if _, err := client.DeleteKey(ctx, k.Name, nil); err != nil && !isNotFound(err) {
+		return explain(err, fmt.Sprintf("deleting the KEK %s in %s", k.Name, k.Vault), kekRole)
+	}
+	return nil
 }
 
 func (k *KEK) check() error {
@@ -100,12 +130,12 @@ func (k *KEK) make(ctx context.Context, client *azkeys.Client) (azkeys.KeyBundle
 		jwk := privateJWK(k.Import)
 		defer wipeJWK(jwk)
 		jwk.KeyOps = ops
-		resp, err := client.ImportKey(ctx, k.Name, azkeys.ImportKeyParameters{
+		resp, err := client.ImportKey(once(ctx), k.Name, azkeys.ImportKeyParameters{
 			HSM: to.Ptr(true), Key: jwk, KeyAttributes: attributes, ReleasePolicy: policy,
 		}, nil)
 		return resp.KeyBundle, err
 	}
-	resp, err := client.CreateKey(ctx, k.Name, azkeys.CreateKeyParameters{
+	resp, err := client.CreateKey(once(ctx), k.Name, azkeys.CreateKeyParameters{
 		Kty: to.Ptr(azkeys.KeyTypeRSAHSM), KeySize: to.Ptr(int32(k.Bits)), KeyOps: ops,
 		KeyAttributes: attributes, ReleasePolicy: policy,
 	}, nil)

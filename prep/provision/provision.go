@@ -8,12 +8,16 @@
 // half and stores the envelope as a secret, unless the same is stored already.
 // Applying the same again changes nothing; applying something else is refused
 // with the difference, because a party may already rely on what is there.
+//
+// Life of a plan: Resources lists what a party's volumes need in the cloud, in the
+// order in which it is made: the KEK, the release role on exactly that key, the
+// wrapped DEK, the role on exactly that secret, the container, and the role on
+// exactly that container. Status looks at each; Apply makes what is missing and
+// looks first, so that a run that was interrupted anywhere is gone on with;
+// Destroy takes roles, and keys and data if asked, and says what it left.
 package provision
 
 import (
-	"errors"
-	"fmt"
-	"net/http"
 	"net/url"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -29,6 +33,12 @@ type Options struct {
 	// PrivateCloud says that the vaults are not at one of Azure's domains, so
 	// that the SDK cannot know which resource a token must be for.
 	PrivateCloud bool
+	// Manager is the management plane, for what is more than a key and a secret;
+	// HSMScope is what a token for a Managed HSM is asked for.
+	Manager  Manager
+	HSMScope string
+	// Directory is for applications that stand for identities of other tenants.
+	Directory Directory
 }
 
 // Client provisions keys. It is safe for concurrent use.
@@ -44,27 +54,4 @@ func checkVault(address string) error {
 		return fault.Errorf(fault.Usage, "write it as https://HOST", "%q is not a vault's address", address)
 	}
 	return nil
-}
-
-// answerError classifies what a vault, or the way to it, answered.
-func answerError(err error, doing, role string) error {
-	var resp *azcore.ResponseError
-	if !errors.As(err, &resp) {
-		return fault.Errorf(fault.Unavailable, "check the vault's address, and sign in", "%s: %w", doing, err)
-	}
-	switch {
-	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
-		return fault.Errorf(fault.Denied, "ask for the role "+role, "%s: %w", doing, err)
-	case resp.StatusCode == http.StatusConflict:
-		return fault.Errorf(fault.Conflict, "recover or purge the deleted one, or choose another name", "%s: %w", doing, err)
-	case resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500:
-		return fault.Errorf(fault.Unavailable, "", "%s: %w", doing, err)
-	default:
-		return fmt.Errorf("%s: %w", doing, err)
-	}
-}
-
-func isNotFound(err error) bool {
-	var resp *azcore.ResponseError
-	return errors.As(err, &resp) && resp.StatusCode == http.StatusNotFound
 }

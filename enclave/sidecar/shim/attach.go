@@ -87,7 +87,7 @@ func watchDir(dir string) (*os.File, error) {
 // admit compares what the runtime said with what is measured, and with the
 // kernel's mount table.
 func (c Config) admit(g greeting) (*attached, error) {
-	r := newAttached(g.conn, g.said.Run)
+	r := newAttached(g.conn, g.said)
 	err := c.compare(g.said)
 	if err == nil {
 		r.mounts, err = watchMounts(c.Share, c.Mounts, g.said.Run)

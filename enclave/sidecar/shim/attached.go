@@ -17,6 +17,7 @@ import (
 type attached struct {
 	conn   *sidecar.Conn
 	run    string
+	told   []string // of the environment
 	mounts *mountWatch
 
 	// toApplication carries signals to the application, from whoever wants it to
@@ -29,8 +30,8 @@ type attached struct {
 	leave         func()
 }
 
-func newAttached(conn *sidecar.Conn, run string) *attached {
-	r := &attached{conn: conn, run: run, toApplication: make(chan os.Signal, queue),
+func newAttached(conn *sidecar.Conn, said sidecar.Message) *attached {
+	r := &attached{conn: conn, run: said.Run, told: said.Replica.Environment(), toApplication: make(chan os.Signal, queue),
 		done: make(chan struct{}), gone: make(chan struct{}), left: make(chan struct{})}
 	r.leave = sync.OnceFunc(func() { close(r.left) })
 	return r

@@ -23,6 +23,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"cloister/enclave/launch"
@@ -78,7 +79,7 @@ func (c Config) say(format string, args ...any) {
 func (c Config) run(r *attached, signals <-chan os.Signal) (exit int, again bool, err error) {
 	defer r.close()
 	cmd := exec.Command(c.Command[0], c.Command[1:]...)
-	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = append([]string{}, c.Environment...), c.WorkingDir, os.Stdout, os.Stderr
+	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = slices.Concat(c.Environment, r.told), c.WorkingDir, os.Stdout, os.Stderr
 	c.say("run %s: the application starts", r.run)
 	exit, err = launch.Supervise(cmd, r.watch(signals))
 	endAll()

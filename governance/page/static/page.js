@@ -1,12 +1,20 @@
 // The page: it reads the log, shows it, and checks it when asked. Text from the
 // log goes into the document as text nodes only.
-import { leaves, parseKey, readLog, root, sameHash, verifyCheckpoint } from './log.js';
-import { Fold, words } from './statements.js';
+import { NotAllowed, Server, parseLedgerKey } from './log.js';
+import { scopes } from './fold.js';
+import { entriesOf, judge, specification, survey } from './record.js';
+import { clauses, said } from './words.js';
 
 const at = (id) => document.getElementById(id);
-const step = 200; // entries shown at once
-let shown = step;
-let current = null; // {fold, seen, checked}: checked is 'all' where the record holds, 'some' where statements were checked and it does not
+const step = 100;      // entries shown at once
+const runsShown = 50;
+
+const server = new Server();
+let record = null;     // what was surveyed last; nothing is shown of a part
+let size = 0;          // of the log whose entries are shown
+let to = 0;            // entries up to here are shown
+let reads = 0;         // that have come to an end
+let turn = 0;          // of what reads the log: a newer one ends it
 
 function el(name, attributes = {}, ...children) {
   const e = document.createElement(name);
@@ -17,129 +25,187 @@ function el(name, attributes = {}, ...children) {
 const when = (t) => el('time', { datetime: t }, t.replace('T', ' ').replace(/\.\d+Z$/, ' UTC'));
 const short = (digest) => el('code', { title: digest }, `${digest.slice(0, 15)}…${digest.slice(-4)}`);
 const chip = (kind, text) => el('span', { class: `chip ${kind}` }, text);
+const list = (items) => el('ul', { class: 'plain' }, ...items.map((text) => el('li', {}, text)));
+const number = (n) => n.toLocaleString('en');
+const entries = (n) => `${number(n)} ${n === 1 ? 'entry' : 'entries'}`;
+const jump = (entry, text) => {
+  const button = el('button', { type: 'button', class: 'link' }, text);
+  button.addEventListener('click', () => show(entry));
+  return button;
+};
 
-async function fold(log, hashes, check) {
-  const f = new Fold(check);
-  const seen = [];
-  for (let i = 0; i < log.entries.length; i++) seen.push(await f.add(i, log.entries[i], hashes[i]));
-  return { fold: f, seen };
+// table is one whose rows are blocks where the window is narrow: each cell then
+// has its column's name before it, and the roles say what the layout took away.
+function table(empty, heads, rows) {
+  if (rows.length === 0) return el('p', {}, empty);
+  const cell = (c, i) => el(i ? 'td' : 'th', { role: i ? 'cell' : 'rowheader', 'data-head': heads[i], ...(i ? {} : { scope: 'row' }) }, ...[c].flat());
+  return el('table', { role: 'table' },
+    el('thead', { role: 'rowgroup' }, el('tr', { role: 'row' }, ...heads.map((h) => el('th', { scope: 'col', role: 'columnheader' }, h)))),
+    el('tbody', { role: 'rowgroup' }, ...rows.map((cells) => el('tr', { role: 'row' }, ...cells.map(cell)))));
 }
+
+const kindOf = (status) => (status === 'accepted' ? 'good' : ['rejected', 'withdrawn'].includes(status) ? 'bad' : '');
 
 function showContract({ fold: f }) {
   const k = f.contract;
   at('title').textContent = k ? `Contract ${k.id}` : 'Contract ledger';
   document.title = at('title').textContent;
   at('status').textContent = k ? `version ${k.version} ${f.status}` : 'nothing proposed yet';
-  at('status').className = `chip ${f.status === 'accepted' ? 'good' : ['rejected', 'withdrawn'].includes(f.status) ? 'bad' : ''}`;
+  at('status').className = `chip ${kindOf(f.status)}`;
   if (!k) return at('contract').replaceChildren(el('p', {}, 'Nothing has been proposed in this ledger yet.'));
   const names = k.parties.map((p) => p.name);
-  const of = (kind) => (k.volumes ?? []).filter((v) => v.kind === kind);
-  const list = (kind, say) => of(kind).length ? el('ul', { class: 'plain' }, ...of(kind).map((v) => el('li', {}, say(v)))) : el('p', {}, 'Nothing.');
   const pinned = [['Specification', k.specification], ['Container policy', k.containerPolicy], ['Key release policy', k.keyReleasePolicy], ['Contract', f.digest]];
   at('contract').replaceChildren(
-    el('p', {}, `${names.join(', ')} agree that one program may run over these files, in an enclave that proves it runs under the container policy below, and nowhere else.`),
-    el('h3', {}, 'It may read'), list('source', (v) => `data ${v.name}, of ${v.owner}`),
-    el('h3', {}, 'It may execute'), list('code', (v) => `code ${v.name}, of ${v.owner}`),
-    el('h3', {}, 'It may write'), list('sink', (v) => `output ${v.name}, of ${v.owner}, sealed for ${(v.recipients ?? []).length || 'no other'} recipient key(s)`),
+    el('p', {}, `${agreement(names, f.status)} one program may run over these files, in an enclave that proves it runs under the container policy below, and nowhere else.`),
+    ...clauses(k, specification({ fold: f })).flatMap(([heading, sentences]) => [el('h3', {}, heading), list(sentences)]),
     el('h3', {}, 'What an approval binds'),
-    el('dl', {}, ...pinned.flatMap(([what, digest]) => [el('dt', {}, what), el('dd', { class: 'mono' }, digest)])));
+    el('dl', {}, ...pinned.flatMap(([what, digest]) => [el('dt', {}, what), el('dd', { class: 'mono' }, digest)])),
+    el('h3', {}, 'How it came about'), table('', ['Version', 'Brought by', 'Approved by', 'Came to'], f.versions.map((v) => versionRow(v, f))));
 }
 
-function table(caption, heads, rows) {
-  if (rows.length === 0) return el('p', {}, caption);
-  return el('table', {}, el('thead', {}, el('tr', {}, ...heads.map((h) => el('th', { scope: 'col' }, h)))), el('tbody', {}, ...rows));
+function agreement(names, status) {
+  const all = new Intl.ListFormat('en').format(names);
+  if (status === 'accepted') return `${all} ${names.length === 1 ? 'agrees' : 'agree'} that`;
+  return `${status === 'proposed' ? 'Not agreed yet' : `No longer on: it is ${status}`}. What ${all} would agree on is that`;
+}
+
+function versionRow(v, f) {
+  const newest = v.version === f.contract.version;
+  const lapsed = newest ? f.status : v.ended?.status ?? 'amended';
+  return [jump(v.index, `version ${v.version}`), [v.by, el('div', { class: 'hint' }, when(v.time))],
+    v.approvals.size ? [...v.approvals].map(([party, time]) => el('div', {}, party, el('div', { class: 'hint' }, when(time)))) : 'nobody',
+    [chip(kindOf(lapsed), lapsed), v.ended ? el('div', { class: 'hint' }, `by ${v.ended.by}${v.ended.reason ? `: ${v.ended.reason}` : ''}`) : '']];
 }
 
 function showParties({ fold: f }) {
-  const consent = (party) => ['execution', 'logging', 'telemetry'].map((scope) => [scope, f.consents.get(`${party} ${scope}`)]).filter(([, c]) => c)
-    .map(([scope, c]) => el('div', {}, chip(c.withdrawn ? 'bad' : 'good', `${scope} ${c.withdrawn ? 'withdrawn' : 'granted'}`), ' ', when(c.time)));
-  const fingerprint = new Map([...f.keys].map(([fp, p]) => [p.name, fp]));
-  at('parties').replaceChildren(table('No parties yet.', ['Party', 'Version ' + (f.contract?.version ?? ''), 'Consent', 'Signing key'], (f.contract?.parties ?? []).map((p) => el('tr', {},
-    el('th', { scope: 'row' }, p.name),
-    el('td', {}, ...(f.approvals.has(p.name) ? [chip('good', 'approved'), el('div', { class: 'hint' }, when(f.approvals.get(p.name)))] : [chip(f.ended === p.name ? 'bad' : '', f.ended === p.name ? f.status : 'not approved')])),
-    el('td', {}, ...(consent(p.name).length ? consent(p.name) : ['none'])),
-    el('td', {}, short(fingerprint.get(p.name) ?? ''))))));
+  const consent = (party) => scopes.map((scope) => [scope, f.consents.get(`${party} ${scope}`)]).filter(([, c]) => c)
+    .map(([scope, c]) => el('div', { class: 'said' }, chip(c.withdrawn ? 'bad' : 'good', `${scope} ${c.withdrawn ? 'withdrawn' : 'granted'}`), ' ', el('span', { class: 'hint' }, when(c.time))));
+  const fingerprint = new Map([...f.keys].map(([fp, name]) => [name, fp]));
+  const vote = (name) => (f.approvals.has(name) ? [chip('good', 'approved'), el('div', { class: 'hint' }, when(f.approvals.get(name)))] : chip('', 'not approved'));
+  at('parties').replaceChildren(table('No parties yet.', ['Party', `Version ${f.contract?.version ?? ''}`, 'Consent', 'Signing key'],
+    (f.contract?.parties ?? []).map((p) => [p.name, vote(p.name), consent(p.name).length ? consent(p.name) : 'none', short(fingerprint.get(p.name) ?? '')])));
 }
 
 function showRuns({ fold: f }) {
-  const state = (r) => !r.end ? chip('', 'incomplete: no end recorded') : r.end.complete ? chip('good', `complete, exit code ${r.end.exit}`) : chip('bad', because(r.end.detail));
-  const because = (why) => `incomplete${why ? `: ${why}` : ''}`;
-  at('runs').replaceChildren(table('No run has begun.', ['Run', 'Version', 'Began', 'Records', 'Came to'], [...f.runs.values()].reverse().map((r) => el('tr', {},
-    el('th', { scope: 'row' }, el('code', {}, r.id)), el('td', {}, String(r.version)), el('td', {}, when(r.began)), el('td', {}, String(r.sequence)), el('td', {}, state(r))))));
+  const end = ({ end: e }) => (!e ? chip('', 'incomplete: no end recorded') : e.complete ? chip('good', `complete, exit code ${e.exit}`) : chip('bad', `incomplete${e.detail ? `: ${e.detail}` : ''}`));
+  const all = [...f.runs.values()];
+  const rows = all.slice(-runsShown).reverse().map((r) => [jump(r.index, el('code', {}, r.id)), String(r.version), when(r.began), String(r.sequence), end(r)]);
+  at('runs').replaceChildren(table('No run has begun.', ['Run', 'Version', 'Began', 'Records', 'Came to'], rows),
+    all.length > runsShown ? el('p', { class: 'hint' }, `The newest ${runsShown} of ${number(all.length)} runs.`) : '');
 }
 
-function mark(seen, checked) {
-  if (seen.problem) return chip('bad', seen.forged ? 'not authentic' : 'not acceptable');
-  return checked === 'all' ? chip('good', 'verified') : chip('', checked ? 'signature holds' : 'not verified');
+function mark(problem) {
+  if (problem) return chip('bad', problem.forged ? 'not authentic' : 'not acceptable');
+  return record?.checked === 'all' ? chip('good', 'verified') : chip('', record?.checked ? 'signature holds' : 'not verified');
 }
 
-function item(seen, checked) {
-  const s = seen.statement;
-  return el('li', { class: seen.problem ? 'is-bad' : checked === 'all' ? 'is-good' : '', id: `entry-${seen.index}` },
-    el('div', { class: 'meta' }, `entry ${seen.index}`, s ? when(s.time) : '', mark(seen, checked)),
-    el('div', { class: 'what' }, el('span', { class: 'who' }, seen.by || 'unknown'), ' ', s ? words(s) : 'An entry that cannot be read'),
-    seen.problem ? el('div', { class: 'why' }, `Refused: ${seen.problem}`) : '',
+function item({ index, statement: s, problem }) {
+  const by = s && (s.body.run ? 'enclave' : record?.fold.names.get(s.key));
+  return el('li', { class: problem ? 'is-bad' : record?.checked === 'all' ? 'is-good' : '', id: `entry-${index}`, value: index, tabindex: -1 },
+    el('div', { class: 'meta' }, `entry ${number(index)}`, s ? when(s.time) : '', mark(problem)),
+    el('div', { class: 'what' }, el('span', { class: 'who' }, by || 'unknown'), ' ', s ? said(s) : 'An entry that cannot be read'),
+    problem ? el('div', { class: 'why' }, `Refused: ${problem.why}`) : '',
     s ? el('details', {}, el('summary', {}, 'Exact words'), el('pre', {}, JSON.stringify(s.body, null, 2))) : '');
 }
 
-function show() {
-  showContract(current);
-  showParties(current);
-  showRuns(current);
-  const list = current.seen.slice(-shown).reverse();
-  at('trail').replaceChildren(...list.map((s) => item(s, current.checked)));
-  at('more').hidden = shown >= current.seen.length;
+// showTrail shows the entries before one, newest first.
+async function showTrail(before) {
+  to = Math.max(Math.min(before, size), Math.min(step, size));
+  const from = Math.max(0, to - step);
+  const shown = await entriesOf(server, { size }, record, from, to);
+  at('trail-card').hidden = false;
+  at('trail').replaceChildren(...shown.reverse().map(item));
+  at('shown').textContent = size ? `Entries ${number(from)} to ${number(to - 1)} of ${number(size)}, newest first.` : 'No entry yet.';
+  at('later').disabled = at('newest').disabled = to >= size;
+  at('earlier').disabled = from === 0;
+  at('pages').hidden = size <= step;
 }
+
+// show shows an entry in the trail, and goes there.
+const show = told(async (entry) => {
+  await showTrail(Math.min(size, entry + step / 2));
+  const e = at(`entry-${entry}`);
+  e?.scrollIntoView({ block: 'center' });
+  e?.focus({ preventScroll: true });
+});
 
 function verdict(kind, title, ...lines) {
   at('verdict').className = `verdict ${kind}`;
-  at('verdict').replaceChildren(el('strong', {}, title), lines.length ? el('ul', {}, ...lines.map((l) => el('li', {}, l))) : '');
+  at('verdict').replaceChildren(el('strong', {}, title), lines.length ? el('ul', {}, ...lines.filter(Boolean).map((l) => el('li', {}, l))) : '');
 }
 
-// verify checks all that a browser can, and says all that does not hold.
-async function verify(line) {
-  const key = await parseKey(line);
-  const log = await readLog();
-  const hashes = await leaves(log.entries);
-  const { fold: f, seen } = await fold(log, hashes, true);
-  const wrong = [];
-  if (!await verifyCheckpoint(log.checkpoint, key)) wrong.push('The checkpoint is not signed with this ledger key.');
-  if (!sameHash(await root(hashes), log.checkpoint.root)) wrong.push(`The ${log.entries.length} entries do not have the root of the checkpoint: an entry was changed, moved, dropped or put in.`);
-  for (const s of seen.filter((x) => x.problem).slice(0, 20)) wrong.push(`Entry ${s.index}: ${s.problem}.`);
-  current = { fold: f, seen, checked: wrong.length === 0 ? 'all' : seen.some((x) => x.problem) ? 'some' : '' };
-  show();
-  if (wrong.length) return verdict('bad', 'This record does not hold.', ...wrong);
-  verdict('good', 'This record holds.', `The checkpoint is signed by ${log.checkpoint.origin}.`, `All ${log.entries.length} entries are in its tree.`,
-    `Every statement is signed by the key of who says it, none is replayed, and no run’s records have a gap.`);
+// told has an action say what went wrong, and lets a reader in who may not read.
+function told(action, done = () => {}) {
+  return async (...args) => {
+    try {
+      await action(...args);
+    } catch (e) {
+      if (e instanceof Replaced) return;
+      at('reader').hidden = at('reader').hidden && !(e instanceof NotAllowed);
+      if (e instanceof NotAllowed) verdict('', 'This record is for its parties.', server.token ? e.message : '', 'Give a read token above.');
+      else verdict('bad', 'It could not be checked.', e.message || String(e));
+      if (!record) at('status').textContent = 'not read';
+    } finally {
+      done();
+    }
+  };
 }
 
-async function onVerify(event) {
-  event.preventDefault();
-  at('verify').disabled = true;
+class Replaced extends Error {}
+
+// read surveys the log as it is now, and shows it.
+async function read(check) {
+  const mine = ++turn;
+  const checkpoint = await server.checkpoint();
+  if (!check) {
+    size = checkpoint.size; // the newest entries are there at once
+    await showTrail(size);
+    document.documentElement.dataset.shown = 'yes';
+  }
+  const found = await survey(server, checkpoint, check, (n) => {
+    if (mine !== turn) throw new Replaced();
+    at('progress').hidden = n >= checkpoint.size;
+    at('progress').value = n / checkpoint.size;
+    at('progress').textContent = `${entries(n)} of ${number(checkpoint.size)} ${check ? 'checked' : 'read'}`;
+  });
+  if (mine !== turn) throw new Replaced();
+  return found;
+}
+
+async function display(found) {
+  [record, size] = [found, found.checkpoint.size];
+  for (const part of [showContract, showParties, showRuns]) part(record);
+  at('state').hidden = false;
+  await showTrail(found.problems.size ? [...found.problems.keys()][0] + step / 2 : size);
+}
+
+const onRead = told(async () => {
+  verdict('', '');
+  at('verdict').replaceChildren();
+  await display(await read(false));
+}, () => { document.documentElement.dataset.ready = ++reads; });
+
+const onVerify = told(async () => {
   verdict('', 'Checking…');
-  try {
-    await verify(at('key').value);
-  } catch (e) {
-    verdict('bad', 'It could not be checked.', e.message || String(e));
-  } finally {
-    at('verify').disabled = false;
-  }
-}
+  const key = await parseLedgerKey(at('key').value);
+  const found = await read(true);
+  const { wrong, witnesses } = await judge(found, key);
+  await display(found);
+  if (wrong.length) return verdict('bad', 'This record does not hold.', ...wrong.map((w) => ('entry' in w ? jump(w.entry, w.text) : w.text)));
+  verdict('good', 'This record holds.', `The checkpoint is signed by ${found.checkpoint.origin}.`, witnesses, `All ${entries(size)} are in its tree.`,
+    'Every statement is signed by the key of who says it, none is replayed, no run’s records have a gap, and each step of a run had consent.');
+}, () => { at('verify').disabled = false; at('progress').hidden = true; });
 
-async function start() {
-  at('form').addEventListener('submit', onVerify);
-  at('more').addEventListener('click', () => { shown += step; show(); });
+function start() {
+  const on = (id, event, act) => at(id).addEventListener(event, (e) => { e.preventDefault(); act(); });
+  on('form', 'submit', () => { at('verify').disabled = true; onVerify(); });
+  on('reader', 'submit', () => { server.token = at('token').value.trim(); at('token').value = ''; at('reader').hidden = true; onRead(); });
+  on('newest', 'click', told(() => showTrail(size)));
+  on('later', 'click', told(() => showTrail(to + step)));
+  on('earlier', 'click', told(() => showTrail(to - step)));
+  on('goto', 'submit', () => show(Math.min(size - 1, Math.max(0, Number(at('entry').value) || 0))));
   at('key').value = new URLSearchParams(location.hash.slice(1).replaceAll('+', '%2B')).get('key') ?? '';
-  try {
-    const log = await readLog();
-    const hashes = await leaves(log.entries);
-    current = { ...await fold(log, hashes, false), checked: '' };
-    show();
-  } catch (e) {
-    at('status').textContent = 'cannot be read';
-    verdict('bad', 'The ledger cannot be read.', e.message || String(e));
-  }
-  document.documentElement.dataset.ready = 'yes';
+  onRead();
 }
 
 start();

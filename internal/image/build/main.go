@@ -18,8 +18,12 @@ import (
 	"cloister/policy/infra"
 )
 
-// programs are in the binaries' folder; each becomes an image of its name.
-var programs = [...]struct{ name, user string }{{"cloisterd", image.Root}, {"cloister-shim", image.Nobody}}
+// programs are in the binaries' folder; each becomes an image of its name, with
+// the programs that it starts.
+var programs = [...]struct {
+	name, user string
+	with       []string
+}{{"cloisterd", image.Root, []string{"cloister-rego"}}, {"cloister-shim", image.Nobody, nil}}
 
 func main() {
 	bin := flag.String("bin", "bin/image", "the `DIR` of the programs, built for production")
@@ -36,7 +40,7 @@ func build(bin, out, file, repository string) error {
 	var images []image.Named
 	var entries []infra.Image
 	for _, p := range programs {
-		named, err := imageOf(bin, p.name, p.user)
+		named, err := imageOf(bin, p.user, append([]string{p.name}, p.with...)...)
 		if err != nil {
 			return fmt.Errorf("making the image of %s: %w", p.name, err)
 		}
@@ -59,19 +63,24 @@ func build(bin, out, file, repository string) error {
 	return os.WriteFile(file, append(text, '\n'), 0o644)
 }
 
-func imageOf(bin, name, user string) (image.Named, error) {
-	program := image.File{Path: "/" + name}
-	var err error
-	if program.Data, err = os.ReadFile(filepath.Join(bin, name)); err != nil {
-		return image.Named{}, fault.Errorf(fault.NotFound, "run make image, which builds it first", "reading the program: %w", err)
+// imageOf makes the image of a program, the first, and those that it starts.
+func imageOf(bin, user string, names ...string) (image.Named, error) {
+	var files []image.File
+	size := 0
+	for _, name := range names {
+		data, err := os.ReadFile(filepath.Join(bin, name))
+		if err != nil {
+			return image.Named{}, fault.Errorf(fault.NotFound, "run make image, which builds it first", "reading the program: %w", err)
+		}
+		files, size = append(files, image.File{Path: "/" + name, Data: data}), size+len(data)
 	}
-	if len(program.Data) > image.MaxSize {
-		return image.Named{}, fault.Errorf(fault.Refused, "take out what it links needlessly", "%s has %d bytes, the bound is %d", name, len(program.Data), image.MaxSize)
+	if size > image.MaxSize {
+		return image.Named{}, fault.Errorf(fault.Refused, "take out what it links needlessly", "%q have %d bytes, the bound is %d", names, size, image.MaxSize)
 	}
-	img, err := image.Scratch(program, user)
+	img, err := image.Scratch(user, files[0], files[1:]...)
 	if err != nil {
 		return image.Named{}, err
 	}
-	sbom, err := image.SBOM(program)
-	return image.Named{Name: name, Image: img, SBOM: sbom}, err
+	sbom, err := image.SBOM(files[0], files[1:]...)
+	return image.Named{Name: names[0], Image: img, SBOM: sbom}, err
 }

@@ -20,6 +20,20 @@ type Identity struct {
 	// Subject is what an assertion must name for this identity, under the
 	// directory's own simulated issuer of workload tokens.
 	Subject string `json:"subject"`
+	// Trusts are the federated credentials that were added to it.
+	Trusts []Trust `json:"trusts,omitempty"`
+	// Tenant is the id of the directory that it is in; "" is the package's.
+	Tenant string `json:"tenant,omitempty"`
+}
+
+// Trust is a federated credential: an assertion of the issuer's for the subject
+// and the audience stands for the identity. The issuers that can be verified here
+// are the simulated cluster's and the directory itself.
+type Trust struct {
+	Name     string `json:"name"`
+	Issuer   string `json:"issuer"`
+	Subject  string `json:"subject"`
+	Audience string `json:"audience"`
 }
 
 // newIdentity derives everything from the name: the same name is the same
@@ -29,11 +43,14 @@ func newIdentity(name string) Identity {
 		Name:     name,
 		ClientID: uuid("client " + name),
 		ObjectID: uuid("object " + name),
-		ResourceID: path.Join("/subscriptions", uuid("subscription"),
+		ResourceID: path.Join("/subscriptions", Subscription(),
 			"resourceGroups/simulated/providers/Microsoft.ManagedIdentity/userAssignedIdentities", name),
 		Subject: "system:serviceaccount:simulated:" + name,
 	}
 }
+
+// Subscription is the one subscription of the directory.
+func Subscription() string { return uuid("subscription") }
 
 // uuid is a UUID of version 8 (RFC 9562: vendor-specific) made from text.
 func uuid(text string) string {
@@ -60,6 +77,65 @@ func (s *Service) AddIdentity(name string) (Identity, error) {
 	all := slices.Clone(s.identities)
 	s.mu.Unlock()
 	return added, wire.SaveJSON(s.file, all)
+}
+
+// AddResource returns the identity with an ARM id, made if there is none.
+func (s *Service) AddResource(id string) (Identity, error) {
+	name := path.Base(id)
+	if strings.EqualFold(newIdentity(name).ResourceID, id) {
+		return s.AddIdentity(name)
+	}
+	if i, ok := s.find(func(i Identity) bool { return strings.EqualFold(i.ResourceID, id) }); ok {
+		return i, nil
+	}
+	added := newIdentity(strings.ToLower(id))
+	added.ResourceID = id
+	return added, s.change(func(all []Identity) []Identity { return append(all, added) })
+}
+
+// RemoveResource deletes the identity with an ARM id. Tokens that it has stay
+// good for their time, as with the real one.
+func (s *Service) RemoveResource(id string) error {
+	return s.change(func(all []Identity) []Identity {
+		return slices.DeleteFunc(all, func(i Identity) bool { return strings.EqualFold(i.ResourceID, id) })
+	})
+}
+
+// Trust sets or, with nil, removes a federated credential of an identity. The
+// service has at most 20 of them.
+func (s *Service) Trust(resourceID, name string, t *Trust) error {
+	const most = 20
+	i, ok := s.find(func(i Identity) bool { return strings.EqualFold(i.ResourceID, resourceID) })
+	if !ok {
+		return fault.Errorf(fault.NotFound, "", "there is no identity %s", resourceID)
+	}
+	trusts := slices.DeleteFunc(slices.Clone(i.Trusts), func(t Trust) bool { return t.Name == name })
+	if t != nil {
+		trusts = append(trusts, *t)
+	}
+	if len(trusts) > most {
+		return fault.Errorf(fault.Conflict, "", "an identity has at most %d federated credentials", most)
+	}
+	return s.change(func(all []Identity) []Identity {
+		for n := range all {
+			if strings.EqualFold(all[n].ResourceID, resourceID) {
+				all[n].Trusts = trusts
+			}
+		}
+		return all
+	})
+}
+
+// change replaces the identities, on disk too.
+func (s *Service) change(f func([]Identity) []Identity) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := f(slices.Clone(s.identities))
+	if err := wire.SaveJSON(s.file, all); err != nil {
+		return err
+	}
+	s.identities = all
+	return nil
 }
 
 func badInName(r rune) bool {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"cloister/internal/localcloud/access"
 	"cloister/internal/localcloud/wire"
 )
 
@@ -63,6 +64,11 @@ type Config struct {
 	Signer wire.Signer
 	// File is where the state is kept.
 	File string
+	// Roles are asked whether a caller may do what it asks, if Enforce is set: the
+	// directory's for a Key Vault, whose id there is Resource, and an HSM's own.
+	Roles    *access.Book
+	Enforce  bool
+	Resource string
 }
 
 // Service is one vault. It is safe for concurrent use.
@@ -152,7 +158,7 @@ func (s *Service) Handler() http.Handler {
 			return
 		}
 		wire.SetCaller(r, caller)
-		body, err := s.serve(r)
+		body, err := s.serve(r, caller)
 		switch {
 		case err != nil:
 			s.fail(w, r, err)
@@ -184,9 +190,12 @@ func (s *Service) challenge(w http.ResponseWriter, err error) {
 	wire.WriteError(w, http.StatusUnauthorized, "Unauthorized", err.Error(), "")
 }
 
-func (s *Service) serve(r *http.Request) (any, error) {
+func (s *Service) serve(r *http.Request, caller string) (any, error) {
 	if v := r.URL.Query().Get("api-version"); !slices.Contains(versions, v) {
 		return nil, badParameter("api-version %q is not one of %s.", v, strings.Join(versions, ", "))
+	}
+	if s.Kind == ManagedHSM && strings.Contains(r.URL.Path, assignmentsPath) {
+		return s.assignments(r, caller)
 	}
 	segments := strings.FieldsFunc(r.URL.Path, func(c rune) bool { return c == '/' })
 	for _, rt := range routes {
@@ -198,6 +207,9 @@ func (s *Service) serve(r *http.Request) (any, error) {
 				return nil, badParameter("The name %q is not 1 to 127 letters, digits and dashes.", c.name)
 			}
 			c.Request = r
+			if err := s.authorize(r, caller, rt.action(s.Kind), s.scope(rt, c.name)); err != nil {
+				return nil, err
+			}
 			return rt.serve(s, c)
 		}
 	}

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -44,7 +45,10 @@ func (f Fault) check() error {
 // and log. It is safe for concurrent use.
 type Server struct {
 	Name string
-	log  *Log
+	// MaxBody bounds a request's body, in bytes; 0 is 1 MiB, enough for all but
+	// data.
+	MaxBody int64
+	log     *Log
 
 	mu    sync.Mutex // guards fault
 	fault Fault
@@ -100,7 +104,7 @@ func (s *Server) Wrap(h http.Handler) http.Handler {
 		entry := &Entry{Time: time.Now().UTC(), Service: s.Name, Method: r.Method, Path: r.URL.Path}
 		w.Header().Set(SimulatedClaim, "true")
 		answer := &recorder{ResponseWriter: w, status: http.StatusOK}
-		r.Body = http.MaxBytesReader(answer, r.Body, maxBody)
+		r.Body = http.MaxBytesReader(answer, r.Body, cmp.Or(s.MaxBody, maxBody))
 		defer func() {
 			// A refusal made before the body was read would reach a client that is
 			// still sending as a reset connection.

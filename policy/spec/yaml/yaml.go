@@ -134,7 +134,7 @@ func syntaxError(err error) error {
 	if errors.As(err, &at) && at.GetToken() != nil {
 		return single(at.GetToken().Position.Line, at.GetMessage(), "")
 	}
-	return fault.Errorf(fault.Usage, "", "reading YAML: %w", err)
+	return fault.Errorf(fault.Usage, "write it as cloister spec init does", "reading YAML: %w", err)
 }
 
 func single(line int, reason, remedy string) error {

@@ -1,0 +1,279 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"cloister/internal/cleanroom"
+	"cloister/internal/cli"
+)
+
+// freePort returns a TCP port on which nothing listens now.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+}
+
+// called is a room whose application serves at the endpoints web (WebSockets too)
+// and grpc.
+type called struct {
+	*process
+	web, grpc string // addresses
+}
+
+func newCalled(t *testing.T) called { return newCalledUnder(t, "") }
+
+// newCalledUnder has a policy judge what passes at the endpoint web.
+func newCalledUnder(t *testing.T, policy string) called {
+	t.Helper()
+	c := called{web: freePort(t), grpc: freePort(t)}
+	r := newRoomWith(t, os.Getuid(), func(r *cleanroom.Room) {
+		must(t, os.MkdirAll(r.Path("data"), 0o755))
+		build := exec.Command("go", "build", "-o", r.Path("data", "server"), "./testdata/server")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("building the server: %v\n%s", err, out)
+		}
+		r.Ports = [][]string{{"--name", "web", "--port", c.web, "--application-port", "8080", "--protocol", "websocket"},
+			{"--name", "grpc", "--port", c.grpc, "--application-port", "8081", "--protocol", "grpc"}}
+		if policy != "" {
+			must(t, os.WriteFile(r.Path("web.rego"), []byte(policy), 0o644))
+			r.Ports[0] = append(r.Ports[0], "--policy", r.Path("web.rego"))
+		}
+	})
+	c.process = r.start()
+	c.web, c.grpc = "127.0.0.1:"+c.web, "127.0.0.1:"+c.grpc
+	return c
+}
+
+// serve has the application listen, and waits until it is reached.
+func (c called) serve() {
+	c.t.Helper()
+	c.do("$IN/server 8080 & $IN/server 8081 &")
+	until(c.t, "the application listens", func() bool {
+		_, err := c.Cloister(c.callArgs("call", "https://"+c.web+"/say")...)
+		return err == nil
+	})
+}
+
+func (c called) callArgs(args ...string) []string {
+	return append(c.By("analyst", args...), "--platform", "simulated:"+c.Path("guest"))
+}
+
+// proxy gives the endpoint a plain port here, until end is called.
+func (c called) proxy(address string) (plain string, end func()) {
+	c.t.Helper()
+	cmd := c.Command("cloister", c.callArgs("proxy", address)...)
+	cmd.Stderr = &c.stderr
+	out, err := cmd.StdoutPipe()
+	must(c.t, err)
+	must(c.t, cmd.Start())
+	end = func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }
+	c.t.Cleanup(end)
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		c.t.Fatalf("the proxy is not ready: %v; %s", err, &c.stderr)
+	}
+	return strings.TrimPrefix(strings.TrimSpace(line), "ready http://"), end
+}
+
+// TestCalled: clients of an application in its namespaces, by cloister call, by
+// curl and others through cloister proxy; and what they find at the end.
+func TestCalled(t *testing.T) {
+	t.Parallel()
+	c := newCalled(t)
+	if out, err := c.Cloister(c.callArgs("call", "https://"+c.web+"/say")...); exitOf(err) != cli.ExitUnavailable || !strings.Contains(fmt.Sprint(out, err), "503") {
+		t.Errorf("before the application listens: %q, %v", out, err)
+	}
+	c.serve()
+
+	body := c.Path("body")
+	must(t, os.WriteFile(body, []byte("sent"), 0o600))
+	if got := c.cloister(c.callArgs("call", "-H", "X-Test: tried", "--data", body, "https://"+c.web+"/say?a=b")...); got != `POST /say?a=b tried "sent"` {
+		t.Errorf("cloister call: %q", got)
+	}
+	c.cloister(c.callArgs("call", "--out", c.Path("answer"), "https://"+c.web+"/read")...)
+	if got, _ := os.ReadFile(c.Path("answer")); string(got) != "for the owner alone\n" {
+		t.Errorf("the answer's file has %q", got)
+	}
+	if _, err := c.Cloister(c.callArgs("call", "https://"+c.web+"/nothing")...); exitOf(err) != cli.ExitNotFound {
+		t.Errorf("what is not there: %v", err)
+	}
+
+	web, endWeb := c.proxy(c.web)
+	curl, err := exec.Command("curl", "-sS", "-X", "PUT", "-d", "curled", "http://"+web+"/say").CombinedOutput()
+	if err != nil || string(curl) != `PUT /say  "curled"` {
+		t.Errorf("curl: %q, %v", curl, err)
+	}
+	socket(t, web)
+	endWeb()
+	grpc, endGRPC := c.proxy(c.grpc)
+	streams(t, grpc)
+	endGRPC()
+
+	c.tell("exit 0")
+	c.ends(0)
+	if _, err := net.Dial("tcp", c.web); err == nil {
+		t.Error("the endpoint is open after the end")
+	}
+	c.checkNothingLeft()
+}
+
+func exitOf(err error) int {
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exit.ExitCode()
+	}
+	return 0
+}
+
+func socket(t *testing.T, address string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	must(t, err)
+	defer conn.Close()
+	fmt.Fprint(conn, "GET /socket HTTP/1.1\r\nHost: room\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	b := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(b, nil)
+	must(t, err)
+	fmt.Fprint(conn, "ping")
+	got := make([]byte, 4)
+	if _, err := io.ReadFull(b, got); resp.StatusCode != 101 || string(got) != "ping" || err != nil {
+		t.Errorf("WebSocket: %d, %q, %v", resp.StatusCode, got, err)
+	}
+}
+
+// streams speaks as gRPC does: HTTP/2, both ways at once, a status in the trailers.
+func streams(t *testing.T, address string) {
+	t.Helper()
+	tr := &http.Transport{Protocols: new(http.Protocols)}
+	tr.Protocols.SetUnencryptedHTTP2(true)
+	defer tr.CloseIdleConnections()
+	up, w := io.Pipe()
+	r, err := http.NewRequestWithContext(context.Background(), "POST", "http://"+address+"/echo", up)
+	must(t, err)
+	r.Header.Set("Content-Type", "application/grpc")
+	r.Header.Set("Te", "trailers")
+	resp, err := tr.RoundTrip(r)
+	must(t, err)
+	defer resp.Body.Close()
+	for _, message := range []string{"one..", "two.."} {
+		_, _ = io.WriteString(w, message)
+		got := make([]byte, 5)
+		if _, err := io.ReadFull(resp.Body, got); err != nil || string(got) != message {
+			t.Fatalf("%q, %v", got, err)
+		}
+	}
+	w.Close()
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.Trailer.Get("Grpc-Status") != "0" {
+		t.Errorf("gRPC: %v, trailers %v", err, resp.Trailer)
+	}
+}
+
+// TestCallRefuses: a room that is not what the caller's ledger says is sent
+// nothing, and the reasons are said.
+func TestCallRefuses(t *testing.T) {
+	t.Parallel()
+	c := newCalled(t)
+	c.serve()
+	asked := func(why string, args ...string) {
+		t.Helper()
+		_, err := c.Cloister(append(c.By("analyst", "call", "https://"+c.web+"/say"), args...)...)
+		if exitOf(err) != cli.ExitRefused || !strings.Contains(fmt.Sprint(err), why) {
+			t.Errorf("%q: %v, want a refusal that says %q", args, err, why)
+		}
+	}
+	asked("signature: expected a chain to AMD")
+	asked("run: expected 00", "--run", "00", "--platform", "simulated:"+c.Path("guest"))
+	asked("UVM SVN: expected at least 999", "--min-svn", "999", "--platform", "simulated:"+c.Path("guest"))
+
+	// The parties agree on a new version: the run that goes on is the old one's.
+	spec := c.Path("specification.yaml")
+	c.cloister("spec", "add", "endpoint", "--name", "more", "--port", freePort(t), "--application-port", "8082", spec)
+	c.cloister(c.By("analyst", "contract", "amend", "--specification", spec)...)
+	_, err := c.Cloister(c.callArgs("call", "https://"+c.web+"/say")...)
+	if exitOf(err) != cli.ExitConflict {
+		t.Errorf("a contract that is not accepted: %v", err)
+	}
+	for _, party := range []string{"hospital", "analyst"} {
+		c.cloister(c.By(party, "contract", "approve", "--specification", spec)...)
+	}
+	asked("contract: expected", "--platform", "simulated:"+c.Path("guest"))
+	c.tell("exit 0")
+	c.wait()
+}
+
+// guard lets short answers out, to short questions at one path.
+const guard = `package guard
+
+allow if {
+	input.phase == "request"
+	input.request.path == "/say"
+	input.request.size < 100
+}
+
+allow if {
+	input.phase == "response"
+	input.response.status == 200
+	input.response.size >= 0
+	input.response.size < 50
+}
+
+reason := "only short answers" if input.phase == "response"
+`
+
+// TestEndpointPolicy: the contract's Rego policy is asked of each request and
+// response, by the engine that is another process.
+func TestEndpointPolicy(t *testing.T) {
+	t.Parallel()
+	c := newCalledUnder(t, guard)
+	c.serve()
+	long := c.Path("long")
+	must(t, os.WriteFile(long, bytes.Repeat([]byte("x"), 60), 0o600))
+	for why, args := range map[string][]string{
+		"does not let this request through":                      {"call", "https://" + c.web + "/read"},
+		"does not let this response through: only short answers": {"call", "--data", long, "https://" + c.web + "/say"},
+	} {
+		out, err := c.Cloister(c.callArgs(args...)...)
+		if exitOf(err) != cli.ExitDenied || !strings.Contains(out, why) {
+			t.Errorf("%q: %q, %v", args, out, err)
+		}
+	}
+	if got := c.cloister(c.callArgs("call", "https://"+c.web+"/say")...); got != `GET /say  ""` {
+		t.Errorf("what the policy lets through: %q", got)
+	}
+	c.tell("exit 0")
+	c.ends(0)
+}
+
+// TestEndpointTaken: a port that another has ends the run before a key is asked
+// for.
+func TestEndpointTaken(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	port := strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	r := newRoomWith(t, os.Getuid(), func(r *cleanroom.Room) { r.Ports = [][]string{{"--name", "web", "--port", port}} })
+	run := r.launch()
+	run.ends(cli.ExitUnavailable, "opening endpoint web", "take another port in the specification")
+	asked, err := os.ReadFile(filepath.Join(r.Dir, "cloud", "requests.jsonl"))
+	if err != nil || bytes.Contains(asked, []byte("/attest/SevSnpVm")) {
+		t.Errorf("the machine was attested, or it is not known: %v", err)
+	}
+}

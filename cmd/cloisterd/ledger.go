@@ -1,0 +1,32 @@
+package main
+
+import (
+	"cloister/governance/remote"
+	"cloister/internal/fault"
+	"cloister/policy/spec"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+func ledgerFlag() urfave.Flag {
+	return &urfave.StringFlag{Name: "ledger", EnvVars: []string{"CLOISTER_LEDGER"},
+		Usage: "the log's `URL`, with \",ca=FILE\" where its certificate is not the system's to trust (default: the specification's)"}
+}
+
+// openLedger opens the log at an address, and where there is none at the
+// specification's: a deployed container is told no other, as its policy admits
+// neither option nor variable. Nothing is believed for being there: what makes a
+// log the agreed one is its key.
+func openLedger(address string, g spec.Governance) (*remote.Log, error) {
+	if address != "" {
+		return remote.Open(address, nil)
+	}
+	if g.Ledger == "" {
+		return nil, fault.Errorf(fault.Usage, "give --ledger, or set it with cloister spec set governance --ledger URL", "neither the command line nor the specification says where the ledger is")
+	}
+	roots, err := g.LedgerRoots()
+	if err != nil {
+		return nil, err
+	}
+	return remote.New(remote.Options{URL: g.Ledger, Roots: roots})
+}

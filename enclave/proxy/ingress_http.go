@@ -1,0 +1,166 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httputil"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"cloister/policy/spec"
+)
+
+// serve answers one request.
+func (g *Ingress) serve(w http.ResponseWriter, r *http.Request) {
+	if status, why := g.admits(r); why != "" {
+		g.refuse(w, status, why)
+		return
+	}
+	w = &ingressWriter{ResponseWriter: w, control: http.NewResponseController(w), sent: &g.sent, judged: g.Policy != nil}
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = g.bounded(w, r)
+	}
+	if g.Policy != nil {
+		var ok bool
+		if r, ok = g.judgeRequest(w, r); !ok {
+			return
+		}
+	}
+	g.forward.ServeHTTP(w, r)
+}
+
+// admits says why the endpoint's protocol has no such request.
+func (g *Ingress) admits(r *http.Request) (status int, why string) {
+	upgrade := r.Header.Get("Upgrade")
+	switch {
+	case r.Method == http.MethodConnect:
+		return http.StatusMethodNotAllowed, "this endpoint is no proxy"
+	case g.Endpoint.Protocol == spec.ProtocolGRPC && (r.ProtoMajor != 2 || !strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")):
+		return http.StatusUnsupportedMediaType, "this endpoint speaks gRPC"
+	case r.ContentLength > g.maxBody && g.Endpoint.Protocol != spec.ProtocolGRPC:
+		return http.StatusRequestEntityTooLarge, fmt.Sprintf("the body has more than %d bytes", g.maxBody)
+	case upgrade == "" || r.ProtoMajor == 2:
+		return 0, ""
+	case g.Endpoint.Protocol != spec.ProtocolWebSocket || !strings.EqualFold(upgrade, "websocket"):
+		return http.StatusForbidden, "this endpoint does not change to protocol " + upgrade
+	}
+	return 0, ""
+}
+
+// refuse answers in place of the application.
+func (g *Ingress) refuse(w http.ResponseWriter, status int, why string) {
+	g.refused.Add(1)
+	http.Error(w, "clean room: "+why, status)
+}
+
+// bounded is a request's body with its bounds. What protocol grpc streams may be
+// silent: its connection is pinged.
+func (g *Ingress) bounded(w http.ResponseWriter, r *http.Request) io.ReadCloser {
+	if g.Endpoint.Protocol == spec.ProtocolGRPC {
+		return r.Body
+	}
+	return http.MaxBytesReader(w, progressing{r.Body, http.NewResponseController(w)}, g.maxBody)
+}
+
+// progressing gives up a body that does not go on.
+type progressing struct {
+	io.ReadCloser
+	control *http.ResponseController
+}
+
+func (p progressing) Read(b []byte) (int, error) {
+	_ = p.control.SetReadDeadline(time.Now().Add(ingressStallTime))
+	n, err := p.ReadCloser.Read(b)
+	if err != nil { // the next request has a time of its own
+		_ = p.control.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}
+
+// ingressWriter gives a client up that takes nothing, and counts what it took.
+type ingressWriter struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	sent    *atomic.Int64
+	judged  bool
+}
+
+// Unwrap is for http.ResponseController.
+func (w *ingressWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// WriteHeader keeps what comes before a response that is judged: its headers are
+// not.
+func (w *ingressWriter) WriteHeader(status int) {
+	if w.judged && status < 200 && status != http.StatusSwitchingProtocols {
+		return
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *ingressWriter) Write(b []byte) (int, error) {
+	_ = w.control.SetWriteDeadline(time.Now().Add(ingressStallTime))
+	n, err := w.ResponseWriter.Write(b)
+	w.sent.Add(int64(n))
+	return n, err
+}
+
+// forwarder passes requests to the application. Rewrite takes headers away that
+// are about connections or about who forwarded, so that what the application
+// reads of the client's address is this proxy's word.
+func (g *Ingress) forwarder() *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{
+		Rewrite: func(p *httputil.ProxyRequest) {
+			p.Out.URL.Scheme, p.Out.URL.Host = "http", "application"
+			p.Out.Host = p.In.Host
+			p.Out.URL.RawQuery = p.In.URL.RawQuery // what was judged
+			p.SetXForwarded()
+			p.Out.Header.Set("X-Forwarded-Proto", "https")
+		},
+		Transport: g.dialled, FlushInterval: flushInterval(g.Endpoint.Protocol),
+		ModifyResponse: g.modify, ErrorHandler: g.failed, BufferPool: copyBuffers,
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // it would say what was asked
+	}
+}
+
+// flushInterval: a response of known length is sent as it fills; one without, and
+// events, at once (httputil does that for these by itself).
+func flushInterval(protocol string) time.Duration {
+	if protocol == spec.ProtocolGRPC {
+		return -1
+	}
+	return 0
+}
+
+// modify judges a response, and keeps clients from being sent elsewhere for the
+// next one, where nothing is attested.
+func (g *Ingress) modify(resp *http.Response) error {
+	resp.Header.Del("Alt-Svc")
+	if g.Policy == nil {
+		return nil
+	}
+	return g.judgeResponse(resp)
+}
+
+// failed answers where the application does not, or its response may not.
+func (g *Ingress) failed(w http.ResponseWriter, r *http.Request, err error) {
+	var large *http.MaxBytesError
+	var no notLetOut
+	switch {
+	case errors.As(err, &no):
+		g.refuse(w, http.StatusForbidden, no.Error())
+	case errors.As(err, &large):
+		g.refuse(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body has more than %d bytes", large.Limit))
+	case errors.Is(err, syscall.ECONNREFUSED):
+		w.Header().Set("Retry-After", "1")
+		g.refuse(w, http.StatusServiceUnavailable, "the application does not listen yet, or no longer")
+	case errors.Is(err, context.Canceled) && r.Context().Err() != nil: // nobody is there to read it
+	default:
+		g.refuse(w, http.StatusBadGateway, "the application did not answer as HTTP has it")
+	}
+}

@@ -1,0 +1,152 @@
+package arm
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"cloister/internal/localcloud/access"
+	"cloister/internal/localcloud/identity"
+	"cloister/internal/localcloud/wire"
+)
+
+// audiences are what a token for the management plane may be issued for.
+var audiences = []string{"https://management.azure.com", "https://management.core.windows.net"}
+
+// Directory authenticates callers and keeps managed identities.
+type Directory interface {
+	Authenticate(token, audience string, now time.Time) (string, error)
+	AddResource(resourceID string) (identity.Identity, error)
+	RemoveResource(resourceID string) error
+	Trust(resourceID, name string, t *identity.Trust) error
+}
+
+// Containers are the containers of the storage account.
+type Containers interface {
+	Container(r *http.Request, method, name string) (status int, err error)
+}
+
+// Config says what a Service stands on. All but Enforce and Containers is required.
+type Config struct {
+	Server    *wire.Server
+	Directory Directory
+	Roles     *access.Book
+	Enforce   bool
+	Challenge string // the tenant's address, for the 401
+	Tenant    string
+	File      string
+	// Fixed are the resources that are always there, by id, in the form in which
+	// a GET shows them.
+	Fixed map[string]map[string]any
+	// Containers is where the account's containers really are; nil keeps them as
+	// resources only.
+	Containers Containers
+}
+
+// Service is the management plane. It is safe for concurrent use.
+type Service struct {
+	Config
+
+	mu        sync.Mutex // guards resources, and writers of File
+	resources map[string]resource
+}
+
+// resource is what is kept, and given, of one: id, name, type and the rest.
+type resource map[string]any
+
+// New returns the management plane with the resources of its file.
+func New(c Config) (*Service, error) {
+	s := &Service{Config: c, resources: map[string]resource{}}
+	if _, err := wire.LoadJSON(c.File, &s.resources); err != nil {
+		return nil, err
+	}
+	for id, r := range c.Fixed {
+		s.resources[key(id)] = r
+	}
+	return s, nil
+}
+
+// Handler serves the wire protocol.
+func (s *Service) Handler() http.Handler {
+	return s.Server.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		caller, err := s.authenticate(r)
+		if err != nil {
+			w.Header().Set("WWW-Authenticate", `Bearer authorization_uri="`+s.Challenge+`", error="invalid_token"`)
+			wire.WriteError(w, http.StatusUnauthorized, "AuthenticationFailed", err.Error(), "")
+			return
+		}
+		wire.SetCaller(r, caller)
+		status, body, err := s.serve(r, caller)
+		var e *apiError
+		switch {
+		case errors.As(err, &e):
+			wire.WriteError(w, e.status, e.code, e.message, "")
+		case err != nil:
+			wire.WriteError(w, http.StatusInternalServerError, "InternalServerError", err.Error(), "")
+		case body == nil:
+			w.WriteHeader(status)
+		default:
+			wire.WriteJSON(w, status, body)
+		}
+	}))
+}
+
+func (s *Service) authenticate(r *http.Request) (caller string, err error) {
+	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		return "", errors.New("Authentication failed. The 'Authorization' header is missing.")
+	}
+	for _, audience := range audiences {
+		if caller, err = s.Directory.Authenticate(token, audience, s.Server.Now()); err == nil {
+			break
+		}
+	}
+	return caller, err
+}
+
+func (s *Service) serve(r *http.Request, caller string) (int, any, error) {
+	if r.URL.Query().Get("api-version") == "" {
+		return 0, nil, refuse(http.StatusBadRequest, "MissingApiVersionParameter", "The api-version query parameter (?api-version=) is required for all requests.")
+	}
+	id := parseID(r.URL.Path)
+	if done, status, body, err := s.groupAction(r, caller, id); done {
+		return status, body, err
+	}
+	t, ok := types[id.kind]
+	if !ok {
+		return 0, nil, refuse(http.StatusNotFound, "InvalidResourceType", "The resource type '%s' could not be found: the simulated cloud does not have it.", id.kind)
+	}
+	verb := map[string]string{http.MethodGet: "read", http.MethodPut: "write", http.MethodPatch: "write", http.MethodDelete: "delete"}[r.Method]
+	if verb == "" || id.name == "" && verb != "read" {
+		return 0, nil, refuse(http.StatusMethodNotAllowed, "MethodNotAllowed", "%s is not for %s.", r.Method, id.path)
+	}
+	if err := s.authorize(caller, t.name+"/"+verb, id); err != nil {
+		return 0, nil, err
+	}
+	switch {
+	case id.kind == assignmentKind:
+		return s.assignment(r, caller, id)
+	case verb == "write":
+		return s.put(r, id, t)
+	case verb == "delete":
+		return s.remove(r, id, t)
+	case id.name == "":
+		return s.list(id)
+	}
+	return s.get(r, id)
+}
+
+// authorize asks at the scope of an extension resource, and else at the resource.
+func (s *Service) authorize(caller, action string, id resourceID) error {
+	at := id.path
+	if id.kind == assignmentKind || id.name == "" {
+		at = id.scope
+	}
+	if !s.Enforce || s.Roles.Allows(caller, access.Management, action, at) {
+		return nil
+	}
+	return refuse(http.StatusForbidden, "AuthorizationFailed", "The client '%s' with object id '%s' does not have authorization to perform action '%s' over scope '%s' or the scope is invalid. "+
+		"If access was recently granted, please refresh your credentials.", caller, caller, action, at)
+}
