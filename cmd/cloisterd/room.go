@@ -117,7 +117,11 @@ func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit i
 	}
 	end := r.untilEnd(appCtx, cancel, refused)
 
-	finish, stop := context.WithTimeout(context.WithoutCancel(ctx), finishTime)
+	patience := finishTime
+	if refused != nil && len(r.mounts.open) == 0 {
+		patience = answerTime // there is nothing to make durable
+	}
+	finish, stop := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer stop()
 	r.closeEndpoints(end.err)
 	outputs, err := r.mounts.close(finish)
