@@ -33,6 +33,7 @@ func newApp() *urfave.App {
 // commands is every group of commands, one line each.
 func commands() []*urfave.Command {
 	return []*urfave.Command{
+		quickstartCommand(),
 		prepCommand(),
 		mountCommand(),
 		specCommand(),
