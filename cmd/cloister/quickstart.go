@@ -20,8 +20,7 @@ func quickstartCommand() *urfave.Command {
 		Name: "quickstart", Usage: "make a two-party collaboration for `cloister local` in the new folder DIR, and print its commands", ArgsUsage: "DIR",
 		Description: "Writes the parties' homes, sample data and an application. The commands printed\n" +
 			"are those of docs/guide.md, each with who runs it where: that page explains them.\n" +
-			"Everything is SIMULATED, on this machine.\n\n" +
-			"Example:\n  cloister quickstart ~/cleanroom",
+			"Everything is SIMULATED, on this machine.",
 		Action: action(quickstart, "DIR"),
 	}
 }
