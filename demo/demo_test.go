@@ -14,6 +14,9 @@ func TestDemo(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building: %v\n%s", err, out)
 	}
+	if err := guided(t.Context(), bin); err != nil {
+		t.Fatal(err)
+	}
 	if err := demo(t.Context(), bin, false); err != nil {
 		t.Fatal(err)
 	}

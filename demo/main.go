@@ -1,13 +1,14 @@
-// Command demo runs Cloister's main job on this machine, with real input: it
-// seals the Go standard library's source, agrees on what may read it, provisions
-// the keys in the simulated cloud, starts the runtime, lets unmodified programs
-// of the system read every file through the mount and write a report to the
-// output mount, decrypts the report and compares it with the source. Then it
-// shows three refusals.
+// Command demo runs Cloister on this machine: first the guide, two parties'
+// collaboration, command by command; then the main job with real input. That seals
+// the Go standard library's source, agrees on what may read it, provisions the
+// keys in the simulated cloud, starts the runtime, lets unmodified programs of the
+// system read every file through the mount and write a report to the output mount,
+// decrypts the report and compares it with the source. Then it shows three refusals.
 //
-// Life of the demo: main.go is the story, one function a phase of the user
-// flow, told with the commands that a user types (package cleanroom has them);
-// run.go shows them with their times; refusals.go and scan.go look at the result with an attacker's eyes.
+// Life of the demo: guided.go walks the guide; main.go is the story of the big job,
+// one function a phase of the user flow, told with the commands that a user types
+// (package cleanroom has them); run.go shows them with their times; refusals.go and
+// scan.go look at the result with an attacker's eyes.
 // It needs Go and /dev/fuse, and leaves nothing behind.
 package main
 
@@ -39,7 +40,12 @@ func run() int {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := demo(ctx, *bin, *keep); err != nil {
+	err := guided(ctx, *bin)
+	if err == nil {
+		fmt.Println("\n\nThe main job, with real input")
+		err = demo(ctx, *bin, *keep)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		return 1
 	}

@@ -1,4 +1,3 @@
-// Package docs holds the pages for users, and what keeps them true.
 package docs
 
 import (

@@ -23,7 +23,7 @@ func newApp() *urfave.App {
 		Name:                 "cloister",
 		Usage:                "compute on each other's files without seeing them",
 		Flags:                []urfave.Flag{caFileFlag(), patienceFlag(), pinFlag()},
-		Commands:             append(commands(), extraCommands()...),
+		Commands:             withExamples("cloister", append(commands(), extraCommands()...)),
 		EnableBashCompletion: true,
 		// A comma is an ordinary character in a variable's value.
 		DisableSliceFlagSeparator: true,
@@ -33,6 +33,7 @@ func newApp() *urfave.App {
 // commands is every group of commands, one line each.
 func commands() []*urfave.Command {
 	return []*urfave.Command{
+		quickstartCommand(),
 		prepCommand(),
 		mountCommand(),
 		specCommand(),

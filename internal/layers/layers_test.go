@@ -63,9 +63,11 @@ var rules = []rule{
 	{"cmd/cloister-rego", []string{"enclave/rego", "enclave/launch"}, "it evaluates what strangers wrote and sent: it must have nothing to lose"},
 	{"cmd/cloister-ledger", []string{"governance/", "enclave/evidence", "internal/cli"}, "it keeps the record, and knows nothing of what the record is about, but whose evidence may read it"},
 	{"cmd/cloisterd", []string{"fs/", "enclave/", "policy/", "governance/", "attested/proof", "internal/cli", "internal/memory"}, "the trusted computing base: never prep, never the emulator"},
+	{"cmd/cloister", []string{"fs/", "enclave/", "policy/", "governance/", "attested/", "prep/", "internal/", "docs"}, "binaries join the packages; quickstart has the guide's steps"},
 	{"cmd/", []string{"fs/", "enclave/", "policy/", "governance/", "attested/", "prep/", "internal/"}, "binaries join the packages"},
-	{"demo", []string{"fs/", "enclave/", "policy/", "prep/", "internal/cli", "internal/cleanroom"}, "it drives the binaries, and plays the attacker with the packages"},
-	{"docs", nil, "pages, and the tests that hold them to the code"},
+	{"demo", []string{"fs/", "enclave/", "policy/", "prep/", "internal/cli", "internal/cleanroom", "docs", "docs/walk"}, "it drives the binaries, walks the guide, and plays the attacker with the packages"},
+	{"docs", nil, "pages, the guide's steps, and the tests that hold them to the code"},
+	{"docs/walk", []string{"docs"}, "it drives the binaries from outside, as the guide's reader does"},
 	{"testdata/", []string{"fs/", "enclave/", "policy/", "governance/", "attested/", "prep/", "internal/"}, "generators of vectors"},
 }
 
