@@ -210,6 +210,7 @@ func (r *room) application(ctx context.Context) {
 	for wait := firstWait; ; wait = min(2*wait, longestWait) {
 		r.monitor.set(func(s *status) { s.Starts++ })
 		r.monitor.reached("application starts")
+		r.job.running()
 		r.log.Info("application starts", "application", name)
 		exit, err := r.launch(ctx)
 		r.monitor.set(func(s *status) { s.Exit = &exit })
