@@ -3,7 +3,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,8 +10,6 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -179,19 +176,4 @@ func detach(m *mount.Mount) error {
 	}
 	return fault.Errorf(fault.Incomplete, "end the programs that hold it: pages they have mapped or cached stay readable to them",
 		"%s was detached while in use: it is out of the tree, and reads through what programs kept open fail from now on", m.Dir())
-}
-
-// parseSize reads a number of bytes with an optional unit: KiB, MiB, GiB, or K,
-// M, G for the same.
-func parseSize(s string) (int64, error) {
-	digits := strings.TrimRight(s, "KMGiB")
-	shift, ok := map[string]int{"": 0, "B": 0, "KiB": 10, "K": 10, "MiB": 20, "M": 20, "GiB": 30, "G": 30}[s[len(digits):]]
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if err == nil && (!ok || n <= 0 || n > 1<<62>>shift) {
-		err = errors.New("out of range, or an unknown unit")
-	}
-	if err != nil {
-		return 0, fault.Errorf(fault.Usage, "give a number and KiB, MiB or GiB, such as 512MiB", "size %q: %w", s, err)
-	}
-	return n << shift, nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -134,6 +135,21 @@ func (p *progress) show(w io.Writer, name string) {
 			return
 		}
 	}
+}
+
+// parseSize reads a number of bytes with an optional unit: KiB, MiB, GiB, or K,
+// M, G for the same.
+func parseSize(s string) (int64, error) {
+	digits := strings.TrimRight(s, "KMGiB")
+	shift, ok := map[string]int{"": 0, "B": 0, "KiB": 10, "K": 10, "MiB": 20, "M": 20, "GiB": 30, "G": 30}[s[len(digits):]]
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err == nil && (!ok || n <= 0 || n > 1<<62>>shift) {
+		err = errors.New("out of range, or an unknown unit")
+	}
+	if err != nil {
+		return 0, fault.Errorf(fault.Usage, "give a number and KiB, MiB or GiB, such as 512MiB", "size %q: %w", s, err)
+	}
+	return n << shift, nil
 }
 
 // size prints a number of bytes for people.

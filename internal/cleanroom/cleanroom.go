@@ -38,6 +38,10 @@ type Room struct {
 	Sink      string   // what is pinned of the output volume before it exists
 	Ledger    string   // address of the contract's log
 	Env       []string // with which programs find the simulated cloud
+	// Code, if set, is a folder of a third party, the author, that Prepare seals:
+	// volume "code", mounted at mnt/code, which is $CODE to the application.
+	// CodeReference is then its reference.
+	Code, CodeReference string
 	// Recipients are parties that Specify has the output sealed for, beside the
 	// analyst, who owns it.
 	Recipients []string

@@ -35,14 +35,36 @@ func (r *Room) Prepare(source string) (err error) {
 	if _, err = r.Cloister("prep", "keygen", r.Path("analyst.key")); err != nil {
 		return err
 	}
+	if err := r.prepareCode(); err != nil {
+		return err
+	}
 	r.Sink, err = r.Cloister("prep", "sink", "--key", r.Path("analyst.key"))
 	return err
+}
+
+func (r *Room) prepareCode() (err error) {
+	if r.Code == "" {
+		return nil
+	}
+	if _, err = r.Cloister("prep", "keygen", r.Path("author.key")); err != nil {
+		return err
+	}
+	r.CodeReference, err = r.Cloister("prep", "encrypt", "--key", r.Path("author.key"), r.Code, r.Path("store", "code"))
+	return err
+}
+
+// parties are all there are.
+func (r *Room) parties() []string {
+	if r.Code == "" {
+		return []string{"hospital", "analyst"}
+	}
+	return []string{"hospital", "analyst", "author"}
 }
 
 // Specify writes down what may run on whose data: a shell script, as nobody, in
 // which $IN and $OUT are the mounts.
 func (r *Room) Specify(script string) error {
-	for _, party := range []string{"hospital", "analyst"} {
+	for _, party := range r.parties() {
 		if _, err := r.Cloister("party", "keygen", "--name", party, r.Path(party+".party")); err != nil {
 			return err
 		}
@@ -67,6 +89,14 @@ func (r *Room) Specify(script string) error {
 	}
 	application := slices.Concat([]string{"spec", "add", "application", "--name", "checksums", "--env", "PATH=/usr/bin:/bin",
 		"--env", "IN=" + r.Path("mnt", "input"), "--env", "OUT=" + r.Path("mnt", "report")}, r.Application, []string{spec, "/bin/sh", "-c", script})
+	var code [][]string
+	if r.Code != "" {
+		application = slices.Insert(application, 3, "--env", "CODE="+r.Path("mnt", "code"))
+		code = [][]string{
+			{"spec", "add", "party", "--name", "author", "--signing-key", r.Path("author.party.pub"), "--recipient-key", r.Path("author.party.pub"), spec},
+			volume("code", "code", "author", strings.Split(r.CodeReference, ".")[1], "code", "code"),
+		}
+	}
 	governance := slices.Concat([]string{"spec", "set", "governance", "--ledger-key", ledgerKey}, r.namedWitnesses(), []string{spec})
 	if r.LedgerAddress {
 		governance = append(governance, "--ledger", r.Ledger)
@@ -91,7 +121,7 @@ func (r *Room) Specify(script string) error {
 		{"spec", "set", "deployment", "--replicas", fmt.Sprint(max(1, r.Replicas)), spec},
 		model,
 		append([]string{"spec", "set", "network", spec}, r.network()...),
-	}, ports, [][]string{{"spec", "validate", spec}})...)
+	}, code, ports, [][]string{{"spec", "validate", spec}})...)
 }
 
 // nameReplicas has the analyst name the outputs of all replicas, where there are
@@ -115,7 +145,11 @@ func (r *Room) network() []string {
 // startLedger makes the contract's log and serves it, to the parties and to runs
 // that the simulated processor vouches for.
 func (r *Room) startLedger() (key string, err error) {
-	key, err = r.finish(r.Command("cloister-ledger", "init", "--party", r.Path("hospital.party.pub"), "--party", r.Path("analyst.party.pub"), r.Path("ledger")))
+	init := []string{"init"}
+	for _, party := range r.parties() {
+		init = append(init, "--party", r.Path(party+".party.pub"))
+	}
+	key, err = r.finish(r.Command("cloister-ledger", append(init, r.Path("ledger"))...))
 	if err != nil {
 		return "", err
 	}
@@ -164,28 +198,33 @@ func (r *Room) Agree() error {
 	if r.Sinks == nil {
 		propose = append(propose, "--volume", "report="+r.Sink)
 	}
-	return r.all(
-		propose,
-		r.By("hospital", "contract", "approve", "--specification", r.specification()),
-		r.By("analyst", "contract", "approve", "--specification", r.specification()),
-		r.By("hospital", "consent", "grant"),
-		r.By("analyst", "consent", "grant"),
-	)
+	if r.Code != "" {
+		propose = append(propose, "--volume", "code="+r.CodeReference)
+	}
+	commands := [][]string{propose}
+	for _, party := range r.parties() {
+		commands = append(commands, r.By(party, "contract", "approve", "--specification", r.specification()))
+	}
+	for _, party := range r.parties() {
+		commands = append(commands, r.By(party, "consent", "grant"))
+	}
+	return r.all(commands...)
 }
 
 // Provision puts each party's keys where only the agreed container gets them. Of
 // a key broker, that is its operator's to say too.
 func (r *Room) Provision() error {
-	for _, v := range []struct{ party, volume string }{{"hospital", "source"}, {"analyst", "report"}} {
-		apply := r.By(v.party, "provision", "apply", "--specification", r.specification(), "--key", r.Path(v.party+".key"))
-		if !slices.Contains(r.AtBroker, v.party) {
-			if err := r.AsOwner(append(apply, "--key-release-policy", r.ReleasePolicy(), v.volume)...); err != nil {
+	volumes := map[string]string{"hospital": "source", "analyst": "report", "author": "code"}
+	for _, party := range r.parties() {
+		apply := r.By(party, "provision", "apply", "--specification", r.specification(), "--key", r.Path(party+".key"))
+		if !slices.Contains(r.AtBroker, party) {
+			if err := r.AsOwner(append(apply, "--key-release-policy", r.ReleasePolicy(), volumes[party])...); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := r.all(append(apply, "--broker-token", r.Path("cloud", "broker-admin.jwt"), v.volume),
-			[]string{"local", "admit", "--dir", r.Path("cloud"), "--policy", r.Policy(), v.party + "/wrapped-dek/" + v.volume, v.party + "/kek/" + v.volume}); err != nil {
+		if err := r.all(append(apply, "--broker-token", r.Path("cloud", "broker-admin.jwt"), volumes[party]),
+			[]string{"local", "admit", "--dir", r.Path("cloud"), "--policy", r.Policy(), party + "/wrapped-dek/" + volumes[party], party + "/kek/" + volumes[party]}); err != nil {
 			return err
 		}
 	}
