@@ -110,7 +110,7 @@ fuzz:
 # names the rows).
 ONLY ?= .
 bench: build
-	@./internal/setup/install fuse3 git sqlite3 nodejs:node npm e2fsprogs:mkfs.ext4 gocryptfs rclone restic
+	@./internal/setup/install fuse3 git sqlite3 nodejs:node npm e2fsprogs:mkfs.ext4 gocryptfs rclone restic wrk
 	@./internal/setup/npm azurite azurite
 	go run ./internal/bench -bin $(BIN) -only '$(ONLY)' $(BENCHFLAGS)
 

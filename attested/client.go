@@ -69,6 +69,17 @@ func (c *Client) DialContext(ctx context.Context, network, address string) (net.
 	return conn, nil
 }
 
+// Run returns the id of the run at an address, which has proven itself.
+func (c *Client) Run(ctx context.Context, address string) (string, error) {
+	conn, err := c.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	e, err := proof.OfCertificate(conn.(*tls.Conn).ConnectionState().PeerCertificates[0])
+	return hex.EncodeToString(e.RunID[:]), err
+}
+
 // Handshake is DialContext on a connection that there is. After an error the
 // connection is the caller's to close.
 func (c *Client) Handshake(ctx context.Context, raw net.Conn) (*tls.Conn, error) {

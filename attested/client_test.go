@@ -394,6 +394,9 @@ func TestJudgedOnce(t *testing.T) {
 		}
 		conn.Close()
 	}
+	if run, err := c.Run(t.Context(), address); run != hex.EncodeToString(e.id.RunID[:]) || err != nil {
+		t.Errorf("the run is %q, %v", run, err)
+	}
 	if len(c.judged) != 1 {
 		t.Errorf("%d judgements are kept", len(c.judged))
 	}

@@ -124,6 +124,7 @@ type Output struct {
 	hungry   bool          // memory is short, or a stream long enough: stage
 	progress chan struct{} // closed and replaced when a flush ends or frees memory
 	starved  int           // stagings that failed
+	written  uint64        // bytes, by programs
 	failed   int           // flushes that failed, stagings among them
 	failure  error         // the first of them
 	dead     error         // this writer can make nothing durable any more

@@ -105,6 +105,7 @@ func (f *OutputFile) write(ctx context.Context, p []byte, where func() int64) (i
 		f.n.attr.Size = max(f.n.attr.Size, uint64(at)+uint64(len(piece)))
 		f.o.hold(f.n, at, at+int64(len(piece)))
 		written += len(piece)
+		f.o.written += uint64(len(piece))
 		if len(p) > 0 {
 			f.wrote()
 			f.o.stream(f.n, at, len(piece))

@@ -38,6 +38,7 @@ func (f *File) ReadAt(ctx context.Context, p []byte, off int64) (n int, err erro
 		p, err = p[:f.size-off], io.EOF
 	}
 	size := f.noteRead(off, int64(len(p)))
+	defer func() { f.v.counters.read(n) }()
 	r := replies.Get().(*reply)
 	defer r.release()
 	if err := r.plan(f, p, off); err != nil {

@@ -47,6 +47,7 @@ type Volume struct {
 	maxRange int64        // of the cache's ranges
 	maxAhead int64        // bytes read ahead of one reader, at most
 	pace     pace
+	counters counters
 	packs    packs
 
 	ctx   context.Context // of everything read ahead; ends at Close

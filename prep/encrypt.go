@@ -28,6 +28,10 @@ type EncryptOptions struct {
 	// Previous is the reference of the newest epoch, where the caller knows it:
 	// a store that shows an older state is then refused, not built upon.
 	Previous *format.Reference
+	// NewKey seals the epoch under the next key version, and what is sealed anew
+	// under a new object key. Whoever could open the epochs before can still, and
+	// with them the objects that are used again; but not what is new.
+	NewKey bool
 	// Recipients are who else can open the epoch; nil: those of the newest one.
 	Recipients []*format.Recipient
 	Progress   Progress
@@ -98,6 +102,7 @@ type base struct {
 	dek      *format.DEK
 	manifest *format.Manifest // nil for a first epoch
 	pending  []*pending       // what is there of the epoch already
+	fresh    bool             // the epoch has a new object key
 }
 
 func openBase(ctx context.Context, s Store, o EncryptOptions) (*base, error) {
@@ -113,21 +118,50 @@ func openBase(ctx context.Context, s Store, o EncryptOptions) (*base, error) {
 		Suite: suite, KeyVersion: p.KeyVersion, Volume: p.Volume, Run: format.NewRunID(),
 		Epoch: p.Epoch + 1, Previous: m.Reference().Manifest, Stanzas: p.Stanzas,
 	}}
-	if o.Previous != nil && m.Reference() != *o.Previous {
-		err = refused(s, fmt.Errorf("%w: its newest is %s", format.ErrReference, m.Reference()))
-	} else if p.Epoch == 1<<64-1 {
-		err = fault.Errorf(fault.Refused, "encrypt into a new volume", "volume %s: there is no epoch after %d", s, p.Epoch)
-	} else {
-		err = checkNoJournal(ctx, s, p.Epoch)
+	if o.NewKey {
+		err = b.newKey(s, o)
+	}
+	if err == nil {
+		err = checkNewest(ctx, s, m, o.Previous)
 	}
 	if err == nil {
 		b.pending, err = openPending(ctx, s, o.Root, b.isMadeBy)
 	}
 	if err != nil {
-		dek.Destroy()
+		b.dek.Destroy()
 		return nil, err
 	}
 	return b, nil
+}
+
+// checkNewest refuses a newest epoch that is not the one the caller knows, or has
+// none after it.
+func checkNewest(ctx context.Context, s Store, m *format.Manifest, known *format.Reference) error {
+	switch epoch := m.Preamble().Epoch; {
+	case known != nil && m.Reference() != *known:
+		return refused(s, fmt.Errorf("%w: its newest is %s", format.ErrReference, m.Reference()))
+	case epoch == 1<<64-1:
+		return fault.Errorf(fault.Refused, "encrypt into a new volume", "volume %s: there is no epoch after %d", s, epoch)
+	default:
+		return checkNoJournal(ctx, s, epoch)
+	}
+}
+
+// newKey has the epoch be of the next key version. Stanzas hold the DEK of before,
+// so that recipients must be named again.
+func (b *base) newKey(s Store, o EncryptOptions) error {
+	if len(b.preamble.Stanzas) > 0 && o.Recipients == nil {
+		return fault.Errorf(fault.Usage, "name with --recipient who shall open it, of those that `cloister prep inspect` lists",
+			"volume %s is sealed for others too, and a new key is nobody's yet", s)
+	}
+	if b.preamble.KeyVersion == 1<<32-1 {
+		return fault.Errorf(fault.Refused, "encrypt into a new volume", "volume %s: there is no key version after %d", s, b.preamble.KeyVersion)
+	}
+	b.dek.Destroy()
+	b.preamble.KeyVersion++
+	b.preamble.Stanzas = nil
+	b.dek, b.fresh = o.Root.DeriveDEK(b.preamble.Volume, b.preamble.KeyVersion), true
+	return nil
 }
 
 // isMadeBy reports whether a record is of the epoch that is being made.
@@ -213,17 +247,21 @@ func newWork(s Store, o EncryptOptions, b *base) *work {
 }
 
 // addKeys keeps the key table of the base and returns the key to seal with:
-// the volume's own of the current suite, or a new one where there is none.
+// the volume's own newest of the current suite, or a new one where there is none
+// or the epoch is of a new key version.
 func (w *work) addKeys() (key *format.ObjectKey, slot uint32) {
 	if m := w.base.manifest; m != nil {
 		for i := range uint32(m.Keys()) {
 			k := m.Key(i)
 			w.builder.AddKey(k)
-			if key == nil && k.Origin == w.base.preamble.Volume && k.Slot == i && k.Suite == suite {
-				key, slot = k.Key, i
+			if w.base.fresh || k.Origin != w.base.preamble.Volume || k.Slot != i || k.Suite != suite {
+				k.Key.Destroy()
 				continue
 			}
-			k.Key.Destroy()
+			if key != nil {
+				key.Destroy()
+			}
+			key, slot = k.Key, i
 		}
 	}
 	if key != nil {

@@ -26,16 +26,18 @@ func roomFlags() []urfave.Flag {
 // roomClient follows the contract's log and returns a client that talks to what
 // was agreed on, and to nothing else.
 func roomClient(c *urfave.Context) (*attested.Client, error) {
+	want, err := agreedRoom(c)
+	return attested.New(want), err
+}
+
+// agreedRoom is what the newest accepted contract says that a clean room is.
+func agreedRoom(c *urfave.Context) (attested.Expect, error) {
 	_, view, done, err := openView(c)
 	defer done()
 	if err != nil {
-		return nil, err
+		return attested.Expect{}, err
 	}
-	want, err := expected(c, view)
-	if err != nil {
-		return nil, err
-	}
-	return attested.New(want), nil
+	return expected(c, view)
 }
 
 func expected(c *urfave.Context, view *governance.View) (want attested.Expect, err error) {

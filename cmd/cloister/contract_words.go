@@ -95,12 +95,17 @@ func (r reviewer) network() []string {
 	switch n.Egress {
 	case spec.EgressList:
 		for _, d := range n.Allow {
-			says = append(says, fmt.Sprintf("the application may send anything it has read to %s, and %s", d, looked(n.Proxy)))
+			says = append(says, fmt.Sprintf("the application may send anything it has read to %s, %s", d, looked(n.Proxy)))
 		}
 	case spec.EgressPolicy:
-		says = append(says, fmt.Sprintf("the application may send the requests that policy %s %s lets through", n.Policy.File, n.Policy.Digest))
+		says = append(says, fmt.Sprintf("the application may send, to any host, the HTTP requests that policy %s %s lets through; what a WebSocket carries once it is let through nobody looks at", n.Policy.File, n.Policy.Digest))
 	default:
 		says = append(says, "the application reaches nothing outside")
+	}
+	if r.spec.Model == spec.Distributed {
+		says = []string{"the application's container shares the pod's network: nothing of ours keeps it from what that reaches"}
+	} else if n.Egress == spec.EgressList || n.Egress == spec.EgressPolicy {
+		says = append(says, "the record names the hosts that it reached, before it first reaches one, and how often; what it asked for in vain is counted and not named")
 	}
 	for _, e := range r.spec.Endpoints {
 		says = append(says, fmt.Sprintf("clients may call endpoint %s at port %d, %s", e.Name, e.Port, judgedBy(e)))
@@ -113,9 +118,9 @@ func (r reviewer) network() []string {
 
 func looked(proxy string) string {
 	if proxy == spec.ProxyOpen {
-		return "nobody looks at what"
+		return "as bytes that nobody looks at"
 	}
-	return "each request is recorded"
+	return "in HTTP requests, over TLS or not, that the runtime reads and forwards"
 }
 
 func judgedBy(e spec.Endpoint) string {

@@ -16,7 +16,7 @@ func identityCommand() *urfave.Command {
 	return &urfave.Command{
 		Name:        "identity",
 		Usage:       "who a clean room is to the cloud",
-		Subcommands: []*urfave.Command{identityCreateCommand()},
+		Subcommands: []*urfave.Command{identityCreateCommand(), identityFederateCommand(), identityAdmitCommand()},
 	}
 }
 
@@ -28,11 +28,9 @@ func identityCreateCommand() *urfave.Command {
 			"by itself: roles give it access, and the KEK is released to attested code alone. One\n" +
 			"for each source and sink keeps a party's resources from the others' identities.\n\n" +
 			"JSON: resourceId, clientId, principalId, tenantId, changed.",
-		Flags: append(accessFlags()[:1],
+		Flags: append(append(cloudFlags(), accessFlags()[:1]...),
 			text("resource-group", "the resource `GROUP` that it is made in, which exists"),
 			text("location", "the Azure `REGION`"),
-			&urfave.StringFlag{Name: "kind", Value: string(spec.ACI), Usage: "as of the specification: aci, aks, cvm, or simulated for `cloister local`"},
-			&urfave.StringFlag{Name: "cloud", Value: string(spec.PublicCloud), Usage: "Azure's `CLOUD`: public, usgovernment or china"},
 			jsonFlag()),
 		Action: action(identityCreate, "--subscription", "--resource-group", "--location", "NAME"),
 	}
@@ -54,6 +52,6 @@ func identityCreate(c *urfave.Context, args []string) error {
 	}
 	return printResult(c, i, func(stdout, stderr io.Writer) {
 		fmt.Fprintf(stdout, "client    %s\nprincipal %s\ntenant    %s\nresource  %s\n", i.ClientID, i.PrincipalID, i.TenantID, i.ResourceID)
-		fmt.Fprintf(stderr, "%s\ncloister spec add identity --name %s --client-id %s --tenant-id %s --resource-id %s spec.yaml\n", made(i.Changed), args[0], i.ClientID, i.TenantID, i.ResourceID)
+		fmt.Fprintf(stderr, "%s\ncloister spec add identity --name %s --client-id %s --resource-id %s spec.yaml\n", made(i.Changed), args[0], i.ClientID, i.ResourceID)
 	})
 }

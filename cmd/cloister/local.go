@@ -179,6 +179,7 @@ func localEnvCommand() *urfave.Command {
 		Flags: []urfave.Flag{
 			localDir(),
 			&urfave.StringFlag{Name: "identity", Usage: "act as the identity `NAME`, made if there is none (default: the clean room's)"},
+			&urfave.StringFlag{Name: "tenant", Usage: "of the tenant `NAME`, which has none of the cloud's resources (default: the tenant that has)"},
 			&urfave.StringFlag{Name: "federated-token", Usage: "write the identity's workload token to `FILE` and name it"},
 		},
 		Action: func(c *urfave.Context) error {
@@ -200,6 +201,9 @@ func localEnvCommand() *urfave.Command {
 
 func localEnvironment(c *urfave.Context, e localcloud.Endpoints) ([]string, error) {
 	name, file := c.String("identity"), c.String("federated-token")
+	if c.String("tenant") != "" && name == "" {
+		return nil, fault.Errorf(fault.Usage, "see --help", "--tenant needs --identity")
+	}
 	if name == "" && file == "" {
 		return e.Environment(""), nil
 	}
@@ -207,9 +211,12 @@ func localEnvironment(c *urfave.Context, e localcloud.Endpoints) ([]string, erro
 		name = identity.CleanRoom
 	}
 	admin := localcloud.Dial(c.String("dir"))
-	i, err := admin.AddIdentity(c.Context, name)
+	i, err := admin.AddIdentityIn(c.Context, c.String("tenant"), name)
 	if err != nil {
 		return nil, err
+	}
+	if i.Tenant != "" {
+		e.Tenant = i.Tenant
 	}
 	lines := e.Environment(i.ClientID)
 	if file == "" {

@@ -47,6 +47,7 @@ func commands() []*urfave.Command {
 		consentCommand(),
 		callCommand(),
 		proxyCommand(),
+		jobCommand(),
 		ledgerCommand(),
 		auditCommand(),
 		evidenceCommand(),

@@ -100,6 +100,7 @@ func encryptCommand() *urfave.Command {
 		Flags: append(keyFlags(),
 			&urfave.BoolFlag{Name: "no-padding", Usage: "do not pad objects: the store sees their sizes to the byte"},
 			&urfave.BoolFlag{Name: "checksum", Usage: "tell what has changed by content, fetched from the volume, and not by size and time"},
+			&urfave.BoolFlag{Name: "new-key", Usage: "seal the epoch under a new DEK, of the next key version, and what has changed under a new object key; name recipients again"},
 			referenceFlag("go on only if the volume's newest epoch is the one that `REF` names"),
 			&urfave.StringFlag{Name: "reference-file", Usage: "also write the reference to `FILE`, replacing it"},
 			recipientFlag(), signFlag(), jsonFlag()),
@@ -142,7 +143,7 @@ func runEncrypt(c *urfave.Context, args []string) error {
 		go func() { p.Total(prep.Measure(source)) }()
 	}
 	sealed, err := prep.Encrypt(c.Context, s, prep.EncryptOptions{
-		Source: source, Root: root, NoPadding: c.Bool("no-padding"), Checksum: c.Bool("checksum"), Previous: previous, Recipients: recipients, Progress: p})
+		Source: source, Root: root, NoPadding: c.Bool("no-padding"), Checksum: c.Bool("checksum"), Previous: previous, NewKey: c.Bool("new-key"), Recipients: recipients, Progress: p})
 	p.stop()
 	if err != nil {
 		return err

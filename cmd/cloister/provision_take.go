@@ -83,10 +83,10 @@ func provisionRotateCommand() *urfave.Command {
 			"starts reads the new wrapped DEK and is released the new version. With --retire the\n" +
 			"version before is disabled: a run that has read the old wrapped DEK and not yet the\n" +
 			"KEK then fails, and is started again.\n\n" +
-			"Whoever was given the DEK can open the volume still. For a new DEK, encrypt again\n" +
-			"with the next --key-version (`cloister prep encrypt`), which makes a new epoch and\n" +
-			"with it a new volume reference: the contract is amended, and apply --key-version\n" +
-			"stores the new DEK.\n\nJSON: a list of volume, kek, before, secret, retired.",
+			"Whoever was given the DEK can open the volume still. `cloister prep encrypt --new-key`\n" +
+			"makes the next epoch under a new DEK, of the next key version; as its reference is\n" +
+			"another, the contract is amended, and `cloister provision apply --key-version N`\n" +
+			"stores the new DEK. What is in an epoch before stays open to who could open that.\n\nJSON: a list of volume, kek, before, secret, retired.",
 		Flags:  append(ownerFlags(), &urfave.BoolFlag{Name: "retire", Usage: "disable the KEK's version before"}),
 		Action: action(provisionRotate, "--specification", "--key", "VOLUME..."),
 	}

@@ -49,7 +49,7 @@ func TestKeysAtABroker(t *testing.T) {
 // specification: which is announced, and in which order.
 func (r *site) recordsBeforeRequests() {
 	r.t.Helper()
-	list := r.cloister("audit", "list", "--json", "--ledger", r.Path("ledger"))
+	list := r.cloister("audit", "list", "--json", "--kind", "record-access", "--ledger", r.Path("ledger"))
 	at := func(what string) int {
 		i := strings.Index(list, what)
 		if i < 0 {

@@ -41,9 +41,8 @@ func asked(s spec.Specification) []feature {
 		// Containers of a pod share its network, in which the runtime can close nothing.
 		{s.Network.Egress != spec.EgressClosed && s.Model == spec.Distributed, "network.egress " + s.Network.Egress + " in model " + spec.Distributed},
 		{len(s.Endpoints) > 0 && s.Model == spec.Distributed, "endpoints in model " + spec.Distributed},
-		{slices.ContainsFunc(s.Endpoints, judged), "a policy of an endpoint"},
-		{s.Application.Start == spec.StartManual, "application.start " + s.Application.Start},
+		{s.Application.Start == spec.StartManual && !slices.ContainsFunc(s.Endpoints, speaksHTTP), "application.start manual without an endpoint to call, other than of protocol tcp"},
 	}
 }
 
-func judged(e spec.Endpoint) bool { return e.Policy != nil }
+func speaksHTTP(e spec.Endpoint) bool { return e.Protocol != spec.ProtocolTCP }

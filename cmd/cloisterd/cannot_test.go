@@ -38,8 +38,7 @@ func TestRefusesWhatItCannotDo(t *testing.T) {
 			s.Model = spec.Distributed
 			s.Endpoints = []spec.Endpoint{{Name: "a"}}
 		},
-		"a policy of an endpoint":  func(s *spec.Specification) { s.Endpoints = []spec.Endpoint{{Name: "a", Policy: &spec.PolicyFile{}}} },
-		"application.start manual": func(s *spec.Specification) { s.Application.Start = spec.StartManual },
+		"application.start manual without an endpoint to call, other than of protocol tcp": func(s *spec.Specification) { s.Application.Start = spec.StartManual },
 	}
 	if len(changes) != len(asked(plain())) {
 		t.Errorf("%d of %d are tried", len(changes), len(asked(plain())))

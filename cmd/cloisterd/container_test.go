@@ -36,7 +36,7 @@ type containers struct {
 
 func newContainers(t *testing.T, distributed bool) *containers {
 	t.Helper()
-	room := newRoomWith(t, 0, func(r *cleanroom.Room) { r.Distributed = distributed })
+	room := newRoomWith(t, 0, func(r *cleanroom.Room) { r.Distributed, r.LedgerAddress = distributed, distributed })
 	c := &containers{room, podman.New(t)}
 	must(t, os.MkdirAll(c.share(), 0o755))
 	return c

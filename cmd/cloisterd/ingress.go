@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -24,6 +25,7 @@ import (
 type ingress struct {
 	identity  proxy.IngressIdentity
 	endpoints []*proxy.Ingress
+	closing   sync.Once
 	inside    atomic.Pointer[launch.Network] // of the application that runs, or ran last
 }
 
@@ -38,18 +40,27 @@ func identityOf(key *ecdsa.PrivateKey, about snp.Identity, e *snp.Evidence) (pro
 }
 
 // openEndpoints listens at all of the specification's endpoints, before keys are
-// asked for.
-func (r *room) openEndpoints() error {
+// asked for; a policy that does not compile ends the run there too.
+func (r *room) openEndpoints(ctx context.Context) error {
 	r.identity.Checkpoint = r.record.Checkpoint
 	for _, e := range r.spec.Endpoints {
-		if err := r.openEndpoint(e); err != nil {
+		if err := r.openEndpoint(ctx, e); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (r *room) openEndpoint(e spec.Endpoint) error {
+func (r *room) openEndpoint(ctx context.Context, e spec.Endpoint) error {
+	config := proxy.IngressConfig{Endpoint: e, Identity: r.identity, Log: r.log, Runtime: r,
+		Dial: func(ctx context.Context) (net.Conn, error) { return r.dial(ctx, e.Target()) }}
+	if e.Policy != nil {
+		policy, err := r.policy(ctx, *e.Policy)
+		if err != nil {
+			return err
+		}
+		config.Policy = policy
+	}
 	host := ""
 	if r.platform.simulated { // which protects nothing: nobody outside is to come
 		host = "127.0.0.1"
@@ -58,8 +69,7 @@ func (r *room) openEndpoint(e spec.Endpoint) error {
 	if err != nil {
 		return fault.Errorf(fault.Unavailable, "end what listens there, or take another port in the specification", "opening endpoint %s: %w", e.Name, err)
 	}
-	g, err := proxy.NewIngress(proxy.IngressConfig{Endpoint: e, Identity: r.identity, Log: r.log,
-		Dial: func(ctx context.Context) (net.Conn, error) { return r.dial(ctx, e.Target()) }})
+	g, err := proxy.NewIngress(config)
 	if err != nil {
 		l.Close()
 		return err
@@ -105,9 +115,22 @@ const lastResponses = 5 * time.Second
 // errEnded is for closing what a run left open that did not come to its end.
 var errEnded = errors.New("the run has ended")
 
-// closeEndpoints ends all endpoints; the application has ended by now. Where that
-// was not of its own, consent may be gone, and nothing more goes out.
-func (r *room) closeEndpoints(why error) {
+// closeEndpointsWith closes the endpoints as soon as the runtime ends the
+// application, because consent is gone, say: what it answers while it still may run
+// does not go out. A signal lets it finish what it was asked.
+func (r *room) closeEndpointsWith(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, func() {
+		if why := context.Cause(ctx); !errors.Is(why, context.Canceled) {
+			r.closeEndpoints(why)
+		}
+	})
+}
+
+// closeEndpoints ends all endpoints, once: those of an application that has come
+// to its own end pass its last responses on, others nothing more.
+func (r *room) closeEndpoints(why error) { r.closing.Do(func() { r.endEndpoints(why) }) }
+
+func (r *room) endEndpoints(why error) {
 	ctx, cancel := context.WithTimeout(context.Background(), lastResponses)
 	defer cancel()
 	if why != nil {
@@ -118,5 +141,4 @@ func (r *room) closeEndpoints(why error) {
 			r.log.Warn("clients did not take their last responses", "error", err)
 		}
 	}
-	r.endpoints = nil
 }

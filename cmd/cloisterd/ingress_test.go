@@ -36,7 +36,10 @@ type called struct {
 	web, grpc string // addresses
 }
 
-func newCalled(t *testing.T) called {
+func newCalled(t *testing.T) called { return newCalledUnder(t, "") }
+
+// newCalledUnder has a policy judge what passes at the endpoint web.
+func newCalledUnder(t *testing.T, policy string, args ...string) called {
 	t.Helper()
 	c := called{web: freePort(t), grpc: freePort(t)}
 	r := newRoomWith(t, os.Getuid(), func(r *cleanroom.Room) {
@@ -48,8 +51,12 @@ func newCalled(t *testing.T) called {
 		}
 		r.Ports = [][]string{{"--name", "web", "--port", c.web, "--application-port", "8080", "--protocol", "websocket"},
 			{"--name", "grpc", "--port", c.grpc, "--application-port", "8081", "--protocol", "grpc"}}
+		if policy != "" {
+			must(t, os.WriteFile(r.Path("web.rego"), []byte(policy), 0o644))
+			r.Ports[0] = append(r.Ports[0], "--policy", r.Path("web.rego"))
+		}
 	})
-	c.process = r.start()
+	c.process = r.start(args...)
 	c.web, c.grpc = "127.0.0.1:"+c.web, "127.0.0.1:"+c.grpc
 	return c
 }
@@ -209,6 +216,85 @@ func TestCallRefuses(t *testing.T) {
 	asked("contract: expected", "--platform", "simulated:"+c.Path("guest"))
 	c.tell("exit 0")
 	c.wait()
+}
+
+// guard lets short answers out, to short questions at one path.
+const guard = `package guard
+
+allow if {
+	input.phase == "request"
+	input.request.path == "/say"
+	input.request.size < 100
+}
+
+allow if {
+	input.phase == "response"
+	input.response.status == 200
+	input.response.size >= 0
+	input.response.size < 50
+}
+
+reason := "only short answers" if input.phase == "response"
+`
+
+// TestEndpointPolicy: the contract's Rego policy is asked of each request and
+// response, by the engine that is another process.
+func TestEndpointPolicy(t *testing.T) {
+	t.Parallel()
+	c := newCalledUnder(t, guard)
+	c.serve()
+	long := c.Path("long")
+	must(t, os.WriteFile(long, bytes.Repeat([]byte("x"), 60), 0o600))
+	for why, args := range map[string][]string{
+		"does not let this request through":                      {"call", "https://" + c.web + "/read"},
+		"does not let this response through: only short answers": {"call", "--data", long, "https://" + c.web + "/say"},
+	} {
+		out, err := c.Cloister(c.callArgs(args...)...)
+		if exitOf(err) != cli.ExitDenied || !strings.Contains(out, why) {
+			t.Errorf("%q: %q, %v", args, out, err)
+		}
+	}
+	if got := c.cloister(c.callArgs("call", "https://"+c.web+"/say")...); got != `GET /say  ""` {
+		t.Errorf("what the policy lets through: %q", got)
+	}
+	c.tell("exit 0")
+	c.ends(0)
+}
+
+// TestEndpointsWithoutConsent: consent withdrawn closes the endpoints before the
+// application has ended, which here takes as long as it may.
+func TestEndpointsWithoutConsent(t *testing.T) {
+	t.Parallel()
+	c := newCalledUnder(t, "", "--consent-interval", "100ms", "--grace", "20s")
+	c.serve()
+	web, end := c.proxy(c.web)
+	defer end()
+	held, err := net.Dial("tcp", web)
+	must(t, err)
+	defer held.Close()
+	fmt.Fprint(held, "GET /say HTTP/1.1\r\nHost: room\r\n\r\n")
+	b := bufio.NewReader(held)
+	resp, err := http.ReadResponse(b, nil)
+	must(t, err)
+	_, err = io.Copy(io.Discard, resp.Body)
+	must(t, err)
+
+	c.do("trap '' TERM")
+	c.cloister(c.By("hospital", "consent", "withdraw")...)
+	if _, err := b.ReadByte(); err == nil {
+		t.Error("a connection goes on without consent")
+	}
+	if conn, err := net.Dial("tcp", c.web); err == nil {
+		conn.Close()
+		t.Error("the endpoint is open without consent")
+	}
+	select {
+	case <-c.ended:
+		t.Error("the runtime has ended, so the test shows nothing")
+	default:
+	}
+	c.ends(cli.ExitRefused)
+	end()
 }
 
 // TestEndpointTaken: a port that another has ends the run before a key is asked

@@ -162,7 +162,7 @@ func (c *cloud) credential(volume string) (azcore.TokenCredential, error) {
 	name := c.identities[volume]
 	for _, i := range c.spec.Identities {
 		if i.Name == name || name == "" && len(c.spec.Identities) == 1 {
-			who.ClientID, who.TenantID = i.ClientID, i.TenantID
+			who.ClientID, who.TenantID, who.ResourceID = i.ClientID, i.TenantID, i.ResourceID
 		}
 	}
 	return who.Credential()

@@ -12,6 +12,11 @@
 // durable, the mounts go, the keys are erased, what was done is recorded, and
 // the application's exit code is this program's, if all of that went well.
 //
+// What others see of a run while it goes on: its log, which the host reads;
+// `cloisterd status`, asked on the same machine; metrics and a trace, where all
+// parties consent to telemetry; and in the log what the application says, where they
+// consent to logging. Volumes are named there, files never.
+//
 // `cloisterd serve` is the same for an application in another container: what
 // starts and ends it is a shim there, see package sidecar.
 package main
@@ -34,6 +39,6 @@ func app() *urfave.App {
 	return &urfave.App{
 		Name:     "cloisterd",
 		Usage:    "the clean room's runtime",
-		Commands: []*urfave.Command{runCommand(), serveCommand(), doctorCommand()},
+		Commands: []*urfave.Command{runCommand(), serveCommand(), statusCommand(), doctorCommand()},
 	}
 }

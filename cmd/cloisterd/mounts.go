@@ -36,22 +36,24 @@ type mounts struct {
 	// nil where none did.
 	head func(ctx context.Context, volume string) (*fs.Head, error)
 	// sign makes the run's signature over the reference of an output.
-	sign   func(reference string) ([]byte, error)
-	source string // of the mounts, in mount tables: the run's
-	memory *budget
-	open   []*mounted
+	sign    func(reference string) ([]byte, error)
+	source  string // of the mounts, in mount tables: the run's
+	memory  *budget
+	monitor *monitor
+	open    []*mounted
 }
 
 // mounted is one of them: of input and output one is nil.
 type mounted struct {
-	name   string
-	spec   spec.Specification
-	source string // of the mount, in mount tables
-	mount  *mount.Mount
-	store  *store.Store
-	input  *fs.Volume
-	output *fs.Output
-	pinned fs.Head // of the output: what is recorded
+	name    string
+	spec    spec.Specification
+	source  string // of the mount, in mount tables
+	mount   *mount.Mount
+	store   *store.Store
+	input   *fs.Volume
+	output  *fs.Output // until it is closed
+	written *fs.Output
+	pinned  fs.Head // of the output: what is recorded
 }
 
 // maxAtOnce is how many volumes are opened at once: a manifest takes memory,
@@ -78,6 +80,8 @@ func (m *mounts) mount(ctx context.Context, volumes []enclave.Opened) error {
 			continue
 		}
 		m.open = append(m.open, ready[i])
+		m.monitor.mounted(ready[i])
+		m.monitor.reached("mounted " + v.Name)
 		m.log.Info("mounted", "volume", v.Name, "writable", ready[i].output != nil)
 	}
 	return errors.Join(errs...)
@@ -122,7 +126,7 @@ func (m *mounts) mountOne(ctx context.Context, name string, dek *envelope.DEK) (
 	if where.Fetch == spec.FetchWhole {
 		opts.Whole = m.memory.grant
 	}
-	return v, v.mountInput(ctx, where.Mount, key, opts, m.log)
+	return v, m.mountInput(ctx, v, where.Mount, key, opts)
 }
 
 // makeMountPoint makes a directory and those above it. It does not look into one
@@ -181,12 +185,12 @@ func releasedKey(ref format.Reference, dek *envelope.DEK) fs.KeyFunc {
 // mountInput shows the volume as the application's user's own: a file that only
 // its owner may read is meant for the one program that the contract lets read
 // it, and the owners that the volume knows are users of another machine.
-func (v *mounted) mountInput(ctx context.Context, dir string, key fs.KeyFunc, opts fs.Options, log *slog.Logger) (err error) {
-	if v.input, err = fs.Open(ctx, v.store, key, opts); err != nil {
+func (m *mounts) mountInput(ctx context.Context, v *mounted, dir string, key fs.KeyFunc, opts fs.Options) (err error) {
+	if v.input, err = fs.Open(ctx, m.monitor.count(v.name, v.store), key, opts); err != nil {
 		return err
 	}
 	uid, gid := applicationUser(v.spec)
-	v.mount, err = mount.Input(dir, v.input, mount.Options{Logger: log, Owner: &mount.Owner{UID: uid, GID: gid}, Source: v.source})
+	v.mount, err = mount.Input(dir, v.input, mount.Options{Logger: m.log, Owner: &mount.Owner{UID: uid, GID: gid}, Source: v.source})
 	return err
 }
 
@@ -210,9 +214,10 @@ func (m *mounts) mountOutput(ctx context.Context, v *mounted, dir string, key fs
 	if ref.Epoch > 0 && (opts.Head == nil || opts.Head.Epoch <= ref.Epoch) {
 		opts.Reference, opts.Head = &ref, nil
 	}
-	if v.output, err = fs.OpenOutput(ctx, v.store, key, opts); err != nil {
+	if v.output, err = fs.OpenOutput(ctx, m.monitor.count(v.name, v.store), key, opts); err != nil {
 		return err
 	}
+	v.written = v.output
 	if r := v.output.Recovered(); r != nil {
 		m.log.Warn("recovered what an earlier writer left", "volume", v.name, "found", fmt.Sprintf("%+v", *r))
 		if err = m.putSignature(ctx, v, r.Reference); err != nil {

@@ -47,6 +47,10 @@ func (r *room) goOn(ctx context.Context) error {
 	if err := r.record.CheckConsent(ctx, enclave.ScopeExecution, "going on with "+r.spec.Application.Name); err != nil {
 		return err
 	}
+	if r.says.allowed.Load() {
+		r.askLogging(ctx)
+	}
+	r.telemetryGoesOn(ctx)
 	if err := r.reportEgress(ctx); err != nil {
 		return err
 	}
@@ -97,6 +101,7 @@ func (r *room) knownHead(ctx context.Context, volume string) (*fs.Head, error) {
 // or did not come to its end is never reported complete, and the exit code is
 // the application's only where it is.
 func (r *room) finish(ctx context.Context, end ending, outputs []output) (exit int, err error) {
+	r.telemetryGoesOn(ctx)
 	partial := errors.Join(end.err, end.crash())
 	if err := r.recordEnd(ctx, end, partial, outputs); err != nil {
 		return 0, errors.Join(end.err, err)
@@ -108,6 +113,8 @@ func (r *room) finish(ctx context.Context, end ending, outputs []output) (exit i
 	for _, o := range outputs {
 		fmt.Fprintln(r.out, word, o.name, o.reference)
 	}
+	r.monitor.reached("run ends")
+	r.sendTrace(ctx)
 	r.log.Info("run ends", "complete", partial == nil, "exit", end.exit)
 	return end.exit, end.err
 }
@@ -139,8 +146,9 @@ func (r *room) recordEnd(ctx context.Context, end ending, partial error, outputs
 // auditor is the run's record as the gate knows it, with a line in the log for
 // each step.
 type auditor struct {
-	run *governance.Run
-	log *slog.Logger
+	run     *governance.Run
+	log     *slog.Logger
+	monitor *monitor
 }
 
 func (a auditor) Record(ctx context.Context, events ...enclave.Event) (accepted int, err error) {
@@ -153,7 +161,10 @@ func (a auditor) Record(ctx context.Context, events ...enclave.Event) (accepted 
 			a.log.Info("audit", "what", e.Kind, "name", e.Name, "volume", e.Volume)
 		}
 	}
-	if accepted, err = a.run.Record(ctx, said...); err == nil {
+	began := time.Now()
+	accepted, err = a.run.Record(ctx, said...)
+	a.monitor.recorded(events, accepted, began, err)
+	if err == nil {
 		a.log.Info("the ledger accepted", "records", accepted)
 	}
 	return accepted, err

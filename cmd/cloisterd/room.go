@@ -34,8 +34,13 @@ type room struct {
 	policies        string // the directory of the Rego files that the specification pins
 	share           string // where the application's container finds the mounts; "" where there is none
 
+	observed observed
+	monitor  *monitor
+	says     *says
+
 	record *governance.Run
 	ingress
+	job    *job
 	engine *rego.Engine  // nil but for policies
 	egress *proxy.Egress // nil where nothing is let out
 	mounts *mounts
@@ -93,16 +98,21 @@ func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit i
 	if err != nil {
 		return 0, err
 	}
-	r.mounts = &mounts{memory: newBudget(r.spec, available), log: r.log, spec: r.spec, contract: r.record.Contract(), credential: cloud.credential, head: r.knownHead, sign: r.record.SignReference, source: sidecar.MountSource(r.record.ID())}
+	r.mounts = &mounts{memory: newBudget(r.spec, available), monitor: r.monitor, log: r.log, spec: r.spec, contract: r.record.Contract(), credential: cloud.credential, head: r.knownHead, sign: r.record.SignReference, source: sidecar.MountSource(r.record.ID())}
 
-	if err := r.openEndpoints(); err != nil {
+	r.job = newJob()
+	defer r.closeEndpoints(errEnded)
+	if err := r.openEndpoints(ctx); err != nil {
 		return 0, err
 	}
-	defer r.closeEndpoints(errEnded)
 	appCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	defer r.closeEndpointsWith(appCtx)()
+	if err := r.awaitCall(appCtx, cancel); err != nil {
+		return 0, interrupted(ctx, err)
+	}
 	r.ended = make(chan ending, 1)
-	gate := &enclave.Gate{Governance: auditor{r.record, r.log}, Keys: keys, Mount: r.mount,
+	gate := &enclave.Gate{Governance: auditor{r.record, r.log, r.monitor}, Keys: keys, Mount: r.mount,
 		Start: func(context.Context) error { return r.start(appCtx, specification) }}
 	defer gate.Close()
 	defer func() { r.closeDoor(err == nil) }()
@@ -112,7 +122,11 @@ func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit i
 	}
 	end := r.untilEnd(appCtx, cancel, refused)
 
-	finish, stop := context.WithTimeout(context.WithoutCancel(ctx), finishTime)
+	patience := finishTime
+	if refused != nil && len(r.mounts.open) == 0 {
+		patience = answerTime // there is nothing to make durable
+	}
+	finish, stop := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer stop()
 	r.closeEndpoints(end.err)
 	outputs, err := r.mounts.close(finish)
@@ -132,6 +146,8 @@ func (r *room) begin(ctx context.Context, ledgerURL, specification string) error
 		return err
 	}
 	k := r.record.Contract()
+	r.monitor.set(func(s *status) { s.Run, s.Contract, s.Version = r.record.ID(), k.ID, k.Version })
+	r.monitor.reached("run begins")
 	r.log.Info("run begins", "run", r.record.ID(), "contract", k.ID, "version", k.Version)
 	return nil
 }
@@ -178,6 +194,7 @@ func (r *room) mount(ctx context.Context, volumes []enclave.Opened) error {
 
 // start starts the application, here or in its container, and does not wait.
 func (r *room) start(ctx context.Context, specification string) error {
+	r.tellTelemetry(ctx)
 	if r.share != "" {
 		return r.startBeside(ctx, specification)
 	}
@@ -188,10 +205,16 @@ func (r *room) start(ctx context.Context, specification string) error {
 // application runs to its end, as often as the specification has it start again;
 // what it wrote is not yet durable then.
 func (r *room) application(ctx context.Context) {
-	app, name := r.launched(), r.spec.Application.Name
+	name := r.spec.Application.Name
+	r.askLogging(ctx)
 	for wait := firstWait; ; wait = min(2*wait, longestWait) {
+		r.monitor.set(func(s *status) { s.Starts++ })
+		r.monitor.reached("application starts")
+		r.job.running()
 		r.log.Info("application starts", "application", name)
-		exit, err := launch.Run(ctx, app)
+		exit, err := r.launch(ctx)
+		r.monitor.set(func(s *status) { s.Exit = &exit })
+		r.monitor.reached("application ended")
 		r.log.Info("application ended", "application", name, "exit", exit)
 		if err != nil || !startsAgain(r.spec.Application.Restart, exit) || !sleep(ctx, wait) {
 			r.ended <- ending{started: true, exit: exit, err: err}
@@ -220,11 +243,22 @@ func (r *room) startAgain(ctx context.Context, exit int) error {
 	return nil
 }
 
+// launch runs it once.
+func (r *room) launch(ctx context.Context) (exit int, err error) {
+	app := r.launched()
+	var wait func()
+	if app.Stdout, app.Stderr, wait, err = r.says.pipes(); err != nil {
+		return 0, err
+	}
+	defer wait()
+	return launch.Run(ctx, app)
+}
+
 // launched is what the specification has run.
 func (r *room) launched() launch.Application {
 	a := r.spec.Application
 	app := launch.Application{Command: a.Command, Environment: a.Environment, WorkingDir: a.WorkingDir, Mounts: r.mounts.shown(),
-		Network: r.network(), Grace: r.grace, Release: r.mounts.abort, Stdout: os.Stderr, Stderr: os.Stderr, Log: r.log} // standard output is the runtime's own word
+		Network: r.network(), Grace: r.grace, Release: r.mounts.abort, Log: r.log}
 	if more := r.replica.Environment(); more != nil {
 		app.Environment = maps.Clone(app.Environment)
 		for _, v := range more {

@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/base64"
 	"fmt"
-	"log/slog"
 	"os"
 	"time"
 
@@ -37,13 +36,17 @@ func runCommand() *urfave.Command {
 			&urfave.DurationFlag{Name: "grace", Usage: "how long the application has to end after SIGTERM, before it is killed", Value: 10 * time.Second},
 			&urfave.DurationFlag{Name: "consent-interval", Usage: "how often consent is asked again while the application runs; withdrawn, it is ended within this, 10s for the answer, and --grace", Value: 30 * time.Second},
 			memory.AllowSwapFlag(),
+			statusFlag(), metricsFlag(), tracesFlag(), logLevelFlag(), logFormatFlag(),
 		},
 		Action: run,
 	}
 }
 
 func run(c *urfave.Context) error {
-	log := slog.New(slog.NewTextHandler(c.App.ErrWriter, nil))
+	log, err := newLog(c)
+	if err != nil {
+		return err
+	}
 	if err := memory.Protect(log, c.Bool("allow-swap")); err != nil {
 		return err
 	}
@@ -78,6 +81,10 @@ func run(c *urfave.Context) error {
 	if r.share, err = shareOf(c, s); err != nil {
 		return err
 	}
+	if err := r.observe(c); err != nil {
+		return err
+	}
+	defer r.observed.close()
 	exit, err := r.run(c.Context, c.String("ledger"), c.String("specification-digest"))
 	if err == nil && exit != 0 {
 		return cli.ExitStatus(exit)

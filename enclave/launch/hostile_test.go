@@ -54,7 +54,9 @@ func launchHostile(told string) {
 		panic(err)
 	}
 	exit, err := Run(context.Background(), Application{Command: []string{filepath.Join(s.Input, "hostile"), "attempt", "", told},
-		UID: nobodyElse, GID: nobodyElse, Mounts: []Mount{{Path: s.Input}}, Stdout: os.Stdout, Stderr: os.Stderr, Grace: time.Second})
+		UID: nobodyElse, GID: nobodyElse, Mounts: []Mount{{Path: s.Input}}, Stdout: os.Stdout, Stderr: os.Stderr, Grace: time.Second,
+		// A proxy that the runtime serves is there, and is no way around itself.
+		Network: func(n *Network) error { _, err := n.Listen(context.Background(), "127.0.0.1:3128"); return err }})
 	if err != nil || exit != 0 {
 		fmt.Fprintln(os.Stderr, "the hostile application: exit", exit, err)
 		os.Exit(1)

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"cloister/attested/proof"
-	"cloister/enclave/rego"
 	"cloister/policy/spec"
 )
 
@@ -38,7 +37,7 @@ type Ingress struct {
 	tls     *tls.Config
 	server  *http.Server
 	forward *httputil.ReverseProxy
-	ready   *readyConns
+	ready   *handedOver
 	clients *clients
 	dialled *http.Transport
 	passing sync.WaitGroup // connections before they are the server's, and those of tcp
@@ -56,14 +55,15 @@ type IngressConfig struct {
 	Identity IngressIdentity
 	// Dial connects to the application's port.
 	Dial   func(ctx context.Context) (net.Conn, error)
-	Policy Decider // nil: none is asked
-	Log    *slog.Logger
+	Policy Judge // nil: none is asked
+	// Runtime, if not nil, answers what is asked below RuntimePath, in place of the
+	// application and without asking the policy.
+	Runtime http.Handler
+	Log     *slog.Logger
 }
 
-// Decider decides on a request or a response; *rego.Policy is one.
-type Decider interface {
-	Decide(ctx context.Context, input any) (rego.Decision, error)
-}
+// RuntimePath is the runtime's own at every endpoint that speaks HTTP.
+const RuntimePath = "/.well-known/cloister/"
 
 // IngressIdentity is what the run shows to clients.
 type IngressIdentity struct {
@@ -96,7 +96,7 @@ func NewIngress(c IngressConfig) (*Ingress, error) {
 	if c.Identity.Checkpoint == nil || c.Dial == nil || len(c.Identity.Certificate.Certificate) == 0 {
 		return nil, errors.New("the endpoint is not set up")
 	}
-	g := &Ingress{IngressConfig: c, ready: newReadyConns(), clients: newClients(ingressMaxConns, ingressMaxOfOne), maxBody: ingressMaxBody}
+	g := &Ingress{IngressConfig: c, ready: newHandedOver(), clients: newClients(ingressMaxConns, ingressMaxOfOne), maxBody: ingressMaxBody}
 	g.ctx, g.endAll = context.WithCancel(context.Background())
 	g.tls = &tls.Config{
 		Certificates: []tls.Certificate{c.Identity.Certificate}, MinVersion: tls.VersionTLS13,
@@ -189,7 +189,9 @@ func (g *Ingress) receive(raw net.Conn) {
 		g.pass(conn)
 		return
 	}
-	g.ready.put(plainConn{conn})
+	if !g.ready.hand(plainConn{conn}) {
+		conn.Close()
+	}
 }
 
 func (g *Ingress) handshake(conn *tls.Conn) error {
@@ -224,7 +226,7 @@ func (g *Ingress) pass(client net.Conn) {
 		return
 	}
 	defer app.Close()
-	ingressSplice(client, app)
+	splice(client, app)
 }
 
 // Close ends the endpoint: no connection is taken any more, requests that are on

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"io"
 	"net"
 	"sync"
 	"time"
@@ -98,57 +97,3 @@ func (c *clientConn) Close() error {
 // plainConn hides from net/http that a connection is TLS, whose handshake is made
 // by now: with it, ALPN's word would decide on the protocol.
 type plainConn struct{ net.Conn }
-
-// readyConns is a listener of connections that are ready.
-type readyConns struct {
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-func newReadyConns() *readyConns {
-	return &readyConns{conns: make(chan net.Conn), done: make(chan struct{})}
-}
-
-func (r *readyConns) put(c net.Conn) {
-	select {
-	case r.conns <- c:
-	case <-r.done:
-		c.Close()
-	}
-}
-
-func (r *readyConns) Accept() (net.Conn, error) {
-	select {
-	case c := <-r.conns:
-		return c, nil
-	case <-r.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (r *readyConns) Close() error {
-	r.once.Do(func() { close(r.done) })
-	return nil
-}
-
-func (r *readyConns) Addr() net.Addr { return &net.TCPAddr{} }
-
-// ingressSplice passes bytes both ways until both have ended, or one breaks.
-func ingressSplice(a, b net.Conn) {
-	var both sync.WaitGroup
-	both.Go(func() { passOn(a, b) })
-	both.Go(func() { passOn(b, a) })
-	both.Wait()
-}
-
-func passOn(to, from net.Conn) {
-	_, err := io.Copy(to, from)
-	if half, ok := to.(interface{ CloseWrite() error }); ok && err == nil {
-		err = half.CloseWrite()
-	}
-	if err != nil {
-		_ = from.SetDeadline(time.Unix(1, 0))
-		_ = to.SetDeadline(time.Unix(1, 0))
-	}
-}

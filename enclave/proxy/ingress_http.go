@@ -18,6 +18,10 @@ import (
 
 // serve answers one request.
 func (g *Ingress) serve(w http.ResponseWriter, r *http.Request) {
+	if g.Runtime != nil && strings.HasPrefix(r.URL.Path, RuntimePath) {
+		g.Runtime.ServeHTTP(w, r)
+		return
+	}
 	if status, why := g.admits(r); why != "" {
 		g.refuse(w, status, why)
 		return

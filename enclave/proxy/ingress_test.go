@@ -37,7 +37,7 @@ type door struct {
 }
 
 // decide is a judge that sees what a policy's process would.
-func decide(f func(IngressInput) rego.Decision) Decider {
+func decide(f func(IngressInput) rego.Decision) Judge {
 	return decider(func(raw []byte) (rego.Decision, error) {
 		var in IngressInput
 		err := json.Unmarshal(raw, &in)
@@ -55,7 +55,7 @@ func (d decider) Decide(_ context.Context, input any) (rego.Decision, error) {
 	return d(raw)
 }
 
-func open(t *testing.T, protocol string, policy Decider, application string) *door {
+func open(t *testing.T, protocol string, policy Judge, application string) *door {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -347,9 +347,9 @@ func TestTCP(t *testing.T) {
 	}
 }
 
-// TestPolicy: the exfiltration guard sees method, path, size, schema and rate, of
+// TestIngressPolicy: the exfiltration guard sees method, path, size, schema and rate, of
 // request and response.
-func TestPolicy(t *testing.T) {
+func TestIngressPolicy(t *testing.T) {
 	guard := decide(func(in IngressInput) rego.Decision {
 		var body struct{ Count *int }
 		switch {
@@ -413,8 +413,8 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
-// TestPolicyThatFails: no decision is a no.
-func TestPolicyThatFails(t *testing.T) {
+// TestIngressPolicyThatFails: no decision is a no.
+func TestIngressPolicyThatFails(t *testing.T) {
 	d := open(t, "", decider(func([]byte) (rego.Decision, error) { return rego.Decision{Allow: true}, errors.New("broken") }),
 		app(t, func(http.ResponseWriter, *http.Request) { t.Error("the application was asked") }))
 	if status, text, _ := d.do("GET", "/", "", ""); status != 403 || !strings.Contains(text, "did not decide") {

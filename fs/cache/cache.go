@@ -48,6 +48,8 @@ type Cache struct {
 	recent  *list.List // of *entry, those held, most recently used first
 	used    int64      // bytes held and on their way
 	spare   spare
+	hits    uint64 // Gets that found their range held or on its way
+	misses  uint64
 	flying  int64         // bytes on their way
 	flights int           // fetches under way
 	room    chan struct{} // closed and replaced when a fetch ends
@@ -90,8 +92,10 @@ func (c *Cache) Get(ctx context.Context, object uint32, off, size, length int64)
 			return Range{}, context.Canceled
 		}
 		e := c.covering(object, off)
-		if e == nil {
-			e = c.launch(object, off, size, length, c.budget)
+		if e != nil {
+			c.hits++
+		} else if e = c.launch(object, off, size, length, c.budget); e != nil {
+			c.misses++
 		}
 		if e == nil {
 			room := c.room
@@ -112,6 +116,14 @@ func (c *Cache) Get(ctx context.Context, object uint32, off, size, length int64)
 		c.mu.Unlock()
 		return c.wait(ctx, e)
 	}
+}
+
+// Counts returns how many Gets found their range held or on its way, and how many
+// fetched it.
+func (c *Cache) Counts() (hits, misses uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.hits, c.misses
 }
 
 // Prefetch begins to fetch what Get would, and reports false where it does not

@@ -46,6 +46,7 @@ type lab struct {
 	archive      func() (string, error)
 	room         func() (*cleanroom.Room, error) // ready to run
 	image        func() (*hosted, error)         // in a registry of this process
+	entrances    func() (*entrances, error)      // to an application in this process
 	ledger       func() (*servedLog, error)      // of many entries, served
 }
 
@@ -75,6 +76,7 @@ func newLab(c config) (*lab, error) {
 	l.archive = sync.OnceValues(l.makeArchive)
 	l.room = sync.OnceValues(l.makeRoom)
 	l.image = sync.OnceValues(l.pushImage)
+	l.entrances = sync.OnceValues(l.openEntrances)
 	l.ledger = sync.OnceValues(l.serveLog)
 	return l, nil
 }

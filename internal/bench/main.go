@@ -81,7 +81,7 @@ func choose(only, against string) (rows []row, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, r := range slices.Concat(inputRows(), scaleRows(), sealingRows(), outputRows(), startRows(), policyRows(), ledgerRows()) {
+	for _, r := range slices.Concat(inputRows(), scaleRows(), sealingRows(), outputRows(), startRows(), policyRows(), regoRows(), ledgerRows(), ingressRows()) {
 		r.against = slices.DeleteFunc(r.against, func(ref reference) bool { return !peer.MatchString(ref.name) })
 		if name.MatchString(r.name) && len(r.against) > 0 {
 			rows = append(rows, r)

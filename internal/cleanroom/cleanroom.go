@@ -44,6 +44,9 @@ type Room struct {
 	// AtBroker are parties whose keys Specify has at the key broker, instead of
 	// vault and HSM.
 	AtBroker []string
+	// Roles has the cloud check role assignments: its owner provisions, and the
+	// clean room's identity has what it was given.
+	Roles bool
 	// Distributed has Specify put the application into a container of its own.
 	Distributed bool
 	// Application, Input and Output are more options of the application and the

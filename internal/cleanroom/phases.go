@@ -1,6 +1,7 @@
 package cleanroom
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,7 +13,11 @@ import (
 // StartCloud starts the simulated cloud: attestation service, key vault,
 // managed HSM, identity, and a processor that plays AMD's.
 func (r *Room) StartCloud() error {
-	if err := r.Serve("local", "up", "--dir", r.Path("cloud")); err != nil {
+	up := []string{"local", "up", "--dir", r.Path("cloud")}
+	if r.Roles {
+		up = append(up, "--roles")
+	}
+	if err := r.Serve(up...); err != nil {
 		return err
 	}
 	return r.readCloud()
@@ -174,7 +179,7 @@ func (r *Room) Provision() error {
 	for _, v := range []struct{ party, volume string }{{"hospital", "source"}, {"analyst", "report"}} {
 		apply := r.By(v.party, "provision", "apply", "--specification", r.specification(), "--key", r.Path(v.party+".key"))
 		if !slices.Contains(r.AtBroker, v.party) {
-			if err := r.all(append(apply, "--key-release-policy", r.ReleasePolicy(), v.volume)); err != nil {
+			if err := r.AsOwner(append(apply, "--key-release-policy", r.ReleasePolicy(), v.volume)...); err != nil {
 				return err
 			}
 			continue
@@ -185,6 +190,34 @@ func (r *Room) Provision() error {
 		}
 	}
 	return nil
+}
+
+// AsOwner runs a command of an owner's: as the cloud's owner, and for the clean
+// room's identity, where roles are checked.
+func (r *Room) AsOwner(args ...string) error {
+	if !r.Roles {
+		return r.all(args)
+	}
+	defer func(env []string) { r.Env = env }(r.Env)
+	lines, err := r.Cloister("local", "env", "--dir", r.Path("cloud"), "--identity", "owner")
+	if err != nil {
+		return err
+	}
+	raw, err := os.ReadFile(r.Path("cloud", "keys", "identities.json"))
+	if err != nil {
+		return err
+	}
+	var identities []struct{ Name, ObjectID string }
+	if err := json.Unmarshal(raw, &identities); err != nil {
+		return err
+	}
+	r.Env = strings.Fields(lines)
+	for _, i := range identities {
+		if i.Name == "clean-room" {
+			args = slices.Insert(args, len(args)-1, "--principal", i.ObjectID)
+		}
+	}
+	return r.all(args)
 }
 
 // Guest launches a simulated container under a container policy.

@@ -172,3 +172,35 @@ func TestLayout(t *testing.T) {
 		t.Errorf("left behind: %v", left)
 	}
 }
+
+// TestScratchWithOthers: the programs that the first one starts are in its layer,
+// and in its SBOM.
+func TestScratchWithOthers(t *testing.T) {
+	p := program(t)
+	other := File{Path: "/other", Data: p.Data}
+	img, err := Scratch(Root, p, other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, err := img.Layers()
+	if err != nil || len(layers) != 1 {
+		t.Fatalf("%d layers, %v", len(layers), err)
+	}
+	r, err := layers[0].Uncompressed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive := tar.NewReader(r)
+	for _, want := range []string{"program", "other"} {
+		if header, err := archive.Next(); err != nil || header.Name != want || header.Mode != 0o555 {
+			t.Errorf("%+v, %v; want %s", header, err, want)
+		}
+	}
+	if config, err := img.ConfigFile(); err != nil || len(config.Config.Entrypoint) != 1 || config.Config.Entrypoint[0] != "/program" {
+		t.Errorf("it starts %+v, %v", config, err)
+	}
+	text, err := SBOM(p, other)
+	if err != nil || !bytes.Contains(text, []byte(`"name": "other"`)) || !bytes.Contains(text, []byte(`"name": "program"`)) {
+		t.Errorf("the SBOM, %v: %s", err, text)
+	}
+}

@@ -27,6 +27,7 @@ type adminRequest struct {
 	Name    string                `json:"name,omitempty"`
 	Policy  []byte                `json:"policy,omitempty"`
 	Names   []string              `json:"names,omitempty"`
+	Tenant  string                `json:"tenant,omitempty"`
 }
 
 // adminFailure carries an error's text, kind and hints across the socket.
@@ -53,7 +54,7 @@ func (c *Cloud) adminHandler() http.Handler {
 			}
 			return nil, c.SetFault(r.Service, *r.Fault)
 		},
-		"POST /identities":  func(r adminRequest) (any, error) { return c.AddIdentity(r.Name) },
+		"POST /identities":  func(r adminRequest) (any, error) { return c.identity.AddIdentityIn(r.Tenant, r.Name) },
 		"POST /federated":   func(r adminRequest) (any, error) { return c.FederatedToken(r.Name) },
 		"POST /admissions":  func(r adminRequest) (any, error) { return nil, c.Admit(r.Policy, r.Names) },
 		"POST /attestation": func(adminRequest) (any, error) { return nil, c.RotateAttestationKey() },
@@ -126,6 +127,13 @@ func (a *Admin) SetFault(ctx context.Context, service string, f wire.Fault) erro
 func (a *Admin) AddIdentity(ctx context.Context, name string) (identity.Identity, error) {
 	var i identity.Identity
 	err := a.post(ctx, "/identities", adminRequest{Name: name}, &i)
+	return i, err
+}
+
+// AddIdentityIn is Cloud.AddIdentityIn.
+func (a *Admin) AddIdentityIn(ctx context.Context, tenant, name string) (identity.Identity, error) {
+	var i identity.Identity
+	err := a.post(ctx, "/identities", adminRequest{Tenant: tenant, Name: name}, &i)
 	return i, err
 }
 

@@ -363,6 +363,11 @@ func (c *Cloud) AddIdentity(name string) (identity.Identity, error) {
 	return c.identity.AddIdentity(name)
 }
 
+// AddIdentityIn is AddIdentity in the directory of another tenant, by its name.
+func (c *Cloud) AddIdentityIn(tenant, name string) (identity.Identity, error) {
+	return c.identity.AddIdentityIn(tenant, name)
+}
+
 // FederatedToken returns an assertion for the named identity: what a cluster
 // would put into AZURE_FEDERATED_TOKEN_FILE. It is a secret.
 func (c *Cloud) FederatedToken(name string) (string, error) {

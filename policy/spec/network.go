@@ -15,10 +15,12 @@ const (
 
 // What the runtime's proxy does with traffic that it lets through.
 const (
-	// ProxySecure reads each HTTP request and response: policies judge them, and
-	// the audit names them.
+	// ProxySecure reads each HTTP request and response, over TLS too, which the
+	// runtime ends and begins again: policies judge them. What is no HTTP does not
+	// pass.
 	ProxySecure = "secure"
-	// ProxyOpen passes bytes, having decided on host and port alone.
+	// ProxyOpen passes bytes, having decided on host and port alone. The audit
+	// names the hosts in either mode.
 	ProxyOpen = "open"
 )
 

@@ -108,7 +108,8 @@ func newParty(t *testing.T, c *localcloud.Cloud, name string) party {
 	e := c.Endpoints()
 	opts := policy.ClientOptions{Transport: f, Retry: policy.RetryOptions{MaxRetries: -1}}
 	return party{cloud: c, wire: f, Client: New(Options{Credential: cred, Client: opts, PrivateCloud: true, HSMScope: "https://managedhsm.azure.net/.default",
-		Manager: Manager{Endpoint: e.Manager, Scope: "https://management.azure.com/.default", Subscription: e.Subscription}})}
+		Directory: Directory{Endpoint: e.Authority + "/v1.0", Scope: "https://graph.microsoft.com/.default", Authority: e.Authority},
+		Manager:   Manager{Endpoint: e.Manager, Scope: "https://management.azure.com/.default", Subscription: e.Subscription}})}
 }
 
 // volume is one whose names nobody has used; kekIn is the vault of the KEK.
@@ -404,4 +405,64 @@ func TestIdentityIsMadeOnce(t *testing.T) {
 	}
 	_, err = newParty(t, p.cloud, "stranger").ApplyIdentity(t.Context(), "simulated", "made-never", "simulated")
 	wantDenied(t, err, "made-never", "Reader on it")
+}
+
+// An application and its one credential are made once, whatever request fails;
+// likewise its principal in a tenant.
+func TestApplicationIsMadeOnce(t *testing.T) {
+	p := newParty(t, newCloud(t), "owner")
+	i := Identity{PrincipalID: "22222222-0000-4000-8000-000000000001", TenantID: p.cloud.Endpoints().Tenant}
+	do := func(name string) (clientID string, err error) {
+		a, err := p.ApplyApplication(t.Context(), name, i)
+		if err == nil {
+			_, _, err = p.Admit(t.Context(), a.ClientID)
+		}
+		return a.ClientID, err
+	}
+	for n := 1; ; n++ {
+		failed := 0
+		for _, after := range []bool{false, true} {
+			name := fmt.Sprintf("application-%d-%t", n, after)
+			p.wire.failAt(n, after)
+			_, err := do(name)
+			if p.wire.count() >= n {
+				failed++
+				if fault.KindOf(err) != fault.Unavailable {
+					t.Errorf("request %d, after %t: %v (%v)", n, after, err, fault.KindOf(err))
+				}
+			}
+			p.wire.failAt(0, false)
+			clientID, err := do(name)
+			if err != nil {
+				t.Fatalf("request %d, after %t, again: %v", n, after, err)
+			}
+			p.madeOnce(t, name, clientID)
+		}
+		if failed == 0 {
+			break
+		}
+	}
+	for _, bad := range []string{"", "a'b"} {
+		if _, err := p.ApplyApplication(t.Context(), bad, i); fault.KindOf(err) != fault.Usage {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+func (p party) madeOnce(t *testing.T, name, clientID string) {
+	t.Helper()
+	var apps struct{ Value []struct{ ID, AppID string } }
+	if err := p.graph(t.Context(), http.MethodGet, "/applications?$filter=displayName+eq+'"+name+"'", nil, &apps); err != nil {
+		t.Fatal(err)
+	}
+	if len(apps.Value) != 1 || apps.Value[0].AppID != clientID {
+		t.Fatalf("%s: made %+v", name, apps)
+	}
+	var trusts struct{ Value []struct{ Subject string } }
+	if err := p.graph(t.Context(), http.MethodGet, "/applications/"+apps.Value[0].ID+"/federatedIdentityCredentials", nil, &trusts); err != nil {
+		t.Fatal(err)
+	}
+	if len(trusts.Value) != 1 {
+		t.Errorf("%s: made %+v", name, trusts)
+	}
 }

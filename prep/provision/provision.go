@@ -37,6 +37,8 @@ type Options struct {
 	// HSMScope is what a token for a Managed HSM is asked for.
 	Manager  Manager
 	HSMScope string
+	// Directory is for applications that stand for identities of other tenants.
+	Directory Directory
 }
 
 // Client provisions keys. It is safe for concurrent use.

@@ -23,25 +23,30 @@ const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 // the simulated cluster's issuer of assertions.
 func (s *Service) AuthorityHandler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /"+Tenant+"/v2.0/.well-known/openid-configuration", s.configuration)
-	mux.HandleFunc("GET /"+Tenant+"/discovery/v2.0/keys", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET /{tenant}/v2.0/.well-known/openid-configuration", s.configuration)
+	mux.HandleFunc("GET /{tenant}/discovery/v2.0/keys", func(w http.ResponseWriter, _ *http.Request) {
 		wire.WriteJSON(w, http.StatusOK, jwks(s.signer))
 	})
-	mux.HandleFunc("POST /"+Tenant+"/oauth2/v2.0/token", s.exchange)
+	mux.HandleFunc("POST /{tenant}/oauth2/v2.0/token", s.exchange)
 	mux.HandleFunc("GET /workload/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
 		wire.WriteJSON(w, http.StatusOK, map[string]string{"issuer": s.WorkloadIssuer(), "jwks_uri": s.WorkloadIssuer() + "/keys"})
 	})
 	mux.HandleFunc("GET /workload/keys", func(w http.ResponseWriter, _ *http.Request) {
 		wire.WriteJSON(w, http.StatusOK, jwks(s.workload))
 	})
+	s.graph(mux)
 	return s.authority.Wrap(mux)
 }
 
 // WorkloadIssuer is the issuer of FederatedToken.
 func (s *Service) WorkloadIssuer() string { return s.authorityURL + "/workload" }
 
-func (s *Service) configuration(w http.ResponseWriter, _ *http.Request) {
-	tenant := s.authorityURL + "/" + Tenant
+func (s *Service) configuration(w http.ResponseWriter, r *http.Request) {
+	if id := r.PathValue("tenant"); !s.known(id) {
+		s.oauthError(w, refusal{http.StatusBadRequest, "invalid_tenant", 90002, fmt.Sprintf("Tenant '%s' not found.", id)})
+		return
+	}
+	tenant := s.authorityURL + "/" + r.PathValue("tenant")
 	wire.WriteJSON(w, http.StatusOK, map[string]any{
 		"issuer":                                tenant + "/v2.0",
 		"authorization_endpoint":                tenant + "/oauth2/v2.0/authorize",
@@ -52,6 +57,12 @@ func (s *Service) configuration(w http.ResponseWriter, _ *http.Request) {
 		"id_token_signing_alg_values_supported": []string{"RS256"},
 		"subject_types_supported":               []string{"pairwise"},
 	})
+}
+
+// known says whether anybody is in a tenant.
+func (s *Service) known(tenant string) bool {
+	_, ok := s.find(func(i Identity) bool { return i.tenant() == tenant })
+	return ok
 }
 
 func jwks(s wire.Signer) map[string]any {
@@ -113,7 +124,9 @@ func (s *Service) grant(r *http.Request) (Identity, string, error) {
 	if !ok {
 		return Identity{}, "", refusal{http.StatusBadRequest, "invalid_scope", 1002012, fmt.Sprintf("The provided value for scope %s is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier.", form("scope"))}
 	}
-	i, ok := s.find(func(i Identity) bool { return strings.EqualFold(i.ClientID, form("client_id")) })
+	i, ok := s.find(func(i Identity) bool {
+		return strings.EqualFold(i.ClientID, form("client_id")) && i.tenant() == r.PathValue("tenant")
+	})
 	if !ok {
 		return Identity{}, "", refusal{http.StatusBadRequest, "unauthorized_client", 700016, fmt.Sprintf("Application with identifier '%s' was not found in the directory.", form("client_id"))}
 	}
@@ -149,8 +162,7 @@ func (s *Service) checkAssertion(i Identity, assertion string) error {
 	if err := json.Unmarshal(payload, &claims); err != nil {
 		return refusal{http.StatusUnauthorized, "invalid_client", 50027, "JWT token is invalid or malformed."}
 	}
-	own := Trust{Issuer: s.WorkloadIssuer(), Subject: i.Subject, Audience: federationAudience}
-	if !slices.ContainsFunc(append([]Trust{own}, i.Trusts...), func(t Trust) bool {
+	if !slices.ContainsFunc(s.trusts(i), func(t Trust) bool {
 		return claims.Issuer == t.Issuer && claims.Subject == t.Subject && slices.Contains(claims.Audience, t.Audience)
 	}) {
 		return refusal{http.StatusUnauthorized, "invalid_client", 700213, fmt.Sprintf("No matching federated identity record found for presented assertion subject '%s'.", claims.Subject)}

@@ -17,10 +17,6 @@ import "time"
 // check that.
 const Tenant = "00000000-51d0-4a1d-8000-c1015e4c1047"
 
-// issuer is what the directory's tokens for its own resources name. Azurite
-// demands this prefix too.
-const issuer = "https://sts.windows.net/" + Tenant + "/"
-
 // Lifetimes of the real tokens.
 const (
 	managedLife   = 24 * time.Hour

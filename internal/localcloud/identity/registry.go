@@ -22,6 +22,8 @@ type Identity struct {
 	Subject string `json:"subject"`
 	// Trusts are the federated credentials that were added to it.
 	Trusts []Trust `json:"trusts,omitempty"`
+	// Tenant is the id of the directory that it is in; "" is the package's.
+	Tenant string `json:"tenant,omitempty"`
 }
 
 // Trust is a federated credential: an assertion of the issuer's for the subject

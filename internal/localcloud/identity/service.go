@@ -29,8 +29,11 @@ type Service struct {
 	header             string
 	file               string
 
-	mu         sync.Mutex // guards identities
-	identities []Identity
+	applicationsFile string
+
+	mu           sync.Mutex // guards what follows, and writers of its files
+	identities   []Identity
+	applications []Application
 }
 
 // New returns the directory whose keys and identities are in keys.Dir. managed
@@ -38,7 +41,7 @@ type Service struct {
 // authorityURL.
 func New(managed, authority *wire.Server, keys wire.Keys, authorityURL string) (*Service, error) {
 	s := &Service{managed: managed, authority: authority, authorityURL: authorityURL,
-		file: filepath.Join(keys.Dir, "identities.json")}
+		file: filepath.Join(keys.Dir, "identities.json"), applicationsFile: filepath.Join(keys.Dir, "applications.json")}
 	var err error
 	if s.signer, err = newSigner(keys, "identity"); err != nil {
 		return nil, err
@@ -50,6 +53,9 @@ func New(managed, authority *wire.Server, keys wire.Keys, authorityURL string) (
 		return nil, err
 	}
 	if _, err := wire.LoadJSON(s.file, &s.identities); err != nil {
+		return nil, err
+	}
+	if _, err := wire.LoadJSON(s.applicationsFile, &s.applications); err != nil {
 		return nil, err
 	}
 	for _, name := range []string{CleanRoom, Owner} {
@@ -95,13 +101,17 @@ func (s *Service) token(server *wire.Server, i Identity, audience string, life t
 	if _, err := rand.Read(id); err != nil {
 		return "", expires, err
 	}
+	issuer := issuerOf(i.tenant())
+	if audience == federationAudience {
+		issuer = s.exchangeIssuer(i.tenant())
+	}
 	token, err := s.signer.Sign(map[string]any{
 		wire.SimulatedClaim: "true",
 		"aud":               audience,
 		"iss":               issuer,
 		"iat":               now.Unix(), "nbf": now.Unix(), "exp": expires.Unix(),
-		"appid": i.ClientID, "appidacr": "2", "idp": issuer,
-		"oid": i.ObjectID, "sub": i.ObjectID, "tid": Tenant,
+		"appid": i.ClientID, "appidacr": "2", "idp": issuerOf(i.tenant()),
+		"oid": i.ObjectID, "sub": i.ObjectID, "tid": i.tenant(),
 		"uti": base64.RawURLEncoding.EncodeToString(id), "ver": "1.0",
 		"xms_mirid": i.ResourceID,
 	}, map[jose.HeaderKey]any{"typ": "JWT"})
@@ -109,31 +119,44 @@ func (s *Service) token(server *wire.Server, i Identity, audience string, life t
 }
 
 // Authenticate returns the object id of the caller that token names, when the
-// directory issued it for audience and now is within its time.
+// directory of Tenant issued it for audience and now is within its time.
 func (s *Service) Authenticate(token, audience string, now time.Time) (string, error) {
+	who, tenant, err := s.who(token, audience, now)
+	if err == nil && tenant != Tenant {
+		return "", fmt.Errorf("AKV10032: Invalid issuer. Expected %s, found %s.", issuerOf(Tenant), issuerOf(tenant))
+	}
+	return who, err
+}
+
+// who returns the caller's object id and tenant, whichever that is.
+func (s *Service) who(token, audience string, now time.Time) (oid, tenant string, err error) {
 	payload, err := wire.Verify(token, keySet(s.signer), now)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	var claims struct {
 		Audience string `json:"aud"`
 		Issuer   string `json:"iss"`
 		ObjectID string `json:"oid"`
+		Tenant   string `json:"tid"`
 	}
 	if err := json.Unmarshal(payload, &claims); err != nil {
-		return "", err
+		return "", "", err
 	}
-	if claims.Issuer != issuer {
-		return "", fmt.Errorf("issuer %q is not the directory", claims.Issuer)
+	if claims.Issuer != issuerOf(claims.Tenant) {
+		return "", "", fmt.Errorf("issuer %q is not the directory", claims.Issuer)
 	}
 	if strings.TrimSuffix(claims.Audience, "/") != audience {
-		return "", fmt.Errorf("AKV10022: Invalid audience. Expected %s, found: %s.", audience, claims.Audience)
+		return "", "", fmt.Errorf("AKV10022: Invalid audience. Expected %s, found: %s.", audience, claims.Audience)
 	}
 	if claims.ObjectID == "" {
-		return "", errors.New("token has no oid")
+		return "", "", errors.New("token has no oid")
 	}
-	return claims.ObjectID, nil
+	return claims.ObjectID, claims.Tenant, nil
 }
+
+// newID is a random UUID.
+func newID() string { return uuid(rand.Text()) }
 
 func keySet(signers ...wire.Signer) map[string]*rsa.PublicKey {
 	out := map[string]*rsa.PublicKey{}
