@@ -41,7 +41,7 @@ func directoryClient(c *urfave.Context) (*provision.Client, error) {
 
 func cloudFlags() []urfave.Flag {
 	return []urfave.Flag{
-		&urfave.StringFlag{Name: "kind", Value: string(spec.ACI), Usage: "as of the specification: aci, aks, cvm, or simulated for `cloister local`"},
+		&urfave.StringFlag{Name: "kind", Value: string(spec.ACI), Usage: "as of the specification: aci, aks, cvm, or simulated for cloister local"},
 		&urfave.StringFlag{Name: "cloud", Value: string(spec.PublicCloud), Usage: "Azure's `CLOUD`: public, usgovernment or china"},
 	}
 }
