@@ -6,7 +6,7 @@ import (
 )
 
 // TestDemo runs the whole demo with binaries built for it: the story in the
-// README must not come to differ from what the programs do.
+// guide and the README must not come to differ from what the programs do.
 func TestDemo(t *testing.T) {
 	bin := t.TempDir()
 	build := exec.Command("go", "build", "-o", bin+"/", "./cmd/cloister", "./cmd/cloisterd", "./cmd/cloister-ledger")

@@ -17,7 +17,10 @@ import (
 // guided carries out docs/guide.md in the folder that quickstart makes of it: two
 // parties and a provider, from nothing to a decrypted result.
 func guided(ctx context.Context, bin string) (err error) {
-	bin, err = filepath.Abs(bin)
+	if bin, err = filepath.Abs(bin); err != nil {
+		return err
+	}
+	steps, err := docs.Steps()
 	if err != nil {
 		return err
 	}
@@ -36,7 +39,7 @@ func guided(ctx context.Context, bin string) (err error) {
 	}
 	fmt.Println("The guide, docs/guide.md, as `cloister quickstart` prints it")
 	section := ""
-	return walk.Walk(ctx, bin, dir, func(s docs.Step, out string, took time.Duration) {
+	return walk.Walk(ctx, bin, dir, steps, func(s docs.Step, out string, took time.Duration) {
 		if s.Section != section {
 			section = s.Section
 			fmt.Printf("\n== %s\n", section)

@@ -61,3 +61,61 @@ func checkTest(t *testing.T, name, pkg string) {
 	}
 	t.Errorf("%s is in none of the %d test files of %s", name, len(files), pkg)
 }
+
+var (
+	link    = regexp.MustCompile(`\]\(([^)]+)\)`)
+	heading = regexp.MustCompile(`(?m)^#+ (.+)$`)
+	mark    = regexp.MustCompile("[^a-z0-9 _-]")
+)
+
+// TestLinks: what the README and these pages link to in the source is there, the
+// heading too where one is named.
+func TestLinks(t *testing.T) {
+	pages, err := filepath.Glob("*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	links := 0
+	for _, page := range append(pages, "../README.md", "../CONTRIBUTING.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range link.FindAllStringSubmatch(string(text), -1) {
+			if strings.Contains(l[1], "://") {
+				continue
+			}
+			links++
+			checkLink(t, page, l[1])
+		}
+	}
+	if links < 20 {
+		t.Errorf("%d links were found: the test has read another form", links)
+	}
+}
+
+func checkLink(t *testing.T, page, to string) {
+	t.Helper()
+	path, anchor, _ := strings.Cut(to, "#")
+	target := page
+	if path != "" {
+		target = filepath.Join(filepath.Dir(page), filepath.FromSlash(path))
+	}
+	if _, err := os.Stat(target); err != nil {
+		t.Errorf("%s links to %s: %v", page, to, err)
+		return
+	}
+	if anchor == "" {
+		return
+	}
+	text, err := os.ReadFile(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range heading.FindAllStringSubmatch(string(text), -1) {
+		if strings.ReplaceAll(mark.ReplaceAllString(strings.ToLower(h[1]), ""), " ", "-") == anchor {
+			return
+		}
+	}
+	t.Errorf("%s links to %s: there is no such heading", page, to)
+}

@@ -13,8 +13,12 @@ import (
 	"strings"
 )
 
-//go:embed guide.md
-var guide string
+var (
+	//go:embed guide.md
+	guide string
+	//go:embed operations.md
+	operations string
+)
 
 // Step is one fenced block of the guide. With File it is a file to begin with;
 // otherwise Party runs Text with bash in its home.
@@ -30,6 +34,10 @@ type Step struct {
 // it does not know, so that none is passed over in silence.
 func Steps() ([]Step, error) { return parse(guide) }
 
+// Operations returns the steps of docs/operations.md, which go on before the guide's
+// section Consolidation.
+func Operations() ([]Step, error) { return parse(operations) }
+
 func parse(page string) (steps []Step, err error) {
 	section, fence := "", ""
 	var text strings.Builder
@@ -38,7 +46,7 @@ func parse(page string) (steps []Step, err error) {
 		switch {
 		case fenced && fence == "":
 			if fence = mark; fence == "" {
-				return nil, fmt.Errorf("the guide has a block under %q that says not what it is", section)
+				return nil, fmt.Errorf("there is a block under %q that says not what it is", section)
 			}
 			text.Reset()
 		case fenced:
@@ -53,7 +61,7 @@ func parse(page string) (steps []Step, err error) {
 		}
 	}
 	if fence != "" {
-		return nil, fmt.Errorf("the guide's block %q does not end", fence)
+		return nil, fmt.Errorf("the block %q does not end", fence)
 	}
 	return steps, nil
 }
@@ -70,7 +78,7 @@ func add(steps []Step, section, fence, text string) ([]Step, error) {
 		steps[last].Output = text
 		return steps, nil
 	}
-	return nil, fmt.Errorf("the guide has a block %q under %q: want sh PARTY, file PATH, or output after sh", fence, section)
+	return nil, fmt.Errorf("there is a block %q under %q: want sh PARTY, file PATH, or output after sh", fence, section)
 }
 
 // Folders are those below the collaboration's that the steps need beside the

@@ -17,7 +17,8 @@ import (
 func build(t *testing.T) (bin string) {
 	t.Helper()
 	bin = t.TempDir()
-	cmd := exec.Command("go", "build", "-o", bin+"/", "./cmd/cloister", "./cmd/cloisterd", "./cmd/cloister-ledger")
+	cmd := exec.Command("go", "build", "-o", bin+"/", "./cmd/cloister", "./cmd/cloisterd", "./cmd/cloister-ledger",
+		"filippo.io/age/cmd/age-keygen")
 	cmd.Dir = ".."
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("building: %v\n%s", err, out)
@@ -39,24 +40,30 @@ func reachable(t *testing.T) string {
 	return dir
 }
 
-// TestGuide carries out every command of the guide, in the folder that quickstart
-// makes, and holds what each prints against the page.
-func TestGuide(t *testing.T) {
-	bin, dir := build(t), filepath.Join(reachable(t), "study")
-	quick, err := exec.Command(filepath.Join(bin, "cloister"), "quickstart", dir).CombinedOutput()
+// quickstart makes the guide's folder, and returns what it printed. What blocks
+// leave running is ended with the test.
+func quickstart(t *testing.T, bin string) (dir, printed string) {
+	t.Helper()
+	dir = filepath.Join(reachable(t), "study")
+	out, err := exec.Command(filepath.Join(bin, "cloister"), "quickstart", dir).CombinedOutput()
 	if err != nil {
-		t.Fatalf("quickstart: %v\n%s", err, quick)
+		t.Fatalf("quickstart: %v\n%s", err, out)
 	}
 	t.Cleanup(func() {
 		if err := walk.Close(dir); err != nil {
 			t.Error(err)
 		}
 	})
-	said := 0
-	err = walk.Walk(t.Context(), bin, dir, func(s docs.Step, out string, _ time.Duration) {
-		if !strings.Contains(string(quick), s.Text) {
-			t.Errorf("quickstart does not print\n%s", s.Text)
-		}
+	return dir, string(out)
+}
+
+// walked walks the steps, and returns of how many it was said what they print.
+func walked(t *testing.T, bin, dir string, steps []docs.Step, err error) (said int) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = walk.Walk(t.Context(), bin, dir, steps, func(s docs.Step, out string, _ time.Duration) {
 		if s.Output != "" {
 			said++
 		}
@@ -65,8 +72,22 @@ func TestGuide(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if said < 8 {
+	return said
+}
+
+// TestGuide carries out every command of the guide, in the folder that quickstart
+// makes, and holds what each prints against the page.
+func TestGuide(t *testing.T) {
+	bin := build(t)
+	dir, printed := quickstart(t, bin)
+	steps, err := docs.Steps()
+	if said := walked(t, bin, dir, steps, err); said < 10 {
 		t.Errorf("the guide says of %d blocks what they print: the walk has shown little", said)
+	}
+	for _, s := range steps {
+		if s.File == "" && !strings.Contains(printed, s.Text) {
+			t.Errorf("quickstart does not print\n%s", s.Text)
+		}
 	}
 	got, err := os.ReadFile(filepath.Join(dir, "lab", "result", "wards.txt"))
 	if want := "north 50%\nsouth 33%\n"; string(got) != want {
@@ -75,6 +96,23 @@ func TestGuide(t *testing.T) {
 	again, err := exec.Command(filepath.Join(bin, "cloister"), "quickstart", dir).CombinedOutput()
 	if err == nil || !strings.Contains(string(again), "is already there") {
 		t.Errorf("quickstart over a folder that is there: %v\n%s", err, again)
+	}
+}
+
+// TestOperations carries out every command of docs/operations.md, where the guide
+// has run the application.
+func TestOperations(t *testing.T) {
+	bin := build(t)
+	dir, _ := quickstart(t, bin)
+	steps, err := docs.Steps()
+	until := slices.IndexFunc(steps, func(s docs.Step) bool { return s.Section == "Consolidation" })
+	if until < 0 {
+		t.Fatal("the guide has no section Consolidation")
+	}
+	walked(t, bin, dir, steps[:until], err)
+	steps, err = docs.Operations()
+	if said := walked(t, bin, dir, steps, err); said < 8 {
+		t.Errorf("the page says of %d blocks what they print: the walk has shown little", said)
 	}
 }
 

@@ -23,13 +23,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Walk runs the guide's blocks in dir, which quickstart made, with the programs in
-// bin. Each block that has ended is told to ran, with what it printed.
-func Walk(ctx context.Context, bin, dir string, ran func(s docs.Step, out string, took time.Duration)) error {
-	steps, err := docs.Steps()
-	if err != nil {
-		return err
-	}
+// Walk runs the blocks among the steps in dir, which quickstart made, with the
+// programs in bin. Each block that has ended is told to ran, with what it printed.
+func Walk(ctx context.Context, bin, dir string, steps []docs.Step, ran func(s docs.Step, out string, took time.Duration)) error {
 	for _, s := range steps {
 		if s.Party == "" {
 			continue
@@ -41,7 +37,7 @@ func Walk(ctx context.Context, bin, dir string, ran func(s docs.Step, out string
 			return fmt.Errorf("%s, %s: %w\n%s\n%s", s.Section, s.Party, err, s.Text, out)
 		}
 		if !s.Printed(out) {
-			return fmt.Errorf("%s, %s:\n%s\nprinted\n%s\nand the guide says\n%s", s.Section, s.Party, s.Text, out, s.Output)
+			return fmt.Errorf("%s, %s:\n%s\nprinted\n%s\nand the page says\n%s", s.Section, s.Party, s.Text, out, s.Output)
 		}
 	}
 	return nil
