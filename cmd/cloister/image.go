@@ -91,7 +91,7 @@ func imageWrap(c *urfave.Context) error {
 }
 
 func reportOf(c *urfave.Context, w image.Wrapped) (r wrapReport, err error) {
-	entry, err := image.EntryOf(c.Context, c.String("repository"), w.Image)
+	entry, err := image.EntryOf(c.Context, "", c.String("repository"), w.Image)
 	if err != nil {
 		return r, err
 	}

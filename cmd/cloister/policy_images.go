@@ -59,8 +59,13 @@ func inputsOf(c *urfave.Context, s spec.Specification) (in cce.Inputs, err error
 			return in, fault.Errorf(fault.Usage, "write the reference as the specification has it", "--image %s: the specification names no such image", reference)
 		}
 	}
-	if c.IsSet("infrastructure") {
-		_, err = index.Runtime(runtime.Reference, in.Images[runtime.Reference].Layers)
+	if !c.IsSet("infrastructure") {
+		return in, nil
+	}
+	_, err = index.Find(infra.ProgramRuntime, runtime.Reference, in.Images[runtime.Reference].Layers)
+	if err == nil && s.Model == spec.Distributed {
+		app := s.Application.Image.Reference
+		_, err = index.Find(infra.ProgramShim, app, in.Images[app].Layers)
 	}
 	return in, err
 }

@@ -9,9 +9,9 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// EntryOf describes an image that is published under a repository's name. Errors
+// EntryOf describes an image of a program that is published under a repository's name. Errors
 // are of kind fault.Refused where it is one that the platform does not start.
-func EntryOf(ctx context.Context, repository string, img v1.Image) (infra.Image, error) {
+func EntryOf(ctx context.Context, program, repository string, img v1.Image) (infra.Image, error) {
 	digest, err := img.Digest()
 	if err != nil {
 		return infra.Image{}, err
@@ -21,5 +21,5 @@ func EntryOf(ctx context.Context, repository string, img v1.Image) (infra.Image,
 		return infra.Image{}, err
 	}
 	layers, err := published.Roots(ctx, "")
-	return infra.Image{Reference: published.Reference, Digest: digest.String(), Layers: layers, SVN: SVN}, err
+	return infra.Image{Program: program, Reference: published.Reference, Digest: digest.String(), Layers: layers, SVN: SVN}, err
 }

@@ -91,14 +91,14 @@ func TestScratch(t *testing.T) {
 
 func TestEntry(t *testing.T) {
 	img := scratch(t, program(t))
-	e, err := EntryOf(t.Context(), "registry.example/program", img)
+	e, err := EntryOf(t.Context(), "cloisterd", "registry.example/program", img)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if e.Digest != digest(t, img) || e.Reference != "registry.example/program@"+e.Digest || len(e.Layers) != 1 || len(e.Layers[0]) != 64 || e.SVN != SVN {
 		t.Errorf("%+v", e)
 	}
-	other, err := EntryOf(t.Context(), "registry.example/program", scratch(t, File{Path: "/program", Data: []byte("another")}))
+	other, err := EntryOf(t.Context(), "cloisterd", "registry.example/program", scratch(t, File{Path: "/program", Data: []byte("another")}))
 	if err != nil || other.Layers[0] == e.Layers[0] {
 		t.Errorf("two programs, one root hash: %+v, %v", other, err)
 	}

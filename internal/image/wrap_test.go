@@ -196,7 +196,7 @@ func TestLinksThatNeverEnd(t *testing.T) {
 // TestRuntimeKeepsItsHash: what the index lists of the runtime is found in every
 // image that it was put in front of.
 func TestRuntimeKeepsItsHash(t *testing.T) {
-	own, err := EntryOf(t.Context(), "registry.example/cloisterd", runtime(t))
+	own, err := EntryOf(t.Context(), infra.ProgramRuntime, "registry.example/cloisterd", runtime(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,12 +204,12 @@ func TestRuntimeKeepsItsHash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := EntryOf(t.Context(), "registry.example/lab/app", w.Image)
+	all, err := EntryOf(t.Context(), "", "registry.example/lab/app", w.Image)
 	if err != nil || len(all.Layers) != 2 {
 		t.Fatalf("%+v, %v", all, err)
 	}
 	index := infra.Index{MinSVN: 1, Runtimes: []infra.Image{own}}
-	if found, err := index.Runtime(all.Reference, all.Layers); err != nil || found.Digest != own.Digest {
+	if found, err := index.Find(infra.ProgramRuntime, all.Reference, all.Layers); err != nil || found.Digest != own.Digest {
 		t.Errorf("%+v, %v", found, err)
 	}
 }

@@ -46,8 +46,15 @@ type Index struct {
 	FragmentSVN uint32   `json:"fragmentSVN,omitempty"`
 }
 
-// Image is one runtime image.
+// The programs that an image of the index holds.
+const (
+	ProgramRuntime = "cloisterd"
+	ProgramShim    = "cloister-shim"
+)
+
+// Image is one image of the runtime, or of the shim.
 type Image struct {
+	Program   string `json:"program"`   // which of the two it is: one never stands for the other
 	Reference string `json:"reference"` // where it is published, with the digest
 	Digest    string `json:"digest"`    // of its manifest: "sha256:" and 64 hexadecimal digits
 	// Layers are the dm-verity root hashes of its layers, lowest first, 64
@@ -104,6 +111,8 @@ func (x Index) Check() error {
 func (i Image) check() error {
 	digest, ok := strings.CutPrefix(i.Digest, "sha256:")
 	switch {
+	case i.Program != ProgramRuntime && i.Program != ProgramShim:
+		return fmt.Errorf("program %.80q is neither %s nor %s", i.Program, ProgramRuntime, ProgramShim)
 	case !ok || !isHash(digest):
 		return fmt.Errorf("digest %.80q is not sha256: and 64 hexadecimal digits", i.Digest)
 	case !strings.HasSuffix(i.Reference, "@"+i.Digest):
@@ -138,24 +147,24 @@ func (x Index) Platform() cce.Infrastructure {
 	return cce.Infrastructure{PauseLayers: x.PauseLayers, FragmentSVN: x.FragmentSVN}
 }
 
-// Runtime returns the newest runtime whose layers are the uppermost of an
+// Find returns the newest image of a program whose layers are the uppermost of an
 // image's, in their order, and refuses an image that has none, or only one below
-// the floor: a layer above the runtime's could put another program in its place.
-// Errors are of kind fault.Refused.
-func (x Index) Runtime(reference string, layers []string) (Image, error) {
+// the floor: a layer above the program's could put another in its place. Errors
+// are of kind fault.Refused.
+func (x Index) Find(program, reference string, layers []string) (Image, error) {
 	var found Image
 	for _, r := range x.Runtimes {
-		if onTop(layers, r.Layers) && r.SVN > found.SVN {
+		if r.Program == program && onTop(layers, r.Layers) && r.SVN > found.SVN {
 			found = r
 		}
 	}
 	switch {
 	case found.SVN == 0:
-		return found, fault.Errorf(fault.Refused, "put a runtime of the index in front of it with `cloister image wrap`",
-			"the uppermost layers of image %s are no runtime that the infrastructure details list", reference)
+		return found, fault.Errorf(fault.Refused, "put one of the index in front of it with `cloister image wrap`",
+			"the uppermost layers of image %s are no %s that the infrastructure details list", reference, program)
 	case found.SVN < x.MinSVN:
-		return found, fault.Errorf(fault.Refused, "build it again with a newer runtime",
-			"image %s holds runtime %s of security version %d, and at least %d is needed", reference, found.Reference, found.SVN, x.MinSVN)
+		return found, fault.Errorf(fault.Refused, "build it again with a newer "+program,
+			"image %s holds %s of security version %d, and at least %d is needed", reference, found.Reference, found.SVN, x.MinSVN)
 	}
 	return found, nil
 }

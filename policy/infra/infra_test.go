@@ -52,7 +52,7 @@ func hash(c string) string { return strings.Repeat(c, 64/len(c)) }
 func example() Index {
 	image := func(c string, svn uint32, layers ...string) Image {
 		d := "sha256:" + hash(c)
-		return Image{Reference: "registry.example/runtime@" + d, Digest: d, Layers: layers, SVN: svn}
+		return Image{Program: ProgramRuntime, Reference: "registry.example/runtime@" + d, Digest: d, Layers: layers, SVN: svn}
 	}
 	return Index{Format: Format, Sequence: 7, MinSVN: 2, Runtimes: []Image{image("a", 1, hash("1")), image("b", 2, hash("2"), hash("3")), image("c", 3, hash("4"))}, FragmentSVN: 5}
 }
@@ -108,7 +108,7 @@ func TestRefusesWhatIsNotAnIndex(t *testing.T) {
 		"format": func(x *Index) { x.Format = "v2" }, "sequence": func(x *Index) { x.Sequence = 0 }, "floor": func(x *Index) { x.MinSVN = 0 },
 		"nothing": func(x *Index) { x.Runtimes = nil }, "twice": func(x *Index) { x.Runtimes[1] = x.Runtimes[0] },
 		"digest": func(x *Index) { x.Runtimes[0].Digest = "sha256:12" }, "reference": func(x *Index) { x.Runtimes[0].Reference = "a:latest" },
-		"svn": func(x *Index) { x.Runtimes[0].SVN = 0 }, "layers": func(x *Index) { x.Runtimes[0].Layers = nil },
+		"svn": func(x *Index) { x.Runtimes[0].SVN = 0 }, "program": func(x *Index) { x.Runtimes[0].Program = "sh" }, "layers": func(x *Index) { x.Runtimes[0].Layers = nil },
 		"layer": func(x *Index) { x.Runtimes[0].Layers[0] = "x" }, "pause": func(x *Index) { x.PauseLayers = []string{hash("A")} },
 	} {
 		x := example()
@@ -134,7 +134,10 @@ func TestRefusesWhatIsNotAnIndex(t *testing.T) {
 
 func TestRuntimeInAnImage(t *testing.T) {
 	x := example()
-	got, err := x.Runtime("app", []string{hash("9"), hash("2"), hash("3")})
+	if _, err := x.Find(ProgramShim, "app", []string{hash("9"), hash("2"), hash("3")}); fault.KindOf(err) != fault.Refused {
+		t.Errorf("a runtime stands for a shim: %v", err)
+	}
+	got, err := x.Find(ProgramRuntime, "app", []string{hash("9"), hash("2"), hash("3")})
 	if err != nil || got.SVN != 2 {
 		t.Errorf("wrapped: %+v, %v", got, err)
 	}
@@ -142,13 +145,13 @@ func TestRuntimeInAnImage(t *testing.T) {
 		layers []string
 		said   string
 	}{
-		"none":                 {nil, "no runtime"},
-		"torn apart":           {[]string{hash("2"), hash("9"), hash("3")}, "no runtime"},
-		"something over it":    {[]string{hash("2"), hash("3"), hash("9")}, "no runtime"},
+		"none":                 {nil, "no cloisterd"},
+		"torn apart":           {[]string{hash("2"), hash("9"), hash("3")}, "no cloisterd"},
+		"something over it":    {[]string{hash("2"), hash("3"), hash("9")}, "no cloisterd"},
 		"too old":              {[]string{hash("9"), hash("1")}, "at least 2 is needed"},
 		"too old over a newer": {[]string{hash("4"), hash("1")}, "at least 2 is needed"},
 	} {
-		if _, err := x.Runtime("app", tc.layers); fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), tc.said) {
+		if _, err := x.Find(ProgramRuntime, "app", tc.layers); fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), tc.said) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -44,7 +44,7 @@ func build(bin, out, file, repository string) error {
 		if err != nil {
 			return fmt.Errorf("making the image of %s: %w", p.name, err)
 		}
-		entry, err := image.EntryOf(context.Background(), repository+"/"+p.name, named.Image)
+		entry, err := image.EntryOf(context.Background(), p.name, repository+"/"+p.name, named.Image)
 		if err != nil {
 			return fmt.Errorf("measuring the image of %s: %w", p.name, err)
 		}
