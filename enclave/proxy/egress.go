@@ -107,9 +107,11 @@ func NewEgress(c EgressConfig) (*Egress, error) {
 	e.ctx, e.endAll = context.WithCancel(context.Background())
 	e.upstream = e.transport()
 	e.forward = e.forwarder()
+	// Requests end with the proxy, those too that have become WebSockets.
+	base := func(net.Listener) context.Context { return e.ctx }
 	quiet := slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug) // it would say what the application asked for
-	e.outside = &http.Server{Handler: http.HandlerFunc(e.serveOutside), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ErrorLog: quiet}
-	e.within = &http.Server{Handler: http.HandlerFunc(e.serveWithin), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ErrorLog: quiet, ConnContext: withTarget}
+	e.outside = &http.Server{Handler: http.HandlerFunc(e.serveOutside), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ErrorLog: quiet, BaseContext: base}
+	e.within = &http.Server{Handler: http.HandlerFunc(e.serveWithin), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ErrorLog: quiet, BaseContext: base, ConnContext: withTarget}
 	go e.within.Serve(e.tunnels)
 	return e, nil
 }

@@ -21,7 +21,7 @@ type Request struct {
 	Port   uint32 `json:"port"`
 	Path   string `json:"path"`            // as it is sent, escaped
 	Query  string `json:"query,omitempty"` // likewise
-	// Headers by their names in lower case, without Host.
+	// Headers that go on, by their names in lower case, without Host.
 	Headers map[string][]string `json:"headers"`
 	// Size of the body in bytes; -1 where the request does not say it.
 	Size int64 `json:"size"`
@@ -83,10 +83,7 @@ func (e *Egress) judge(r *http.Request, scheme string, d spec.Destination) (deci
 }
 
 func (e *Egress) ask(r *http.Request, scheme string, d spec.Destination) (decision, reason string) {
-	input := Request{Method: r.Method, Scheme: scheme, Host: d.Host, Port: d.Port, Path: r.URL.EscapedPath(), Query: r.URL.RawQuery, Headers: map[string][]string{}, Size: r.ContentLength}
-	for name, values := range r.Header {
-		input.Headers[strings.ToLower(name)] = values
-	}
+	input := Request{Method: r.Method, Scheme: scheme, Host: d.Host, Port: d.Port, Path: r.URL.EscapedPath(), Query: r.URL.RawQuery, Headers: lowered(r.Header), Size: r.ContentLength}
 	said, err := e.Policy.Decide(r.Context(), input)
 	if err != nil {
 		e.Log.Warn("egress policy did not decide, so the answer is no", "error", err)

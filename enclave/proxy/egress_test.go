@@ -532,9 +532,10 @@ func TestHostile(t *testing.T) {
 	}
 }
 
-// TestWebSocket: a request that is let through may become one.
+// TestEgressWebSocket: a request that is let through may become one, which ends
+// with the proxy.
 func TestEgressWebSocket(t *testing.T) {
-	w := newWorld(t)
+	w, ended := newWorld(t), make(chan error, 1)
 	w.plain.Config.Handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		c, b, err := http.NewResponseController(rw).Hijack()
 		if err != nil {
@@ -544,8 +545,10 @@ func TestEgressWebSocket(t *testing.T) {
 		fmt.Fprint(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 		line, _ := b.ReadString('\n')
 		fmt.Fprint(c, "heard "+line)
+		_, err = b.ReadByte()
+		ended <- err
 	})
-	_, at := w.serve(list(spec.ProxySecure, "api.example:80"), nil)
+	e, at := w.serve(list(spec.ProxySecure, "api.example:80"), nil)
 	c, err := net.Dial("tcp", at)
 	if err != nil {
 		t.Fatal(err)
@@ -560,6 +563,15 @@ func TestEgressWebSocket(t *testing.T) {
 	fmt.Fprint(c, "hello\n")
 	if line, err := r.ReadString('\n'); err != nil || line != "heard hello\n" {
 		t.Errorf("%q, %v", line, err)
+	}
+	e.Close()
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("the WebSocket goes on")
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("a WebSocket outlives the proxy")
 	}
 }
 

@@ -36,7 +36,7 @@ type IngressMessage struct {
 	Path   string `json:"path,omitempty"`  // as it is sent, escaped
 	Query  string `json:"query,omitempty"` // likewise
 	Status int    `json:"status,omitempty"`
-	// Headers by their names in lower case.
+	// Headers that go on, by their names in lower case.
 	Headers map[string][]string `json:"headers"`
 	// Size of the body in bytes; -1 where it is not known before it ends.
 	Size int64 `json:"size"`
@@ -200,7 +200,27 @@ func namesOnce(d *json.Decoder) bool {
 	return err == nil
 }
 
+// onlyHere are headers that the forwarders take away or write themselves: those
+// of a connection (RFC 9110, 7.6.1), of proxies, and of who forwarded.
+var onlyHere = []string{"Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding",
+	"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"}
+
+// lowered are the headers that go on, by their names in lower case. A sender who
+// names others in Connection has them taken away on the way: a policy that saw
+// them would decide on what the receiver never reads.
 func lowered(h http.Header) map[string][]string {
+	h = h.Clone()
+	for _, list := range h["Connection"] {
+		for name := range strings.SplitSeq(list, ",") {
+			if name = strings.TrimSpace(name); !strings.EqualFold(name, "Upgrade") {
+				h.Del(name)
+			}
+		}
+	}
+	h.Del("Connection")
+	for _, name := range onlyHere {
+		h.Del(name)
+	}
 	out := map[string][]string{}
 	for name, values := range h {
 		out[strings.ToLower(name)] = values

@@ -166,28 +166,30 @@ func (p *Platform) writeContext(dir string, config GuestConfig, l launch) error 
 	if err != nil {
 		return err
 	}
-	if err := p.writeTrust(dir, config.Revoked); err != nil {
+	if err := p.writeTrust(dir, config.Revoked, guestMode); err != nil {
 		return err
 	}
-	return writeAll(dir, map[string][]byte{PolicyFile: encode(config.Policy), CertificatesFile: encode(certificates), EndorsementFile: encode(endorsement)})
+	return writeAll(dir, guestMode, map[string][]byte{PolicyFile: encode(config.Policy), CertificatesFile: encode(certificates), EndorsementFile: encode(endorsement)})
 }
 
 // WriteTrust writes into a directory whom to believe about the platform, for who
-// judges evidence and is no guest.
-func (p *Platform) WriteTrust(dir string) error { return p.writeTrust(dir, false) }
+// judges evidence and is no guest: the directory's owner.
+func (p *Platform) WriteTrust(dir string) error { return p.writeTrust(dir, false, 0o600) }
 
-func (p *Platform) writeTrust(dir string, revoked bool) error {
+func (p *Platform) writeTrust(dir string, revoked bool, mode os.FileMode) error {
 	crl, err := p.chain.crl(revoked)
 	if err != nil {
 		return err
 	}
-	return writeAll(dir, map[string][]byte{RootFile: p.Root(), IssuerFile: []byte(p.Issuer() + "\n"), RevocationFile: crl})
+	return writeAll(dir, mode, map[string][]byte{RootFile: p.Root(), IssuerFile: []byte(p.Issuer() + "\n"), RevocationFile: crl})
 }
 
-func writeAll(dir string, files map[string][]byte) error {
+// guestMode: readable by all, since the guest's own user is not the host's.
+const guestMode = 0o644
+
+func writeAll(dir string, mode os.FileMode, files map[string][]byte) error {
 	for name, data := range files {
-		// Readable by all: the guest's own user is not the host's.
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name), data, mode); err != nil {
 			return err
 		}
 	}
