@@ -89,7 +89,7 @@ func TestGuide(t *testing.T) {
 			t.Errorf("quickstart does not print\n%s", s.Text)
 		}
 	}
-	got, err := os.ReadFile(filepath.Join(dir, "lab", "result", "wards.txt"))
+	got, err := os.ReadFile(filepath.Join(dir, "lab", "result", "report", "wards.txt"))
 	if want := "north 50%\nsouth 33%\n"; string(got) != want {
 		t.Errorf("the lab reads %q, want %q: %v", got, want, err)
 	}

@@ -49,6 +49,8 @@ func commands() []*urfave.Command {
 		proxyCommand(),
 		jobCommand(),
 		ledgerCommand(),
+		runsCommand(),
+		resultsCommand(),
 		auditCommand(),
 		evidenceCommand(),
 		witnessCommand(),
