@@ -347,6 +347,7 @@ func (r *site) decrypt(reference string) map[string]string {
 
 // ran is a run as `cloister contract status` shows it.
 type ran struct {
+	ID                  string
 	Completed, Complete bool
 	Detail              string
 }

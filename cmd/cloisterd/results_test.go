@@ -74,7 +74,7 @@ func TestResults(t *testing.T) {
 	crashed.do("echo half > $OUT/half")
 	must(t, crashed.cmd.Process.Signal(os.Interrupt))
 	crashed.ends(cli.ExitIncomplete)
-	if err := results("hospital", "none"); exitOf(err) != cli.ExitIncomplete {
+	if err := results("hospital", "none", "--run", r.last().ID); exitOf(err) != cli.ExitIncomplete {
 		t.Errorf("of a run that was ended: %v", err)
 	}
 	if err := results("hospital", "half", "--partial"); err != nil {

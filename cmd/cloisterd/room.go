@@ -81,24 +81,11 @@ func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit i
 	if err := r.openEgress(ctx); err != nil {
 		return 0, err
 	}
-	plan, err := r.plan()
-	if err != nil {
-		return 0, err
-	}
-	cloud, err := newCloud(r.spec)
-	if err != nil {
-		return 0, err
-	}
-	keys, err := cloud.keys(r.platform)
+	plan, keys, err := r.prepare()
 	if err != nil {
 		return 0, err
 	}
 	defer keys.Close()
-	available, err := availableMemory()
-	if err != nil {
-		return 0, err
-	}
-	r.mounts = &mounts{memory: newBudget(r.spec, available), monitor: r.monitor, log: r.log, spec: r.spec, contract: r.record.Contract(), credential: cloud.credential, head: r.knownHead, sign: r.record.SignReference, source: sidecar.MountSource(r.record.ID())}
 
 	r.job = newJob()
 	defer r.closeEndpoints(errEnded)
@@ -120,8 +107,33 @@ func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit i
 	if refused != nil && !r.record.Begun() {
 		return 0, interrupted(ctx, refused) // the log knows of no run that could end
 	}
-	end := r.untilEnd(appCtx, cancel, refused)
+	return r.conclude(ctx, gate, r.untilEnd(appCtx, cancel, refused), refused)
+}
 
+// prepare makes ready what the gate needs, and asks nobody for anything yet.
+func (r *room) prepare() (plan enclave.Plan, keys *keySource, err error) {
+	if plan, err = r.plan(); err != nil {
+		return plan, nil, err
+	}
+	available, err := availableMemory()
+	if err != nil {
+		return plan, nil, err
+	}
+	cloud, err := newCloud(r.spec)
+	if err != nil {
+		return plan, nil, err
+	}
+	if keys, err = cloud.keys(r.platform); err != nil {
+		return plan, nil, err
+	}
+	r.mounts = &mounts{log: r.log, monitor: r.monitor, memory: newBudget(r.spec, available), spec: r.spec, contract: r.record.Contract(),
+		credential: cloud.credential, head: r.knownHead, sign: r.record.SignReference, source: sidecar.MountSource(r.record.ID())}
+	return plan, keys, nil
+}
+
+// conclude makes the outputs durable, takes mounts and keys away, and records what
+// came of the run. The application has ended.
+func (r *room) conclude(ctx context.Context, gate *enclave.Gate, end ending, refused error) (exit int, err error) {
 	patience := finishTime
 	if refused != nil && len(r.mounts.open) == 0 {
 		patience = answerTime // there is nothing to make durable
