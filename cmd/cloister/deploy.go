@@ -89,6 +89,9 @@ func templateOf(c *urfave.Context, path string) (spec.Specification, template.Te
 	if err != nil {
 		return s, template.Template{}, err
 	}
+	if in.Policies, err = readPolicies(path, s); err != nil {
+		return s, template.Template{}, err
+	}
 	t, err := template.Generate(s, in)
 	return s, t, err
 }

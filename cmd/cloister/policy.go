@@ -56,6 +56,9 @@ func policyGenerateCommand() *urfave.Command {
 			if err != nil {
 				return err
 			}
+			if in.Policies, err = readPolicies(args[0], s); err != nil {
+				return err
+			}
 			t, err := policy.Translate(s, in)
 			if err != nil {
 				return err

@@ -106,26 +106,13 @@ func relative(dir, file string) (string, error) {
 // must be able to read what it lets through.
 func policyProblems(path string, doc *yaml.Document) spec.Problems {
 	var problems spec.Problems
-	for at, pinned := range policyFiles(doc.Spec) {
+	for at, pinned := range doc.Spec.Policies() {
 		if reason := differs(filepath.Join(filepath.Dir(path), filepath.FromSlash(pinned.File)), pinned.Digest); reason != "" {
 			problems = append(problems, spec.Problem{Line: doc.Line(at), Path: at, Reason: pinned.File + reason,
 				Remedy: "get the file that the parties agreed on, or pin this one"})
 		}
 	}
 	return problems
-}
-
-func policyFiles(s spec.Specification) func(yield func(string, spec.PolicyFile) bool) {
-	return func(yield func(string, spec.PolicyFile) bool) {
-		if s.Network.Policy != nil && !yield("network.policy", *s.Network.Policy) {
-			return
-		}
-		for i, e := range s.Endpoints {
-			if e.Policy != nil && !yield("endpoints["+strconv.Itoa(i)+"].policy", *e.Policy) {
-				return
-			}
-		}
-	}
 }
 
 func differs(file, want string) string {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -14,16 +13,17 @@ import (
 	"cloister/enclave/proxy"
 	"cloister/enclave/rego"
 	"cloister/internal/fault"
+	"cloister/policy/cce"
 	"cloister/policy/spec"
 
 	urfave "github.com/urfave/cli/v2"
 )
 
 func policiesFlag() urfave.Flag {
-	return &urfave.StringFlag{Name: "policies", Usage: "the `DIR` of the Rego files that the specification pins (default: --specification's)"}
+	return &urfave.StringFlag{Name: "policies", Usage: "the `DIR` of the Rego files that the specification pins (default: --specification's, or the variable " + cce.PoliciesVariable + ", in base64)"}
 }
 
-// policiesDir is where a command finds the policies.
+// policiesDir is where a command finds the policies; "" is the variable.
 func policiesDir(c *urfave.Context) string {
 	if dir := c.String("policies"); dir != "" || c.String("specification") == "" {
 		return dir
@@ -34,25 +34,52 @@ func policiesDir(c *urfave.Context) string {
 // maxPolicy bounds a policy's text in bytes: what the policy engine takes.
 const maxPolicy = rego.MaxFrame
 
-// policyText reads a policy that the specification pins, from where the host put
-// it, and refuses another.
+// policyText is a policy that the specification pins, from where the host put it;
+// another is refused.
 func policyText(dir string, pinned spec.PolicyFile) ([]byte, error) {
-	const hint = "put the files that the parties agreed on into one directory, and give it with --policies"
-	if dir == "" || !filepath.IsLocal(filepath.FromSlash(pinned.File)) {
-		return nil, fault.Errorf(fault.NotFound, hint, "policy %s is nowhere", pinned.File)
+	from := policyFile
+	if dir == "" {
+		from = policyVariable
 	}
-	file := filepath.Join(dir, filepath.FromSlash(pinned.File))
+	text, err := from(dir, pinned.File)
+	if err != nil {
+		return nil, err
+	}
+	return text, pinned.Check(text)
+}
+
+func policyFile(dir, name string) ([]byte, error) {
+	const hint = "put the files that the parties agreed on into one directory, and give it with --policies"
+	if !filepath.IsLocal(filepath.FromSlash(name)) {
+		return nil, fault.Errorf(fault.NotFound, hint, "policy %s is nowhere", name)
+	}
+	file := filepath.Join(dir, filepath.FromSlash(name))
 	if info, err := os.Stat(file); err != nil || info.Size() > maxPolicy {
-		return nil, fault.Errorf(fault.NotFound, hint, "policy %s is not in %s, or has more than %d bytes: %v", pinned.File, dir, maxPolicy, err)
+		return nil, fault.Errorf(fault.NotFound, hint, "policy %s is not in %s, or has more than %d bytes: %v", name, dir, maxPolicy, err)
 	}
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fault.Errorf(fault.NotFound, hint, "reading policy %s: %w", pinned.File, err)
-	}
-	if got := fmt.Sprintf("sha256:%x", sha256.Sum256(text)); got != pinned.Digest {
-		return nil, fault.Errorf(fault.Refused, hint, "policy %s has the digest %s, the specification pins %s", pinned.File, got, pinned.Digest)
+		return nil, fault.Errorf(fault.NotFound, hint, "reading policy %s: %w", name, err)
 	}
 	return text, nil
+}
+
+// policyVariable takes a policy from the variable that the container policy admits.
+func policyVariable(_, name string) ([]byte, error) {
+	const hint = "deploy what `cloister deploy template` writes, or give the files' directory with --policies"
+	value := os.Getenv(cce.PoliciesVariable)
+	if value == "" {
+		return nil, fault.Errorf(fault.NotFound, hint, "policy %s is nowhere: neither --policies nor %s", name, cce.PoliciesVariable)
+	}
+	texts, err := cce.ReadPolicies(value)
+	if err != nil {
+		return nil, err
+	}
+	text, ok := texts[name]
+	if !ok {
+		return nil, fault.Errorf(fault.NotFound, hint, "policy %s is not in %s", name, cce.PoliciesVariable)
+	}
+	return []byte(text), nil
 }
 
 // engineProgram is beside the runtime: in its image, and so measured with it.

@@ -37,6 +37,7 @@ func aci(t *testing.T) spec.Specification {
 	s.Kind, s.Runtime = spec.ACI, nil
 	s.Attestation = spec.Attestation{Authority: "https://sharedneu.neu.attest.azure.net", MinSVN: 104}
 	s.Code[0].Store = "https://acct.blob.core.windows.net/c/model"
+	s.Network = spec.Network{Egress: spec.EgressPolicy, Policy: &spec.PolicyFile{File: "egress.rego", Digest: digestOf("package egress\n")}}
 	s.Application.Image = &spec.Image{
 		Reference: "registry.example/lab/count@sha256:" + strings.Repeat("cd", 32),
 		Layers:    []string{strings.Repeat("11", 32), strings.Repeat("22", 32)},

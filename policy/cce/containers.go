@@ -146,6 +146,9 @@ type Inputs struct {
 	// specification lists may be missing; its variables are then not admitted.
 	Images         map[string]Image
 	Infrastructure Infrastructure
+	// Policies are the Rego files that the specification pins, by their paths there.
+	// A container policy is the same without them; a template carries them.
+	Policies map[string][]byte
 }
 
 func (in Inputs) image(want spec.Image) (Image, error) {

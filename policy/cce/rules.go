@@ -90,9 +90,17 @@ func expressible(variable string) error {
 	return nil
 }
 
-// runtimeRules let in the specification, and the identities it names.
+// base64Text is what a variable may hold that the runtime holds against a digest.
+const base64Text = "=[A-Za-z0-9+/]+=*$"
+
+// runtimeRules let in the specification, the policies that it pins, and the
+// identities it names.
 func runtimeRules(s spec.Specification) []EnvRule {
-	rules := []EnvRule{{"^" + SpecificationVariable + "=[A-Za-z0-9+/]+=*$", false, MatchRE2}}
+	rules := []EnvRule{{"^" + SpecificationVariable + base64Text, false, MatchRE2}}
+	for range s.Policies() {
+		rules = append(rules, EnvRule{"^" + PoliciesVariable + base64Text, false, MatchRE2})
+		break // one for all
+	}
 	for _, id := range identities(s, func(id spec.Identity) string { return id.ClientID }) {
 		rules = append(rules, EnvRule{"AZURE_CLIENT_ID=" + id, false, MatchText})
 	}

@@ -14,6 +14,11 @@ import (
 // a real policy has layers. HostData of the two therefore never agree, and the
 // key release policy for one is never met by the other for further reasons
 // (see release.New).
+//
+// The hash is cloisterd's alone. A real policy's layers have cloister-rego in them
+// too; here one hash is enough, as it guards nothing: the simulated processor
+// reports whatever HostData it is told and measures no file, so that this line
+// says which runtime was meant, and is held against nothing.
 func simulated(s spec.Specification, command []string) []byte {
 	process := map[string]any{
 		"command":               command,

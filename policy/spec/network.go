@@ -1,8 +1,13 @@
 package spec
 
 import (
+	"crypto/sha256"
+	"fmt"
+	"iter"
 	"net"
 	"strconv"
+
+	"cloister/internal/fault"
 )
 
 // What the application reaches. Whatever is not let out is refused, names
@@ -46,6 +51,29 @@ func (d Destination) String() string { return net.JoinHostPort(d.Host, strconv.I
 type PolicyFile struct {
 	File   string `json:"file"`   // its path from the specification's directory
 	Digest string `json:"digest"` // "sha256:" and the hash of the file
+}
+
+// Check refuses a text, of kind fault.Refused, that is not the one pinned.
+func (p PolicyFile) Check(text []byte) error {
+	if got := fmt.Sprintf("sha256:%x", sha256.Sum256(text)); got != p.Digest {
+		return fault.Errorf(fault.Refused, "get the file that the parties agreed on", "policy %s has the digest %s, the specification pins %s", p.File, got, p.Digest)
+	}
+	return nil
+}
+
+// Policies are the Rego files that the specification pins, by where it does; a file
+// may be pinned in several places.
+func (s Specification) Policies() iter.Seq2[string, PolicyFile] {
+	return func(yield func(string, PolicyFile) bool) {
+		if s.Network.Policy != nil && !yield("network.policy", *s.Network.Policy) {
+			return
+		}
+		for i, e := range s.Endpoints {
+			if e.Policy != nil && !yield("endpoints["+strconv.Itoa(i)+"].policy", *e.Policy) {
+				return
+			}
+		}
+	}
 }
 
 // The protocols of an endpoint. Its port speaks TLS, which ends in the runtime;

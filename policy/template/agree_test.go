@@ -217,7 +217,10 @@ func admits(t *testing.T, at string, e *framework.Enforcer, r framework.Request)
 		"another user":      func(r *framework.Request) { r.User = "4711" },
 		"another privilege": func(r *framework.Request) { r.NoNewPrivileges = false; r.Privileged = !r.Privileged },
 		"a variable more":   func(r *framework.Request) { r.Environment = append(r.Environment, "LD_PRELOAD=/x") },
-		"a mount more":      func(r *framework.Request) { r.Mounts = append(r.Mounts, shared("/x", "emptydir/x", "rw")) },
+		"policies that are no base64": func(r *framework.Request) {
+			r.Environment = append(r.Environment, cce.PoliciesVariable+"=e30= LD_PRELOAD=/x")
+		},
+		"a mount more": func(r *framework.Request) { r.Mounts = append(r.Mounts, shared("/x", "emptydir/x", "rw")) },
 		"a mount otherwise": func(r *framework.Request) {
 			last := &r.Mounts[len(r.Mounts)-1]
 			last.Options = []string{"rbind", "rshared", "exec"}

@@ -189,12 +189,9 @@ func (r room) armReplicas(group *armGroup) error {
 // arm says of a container what the policy does. A mount's propagation has no
 // field there: the platform makes every one shared.
 func (c container) arm(share string) armContainer {
-	p := armContainerProperties{Image: c.ID, Resources: c.armResources(), SecurityContext: c.armSecurity(), Ports: armPorts(c.ports)}
+	p := armContainerProperties{Image: c.ID, EnvironmentVariables: c.environment, Resources: c.armResources(), SecurityContext: c.armSecurity(), Ports: armPorts(c.ports)}
 	for _, arg := range c.Command {
 		p.Command = append(p.Command, armLiteral(arg))
-	}
-	if c.specification != "" {
-		p.EnvironmentVariables = []variable{{cce.SpecificationVariable, c.specification}}
 	}
 	if share != "" {
 		p.VolumeMounts = []armMount{{shareVolume, share, c.inside}}

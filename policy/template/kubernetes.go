@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"cloister/internal/fault"
-	"cloister/policy/cce"
 	"cloister/policy/spec"
 
 	"sigs.k8s.io/yaml"
@@ -176,14 +175,11 @@ func (r room) pod() (pod, error) {
 
 // kubernetes says of a container what the policy does.
 func (c container) kubernetes(share string) podContainer {
-	p := podContainer{Name: c.Name, Image: c.ID, SecurityContext: c.podSecurity()}
+	p := podContainer{Name: c.Name, Image: c.ID, Env: c.environment, SecurityContext: c.podSecurity()}
 	amounts := podAmounts{fmt.Sprintf("%dm", c.resources.MilliCPU), fmt.Sprintf("%dMi", c.resources.MemoryMiB)}
 	p.Resources = podResources{amounts, amounts}
 	for _, arg := range c.Command {
 		p.Command = append(p.Command, podLiteral(arg))
-	}
-	if c.specification != "" {
-		p.Env = []variable{{cce.SpecificationVariable, c.specification}}
 	}
 	for _, port := range c.ports {
 		p.Ports = append(p.Ports, podPort{port, "TCP"})

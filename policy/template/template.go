@@ -86,10 +86,10 @@ type room struct {
 // container is one that the policy admits, and what is the deployment's to say.
 type container struct {
 	cce.Container
-	specification string // for the runtime: in base64
-	resources     spec.Resources
-	ports         []uint32
-	inside        bool // shows what the runtime mounts, rather than mounting it
+	environment []variable // for the runtime: what it holds against the specification's digest
+	resources   spec.Resources
+	ports       []uint32
+	inside      bool // shows what the runtime mounts, rather than mounting it
 }
 
 // standard is what a container is given that asks for nothing: the platform's
@@ -105,11 +105,11 @@ func roomOf(s spec.Specification, in cce.Inputs) (r room, err error) {
 	if err != nil {
 		return r, err
 	}
-	canonical, err := s.Canonical()
+	environment, err := environmentOf(s, in)
 	if err != nil {
 		return r, err
 	}
-	runtime := container{Container: admitted[0], specification: base64.StdEncoding.EncodeToString(canonical), resources: standard, ports: portsOf(s)}
+	runtime := container{Container: admitted[0], environment: environment, resources: standard, ports: portsOf(s)}
 	application := s.Application.Resources
 	if s.Model != spec.Distributed {
 		r.containers = []container{runtime.given(application)}
@@ -119,6 +119,21 @@ func roomOf(s spec.Specification, in cce.Inputs) (r room, err error) {
 	r.containers = []container{runtime.given(s.Runtime.Resources), beside.given(application)}
 	r.share, err = cce.Share(s)
 	return r, err
+}
+
+// environmentOf is what was agreed, for the runtime: the specification, and the
+// policies that it pins.
+func environmentOf(s spec.Specification, in cce.Inputs) ([]variable, error) {
+	canonical, err := s.Canonical()
+	if err != nil {
+		return nil, err
+	}
+	list := []variable{{cce.SpecificationVariable, base64.StdEncoding.EncodeToString(canonical)}}
+	policies, err := cce.PoliciesValue(s, in.Policies)
+	if policies != "" {
+		list = append(list, variable{cce.PoliciesVariable, policies})
+	}
+	return list, err
 }
 
 func (c container) given(resources *spec.Resources) container {

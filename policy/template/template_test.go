@@ -2,9 +2,11 @@ package template
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -24,6 +26,12 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 const subscription = "/subscriptions/00000000-0000-0000-0000-00000000000b/resourceGroups/lab/providers"
 
+// The Rego file that the example pins.
+const (
+	policyName = "policies/api.rego"
+	policyText = "package api\nallow if input.method == \"GET\" # <&> \u00e9\n"
+)
+
 // aci is the example of package spec with all that a template says.
 func aci(t *testing.T) spec.Specification {
 	t.Helper()
@@ -42,7 +50,7 @@ func aci(t *testing.T) spec.Specification {
 	s.Application.Image = &spec.Image{Reference: "registry.example/lab/count@sha256:" + strings.Repeat("cd", 32)}
 	s.Application.Resources = &spec.Resources{MilliCPU: 2250, MemoryMiB: 5000}
 	s.Application.Ports, s.Application.Restart = []uint32{9090, 8080}, spec.RestartOnFailure
-	s.Endpoints = []spec.Endpoint{{Name: "api", Port: 8443, ApplicationPort: 8080}, {Name: "admin", Port: 443, ApplicationPort: 9090}}
+	s.Endpoints = []spec.Endpoint{{Name: "api", Port: 8443, ApplicationPort: 8080, Policy: &spec.PolicyFile{File: policyName, Digest: fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(policyText)))}}, {Name: "admin", Port: 443, ApplicationPort: 9090}}
 	s.Deployment = &spec.Deployment{
 		Subnet:     subscription + "/Microsoft.Network/virtualNetworks/lab/subnets/rooms",
 		Registries: []spec.Registry{{Server: "registry.example", Identity: "reader"}},
@@ -80,7 +88,7 @@ func severalGroups(s spec.Specification) spec.Specification {
 }
 
 func inputs() cce.Inputs {
-	return cce.Inputs{Images: map[string]cce.Image{
+	return cce.Inputs{Policies: map[string][]byte{policyName: []byte(policyText)}, Images: map[string]cce.Image{
 		"registry.example/lab/count@sha256:" + strings.Repeat("cd", 32): {
 			Layers: []string{strings.Repeat("11", 32), strings.Repeat("22", 32)}, Environment: []string{"PATH=/usr/bin:/bin", "LANG=C.UTF-8"},
 		},
