@@ -18,10 +18,8 @@ func escrowCommand() *urfave.Command {
 			"age-keygen and kept apart, offline or by somebody trusted. Any age program opens it.\n" +
 			"Whoever opens it can open every volume of KEYFILE, of every version, and nothing in\n" +
 			"the ledger shows it. It says nothing to clean rooms: neither making nor opening one\n" +
-			"changes what runs.\n\n" +
-			"  age-keygen -o recovery.txt                       # prints the public key\n" +
-			"  cloister prep escrow --key hospital.key --recipient age1... hospital.key.age\n" +
-			"  cloister prep escrow --open hospital.key.age --identity recovery.txt hospital.key\n\nJSON: file.",
+			"changes what runs. `age-keygen -o recovery.txt` makes a recovery key, and prints its\n" +
+			"public half.\n\nJSON: file.",
 		Flags: append(keyFlags(),
 			&urfave.StringSliceFlag{Name: "recipient", Usage: "the recovery key's public half, `age1...`; repeated: any one of them opens it"},
 			text("open", "open the sealed `COPY` and write the key file FILE"),

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"os"
 	"strings"
@@ -33,20 +32,15 @@ func admitted(t *testing.T, file string) (command []string) {
 func TestFindsItsLedger(t *testing.T) {
 	t.Parallel()
 	r := newRoomWith(t, os.Getuid(), func(room *cleanroom.Room) { room.LedgerAddress = true })
-	canonical, err := r.Command("cloister", "spec", "show", "--json", r.Path("specification.yaml")).Output()
-	must(t, err)
+	s, _ := r.canonical()
 	command := admitted(t, r.Policy())
-	s, err := spec.ParseCanonical(canonical)
-	must(t, err)
 	if s.Governance.Ledger == "" || s.Governance.LedgerCA == "" {
 		t.Fatalf("the specification says %+v", s.Governance)
 	}
 	if want, err := cce.Command(s); err != nil || strings.Join(command, " ") != strings.Join(want, " ") {
 		t.Fatalf("%q, want %q, %v", command, want, err)
 	}
-	cmd := r.Command(command[0], append(command[1:], "--platform", "simulated:"+r.Path("guest"), "--allow-swap")...)
-	cmd.Env = append(cmd.Env, cce.SpecificationVariable+"="+base64.StdEncoding.EncodeToString(canonical))
-	run := r.watchCommand(cmd)
+	run := r.deployed()
 	if said := run.hear(); said != "up" {
 		t.Fatalf("the application said %q", said)
 	}

@@ -1,8 +1,10 @@
 package service_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -65,6 +67,8 @@ func TestReadTokens(t *testing.T) {
 	own := s.ledger.Key()
 	good := token(own, s.key, time.Minute)
 	part := strings.Split(good, ".")
+	until, err := strconv.ParseInt(part[1], 10, 64)
+	check(t, err)
 	for _, tc := range []struct {
 		name, token string
 		want        int
@@ -75,7 +79,7 @@ func TestReadTokens(t *testing.T) {
 		{"of yesterday", token(own, s.key, -time.Second), 401, "held until"},
 		{"for a day", token(own, s.key, 24*time.Hour), 401, "at most 1h0m0s"},
 		{"for another ledger", token("other+0+0", s.key, time.Minute), 401, "not for this ledger"},
-		{"with a later time put in", part[0] + "." + part[1][:12] + "9." + part[2], 401, "not for this ledger"},
+		{"with a later time put in", fmt.Sprintf("%s.%d.%s", part[0], until+1, part[2]), 401, "not for this ledger"},
 		{"a stranger's", token(own, stranger, time.Minute), 403, "no party"},
 		{"of two parts", part[0] + "." + part[1], 401, "malformed"},
 		{"of no base64", "!." + part[1] + "." + part[2], 401, "malformed"},

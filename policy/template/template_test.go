@@ -161,6 +161,37 @@ func TestHoldsExactlyThePolicy(t *testing.T) {
 	}
 }
 
+// TestCarriesThePolicies: the Rego files are in the runtime's container, to the
+// byte, and in no other; without them there is no template.
+func TestCarriesThePolicies(t *testing.T) {
+	for name, s := range all(t) {
+		for i, c := range deployed(t, made(t, s)).containers {
+			var list []map[string]string
+			for _, v := range c.Environment {
+				if value, ok := strings.CutPrefix(v, cce.PoliciesVariable+"="); ok {
+					texts, err := cce.ReadPolicies(value)
+					if err != nil {
+						t.Error(err)
+					}
+					list = append(list, texts)
+				}
+			}
+			if i == 0 && !reflect.DeepEqual(list, []map[string]string{{policyName: policyText}}) || i > 0 && list != nil {
+				t.Errorf("%s: container %s has the policies %q", name, c.name, list)
+			}
+		}
+		in := inputs()
+		in.Policies = map[string][]byte{policyName: []byte(policyText + "\n")}
+		if _, err := Generate(s, in); fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), policyName) {
+			t.Errorf("%s: with another policy: %v", name, err)
+		}
+		in.Policies = nil
+		if _, err := Generate(s, in); fault.KindOf(err) != fault.NotFound || !strings.Contains(err.Error(), policyName) {
+			t.Errorf("%s: without the policy: %v", name, err)
+		}
+	}
+}
+
 // TestARMRoundTrip: Azure's own client library knows every field, and loses none.
 func TestARMRoundTrip(t *testing.T) {
 	for _, s := range []spec.Specification{aci(t), distributed(aci(t))} {
