@@ -12,29 +12,31 @@ import (
 	"cloister/policy/spec"
 )
 
-// deployed starts the runtime as a template of such a specification has it
-// started: with the admitted command line, and in variables the specification and
-// the policies that it pins. Which simulated machine this is it is told as well.
-func (r *site) deployed(policies string) *process {
+// canonical is what was agreed, in the form that a template carries.
+func (r *site) canonical() (spec.Specification, []byte) {
 	r.t.Helper()
-	canonical, err := r.Command("cloister", "spec", "show", "--json", r.Path("specification.yaml")).Output()
+	text, err := r.Command("cloister", "spec", "show", "--json", r.Path("specification.yaml")).Output()
 	must(r.t, err)
+	s, err := spec.ParseCanonical(text)
+	must(r.t, err)
+	return s, text
+}
+
+// deployed starts the runtime as a template of such a specification does: with the
+// admitted command line, and the specification in a variable. Beside more variables
+// it is told which simulated machine this is.
+func (r *site) deployed(variables ...string) *process {
+	r.t.Helper()
+	_, text := r.canonical()
 	command := admitted(r.t, r.Policy())
 	cmd := r.Command(command[0], append(command[1:], "--platform", "simulated:"+r.Path("guest"), "--allow-swap")...)
-	cmd.Env = append(cmd.Env, cce.SpecificationVariable+"="+base64.StdEncoding.EncodeToString(canonical), cce.PoliciesVariable+"="+policies)
+	cmd.Env = append(append(cmd.Env, cce.SpecificationVariable+"="+base64.StdEncoding.EncodeToString(text)), variables...)
 	return r.watchCommand(cmd)
 }
 
-// pinned is the variable's value as templates carry it.
-func (r *site) pinned(files map[string][]byte) string {
-	r.t.Helper()
-	canonical, err := r.Command("cloister", "spec", "show", "--json", r.Path("specification.yaml")).Output()
-	must(r.t, err)
-	s, err := spec.ParseCanonical(canonical)
-	must(r.t, err)
-	value, err := cce.PoliciesValue(s, files)
-	must(r.t, err)
-	return value
+// told is the variable of the policies with a text in it, in base64.
+func told(text string) string {
+	return cce.PoliciesVariable + "=" + base64.StdEncoding.EncodeToString([]byte(text))
 }
 
 // TestFindsItsPolicies: a runtime that is told what a template tells it asks the
@@ -49,18 +51,20 @@ func TestFindsItsPolicies(t *testing.T) {
 		c.LedgerAddress, c.Application, c.Network = true, withProxy, []string{"--policy", c.Path("egress.rego"), "policy"}
 	})
 	must(t, os.Remove(r.Path("egress.rego"))) // a container has no file of it
-	value := r.pinned(map[string][]byte{"egress.rego": []byte(egressPolicy)})
+	s, _ := r.canonical()
+	value, err := cce.PoliciesValue(s, map[string][]byte{"egress.rego": []byte(egressPolicy)})
+	must(t, err)
 	other, err := base64.StdEncoding.DecodeString(value)
 	must(t, err)
 	loose := strings.Replace(string(other), `allow if {`, `allow if { true } { `, 1)
 	if loose == string(other) {
 		t.Fatalf("nothing is changed in %s", other)
 	}
-	r.deployed(base64.StdEncoding.EncodeToString([]byte(loose))).ends(cli.ExitRefused, "the specification pins")
-	r.deployed(base64.StdEncoding.EncodeToString([]byte(`{"other.rego":""}`))).ends(cli.ExitNotFound, "egress.rego is not in")
-	r.deployed("").ends(cli.ExitNotFound, "egress.rego is nowhere")
-	r.deployed("?").ends(cli.ExitUsage, "not base64")
-	run := r.deployed(value)
+	r.deployed(told(loose)).ends(cli.ExitRefused, "the specification pins")
+	r.deployed(told(`{"other.rego":""}`)).ends(cli.ExitNotFound, "egress.rego is not in")
+	r.deployed().ends(cli.ExitNotFound, "egress.rego is nowhere")
+	r.deployed(cce.PoliciesVariable+"=?").ends(cli.ExitUsage, "not base64")
+	run := r.deployed(cce.PoliciesVariable + "=" + value)
 	if said := run.hear(); said != "up" {
 		t.Fatalf("the application said %q", said)
 	}
