@@ -86,11 +86,11 @@ func (s *State) judgeOpened(e opened) (judged, error) {
 		return judged{}, Refuse(UnknownType, "use a newer cloister", "%w", e.err)
 	}
 	if e.err != nil {
-		return judged{}, Refuse(Malformed, "", "malformed statement: %w", e.err)
+		return judged{}, Refuse(Malformed, "make it with a cloister of the ledger's version", "malformed statement: %w", e.err)
 	}
 	opened := e.Opened
 	if s.digest != "" && opened.Contract != s.contract.ID {
-		return judged{}, Refuse(WrongContract, "", "the statement is about contract %q, this log is of %q", opened.Contract, s.contract.ID)
+		return judged{}, Refuse(WrongContract, "name the ledger of that contract", "the statement is about contract %q, this log is of %q", opened.Contract, s.contract.ID)
 	}
 	if body, ok := opened.Body.(statement.RunBody); ok {
 		return s.judgeRun(opened, body)
@@ -101,10 +101,10 @@ func (s *State) judgeOpened(e opened) (judged, error) {
 // authenticate checks the signature of a statement that takes one.
 func (s *State) authenticate(o *statement.Opened, key statement.PublicKey) error {
 	if len(o.Signers) != 1 {
-		return Refuse(WrongSignature, "", "%s has %d signers, want 1", o.Body.Type(), len(o.Signers))
+		return Refuse(WrongSignature, "sign it once", "%s has %d signers, want 1", o.Body.Type(), len(o.Signers))
 	}
 	if err := o.Verify(0, key); err != nil {
-		return Refuse(WrongSignature, "", "wrong signature: %w", err)
+		return Refuse(WrongSignature, "sign it with the key that it names, and send it as it was signed", "wrong signature: %w", err)
 	}
 	return nil
 }

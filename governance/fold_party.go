@@ -32,7 +32,7 @@ func (s *State) judgeParty(o *statement.Opened) (judged, error) {
 		return judged{}, err
 	}
 	if s.status == Withdrawn {
-		return judged{}, Refuse(WrongState, "", "%s: the contract is withdrawn", o.Body.Type())
+		return judged{}, Refuse(WrongState, "propose a new contract, in a new log", "%s: the contract is withdrawn", o.Body.Type())
 	}
 	commit, err := s.judgeBody(o, by.party)
 	return judged{o, commit}, err
@@ -111,7 +111,7 @@ func (s *State) judgePropose(o *statement.Opened, body *statement.Propose) (judg
 // follows the newest.
 func sameVersion(o *statement.Opened, contract statement.Contract, next uint64) error {
 	if contract.ID != o.Contract {
-		return Refuse(WrongContract, "", "the statement is about contract %q and carries %q", o.Contract, contract.ID)
+		return Refuse(WrongContract, "propose the contract that the statement names", "the statement is about contract %q and carries %q", o.Contract, contract.ID)
 	}
 	if o.Version != next || contract.Version != next {
 		return Refuse(StaleVersion, "look at the newest version and amend that",
@@ -133,19 +133,19 @@ type version struct {
 func (s *State) newVersion(contract statement.Contract, specification []byte) (version, error) {
 	digest, err := contract.Digest()
 	if err != nil {
-		return version{}, Refuse(Malformed, "", "malformed contract: %w", err)
+		return version{}, Refuse(Malformed, "make it with cloister contract propose or amend", "malformed contract: %w", err)
 	}
 	if made := spec.DigestOf(specification); len(specification) > 0 && made != contract.Specification {
-		return version{}, Refuse(WrongDigest, "", "the contract is about specification %s and comes with %s", contract.Specification, made)
+		return version{}, Refuse(WrongDigest, "send the specification that the contract pins", "the contract is about specification %s and comes with %s", contract.Specification, made)
 	}
 	keys := map[string]signer{}
 	for _, p := range contract.Parties {
 		key, err := s.current(p.Key)
 		if err != nil {
-			return version{}, Refuse(Malformed, "", "malformed contract: %w", err)
+			return version{}, Refuse(Malformed, "make it with cloister contract propose or amend", "malformed contract: %w", err)
 		}
 		if other, taken := keys[key.Fingerprint()]; taken {
-			return version{}, Refuse(Malformed, "", "malformed contract: party %q has the key of %q", p.Name, other.party)
+			return version{}, Refuse(Malformed, "have each party make a key of its own", "malformed contract: party %q has the key of %q", p.Name, other.party)
 		}
 		keys[key.Fingerprint()] = signer{p.Name, key}
 	}
@@ -191,7 +191,7 @@ func (s *State) checkKeys(next statement.Contract, party string) error {
 			return Refuse(NotOwner, "rotate it with cloister party rotate", "an amendment cannot change the key of party %q", now.Name)
 		}
 		if stays && now.Name != party && !bytes.Equal(was.Recipient, now.Recipient) {
-			return Refuse(NotOwner, "", "party %q cannot change the recipient key of party %q", party, now.Name)
+			return Refuse(NotOwner, "leave it as it is, and have that party amend", "party %q cannot change the recipient key of party %q", party, now.Name)
 		}
 	}
 	return nil
@@ -219,7 +219,7 @@ func (s *State) judgeApprove(body *statement.Approve, party string) (func(int64)
 			"approval of %s, version %d is %s", body.Digest, s.contract.Version, s.digest)
 	}
 	if _, again := s.approvals[party]; s.status != Proposed || again {
-		return nil, Refuse(WrongState, "", "party %q cannot approve: the contract is %s, approved by %v", party, s.status, s.Approved())
+		return nil, Refuse(WrongState, "see cloister contract status", "party %q cannot approve: the contract is %s, approved by %v", party, s.status, s.Approved())
 	}
 	return func(entry int64) {
 		s.approvals[party] = entry

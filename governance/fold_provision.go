@@ -97,7 +97,7 @@ func (s *State) checkOwn(name, party string) error {
 		return s.noVolume(name)
 	}
 	if v.Owner != party {
-		return Refuse(NotOwner, "", "volume %q is of party %q, not of %q", name, v.Owner, party)
+		return Refuse(NotOwner, "have its owner say so", "volume %q is of party %q, not of %q", name, v.Owner, party)
 	}
 	return nil
 }

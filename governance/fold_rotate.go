@@ -69,7 +69,7 @@ func (s *State) judgeRotate(o *statement.Opened, body *statement.Rotate) (judged
 		}
 	}
 	if s.status == Withdrawn {
-		return judged{}, Refuse(WrongState, "", "%s: the contract is withdrawn", o.Body.Type())
+		return judged{}, Refuse(WrongState, "propose a new contract, in a new log, with the new key", "%s: the contract is withdrawn", o.Body.Type())
 	}
 	if o.Version != s.contract.Version {
 		return judged{}, Refuse(StaleVersion, "look at the newest version and sign again",
@@ -84,7 +84,7 @@ func (s *State) judgeRotate(o *statement.Opened, body *statement.Rotate) (judged
 func (s *State) rotation(body *statement.Rotate) (r rotation, err error) {
 	p, ok := s.contract.Party(body.Party)
 	if !ok {
-		return r, Refuse(NotAParty, "", "%q is no party of contract %q", body.Party, s.contract.ID)
+		return r, Refuse(NotAParty, "name a party of the contract", "%q is no party of contract %q", body.Party, s.contract.ID)
 	}
 	r.party, r.hasRecovery, r.rotateRecovery = p.Name, p.Recovery != nil, body.Recovery != nil
 	parse := func(key *statement.PublicKey, spki []byte) {
@@ -101,7 +101,7 @@ func (s *State) rotation(body *statement.Rotate) (r rotation, err error) {
 		r.nextRecovery, err = statement.ParsePublicKey(body.Recovery)
 	}
 	if err != nil {
-		return r, Refuse(Malformed, "", "malformed statement: %w", err)
+		return r, Refuse(Malformed, "make it with cloister party rotate", "malformed statement: %w", err)
 	}
 	return r, nil
 }
@@ -111,7 +111,7 @@ func (s *State) checkSigners(o *statement.Opened, r rotation) error {
 	var old, next, voucher bool
 	for i, id := range o.Signers {
 		if by, retired := s.retired[id.Key]; retired {
-			return Refuse(RetiredKey, "", "key %s was replaced by %s", id.Key, by.Fingerprint())
+			return Refuse(RetiredKey, "sign with the key that took its place", "key %s was replaced by %s", id.Key, by.Fingerprint())
 		}
 		key, vouches := s.voucher(id.Key, r)
 		switch id.Key {
@@ -126,7 +126,7 @@ func (s *State) checkSigners(o *statement.Opened, r rotation) error {
 			voucher = true
 		}
 		if err := o.Verify(i, key); err != nil {
-			return Refuse(WrongSignature, "", "wrong signature: %w", err)
+			return Refuse(WrongSignature, "sign it with the keys that it names, and send it as it was signed", "wrong signature: %w", err)
 		}
 	}
 	if !old || !next || !voucher || len(o.Signers) != 3 {
@@ -151,7 +151,7 @@ func (s *State) checkFresh(r rotation) error {
 	fresh := []statement.PublicKey{r.next}
 	if r.rotateRecovery {
 		if !r.hasRecovery {
-			return Refuse(WrongState, "", "party %q has no recovery key that could be replaced", r.party)
+			return Refuse(WrongState, "leave the recovery key out, or amend the contract with one", "party %q has no recovery key that could be replaced", r.party)
 		}
 		fresh = append(fresh, r.nextRecovery)
 	}

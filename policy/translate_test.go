@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"bytes"
 	"encoding/hex"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,6 +37,16 @@ func TestTranslate(t *testing.T) {
 	token := map[string]release.Claims{s.Attestation.Authority: claims}
 	if d := got.KeyRelease.Evaluate(token); !d.Met {
 		t.Error(d.Err())
+	}
+	for i := range got.ContainerPolicy { // one bit of any byte is another container
+		changed := bytes.Clone(got.ContainerPolicy)
+		changed[i] ^= 1
+		other := cce.HostData(changed)
+		claims := maps.Clone(claims)
+		claims["x-ms-sevsnpvm-hostdata"] = hex.EncodeToString(other[:])
+		if got.KeyRelease.Evaluate(map[string]release.Claims{s.Attestation.Authority: claims}).Met {
+			t.Fatalf("byte %d of the policy is changed, and the key is released", i)
+		}
 	}
 	if !strings.Contains(string(got.ContainerPolicy), got.Specification) {
 		t.Error("the container policy does not pin the specification's digest")

@@ -167,15 +167,20 @@ func translate(c *urfave.Context) (spec.Specification, digests, error) {
 	if err != nil {
 		return s, digests{}, err
 	}
+	d, err := digestsFor(c, s)
+	return s, d, err
+}
+
+func digestsFor(c *urfave.Context, s spec.Specification) (digests, error) {
 	in, err := inputsOf(c, s)
 	if err != nil {
-		return s, digests{}, err
+		return digests{}, err
 	}
 	t, err := policy.Translate(s, in)
 	if err != nil {
-		return s, digests{}, err
+		return digests{}, err
 	}
-	return s, digestsOf(t), nil
+	return digestsOf(t), nil
 }
 
 func digestsOf(t policy.Translation) digests {

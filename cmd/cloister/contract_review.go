@@ -9,7 +9,6 @@ import (
 	"cloister/governance/statement"
 	"cloister/internal/cli"
 	"cloister/internal/fault"
-	"cloister/policy"
 	"cloister/policy/spec"
 
 	urfave "github.com/urfave/cli/v2"
@@ -85,15 +84,8 @@ func reviewed(c *urfave.Context, state *governance.State) (spec.Specification, d
 	if err != nil {
 		return s, digests{}, err
 	}
-	in, err := inputsOf(c, s)
-	if err != nil {
-		return s, digests{}, err
-	}
-	t, err := policy.Translate(s, in)
-	if err != nil {
-		return s, digests{}, err
-	}
-	return s, digestsOf(t), nil
+	d, err := digestsFor(c, s)
+	return s, d, err
 }
 
 func partyIn(state *governance.State, path string) (string, error) {

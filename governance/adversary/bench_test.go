@@ -19,7 +19,7 @@ func BenchmarkAppend(b *testing.B) {
 			check(b, err)
 			var options []ledger.Option
 			if witnesses > 0 {
-				group, err := cosign.New(serveWitnesses(b, key, witnesses), 0)
+				group, err := cosign.New((&operator{t: b, key: key}).serveWitnesses(witnesses), 0)
 				check(b, err)
 				options = append(options, ledger.WithCosign(group.Cosign))
 			}

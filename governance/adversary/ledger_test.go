@@ -99,18 +99,7 @@ func newOperator(t testing.TB, witnesses int) *operator {
 	signer, err := note.NewSigner(secret)
 	check(t, err)
 	o := &operator{t: t, key: public, signer: signer}
-	var named []string
-	for range witnesses {
-		dir := filepath.Join(t.TempDir(), "witness")
-		key, err := witness.Init(dir, "", public)
-		check(t, err)
-		w, err := witness.Open(dir)
-		check(t, err)
-		server := httptest.NewServer(w.Handler(slog.New(slog.DiscardHandler)))
-		t.Cleanup(server.Close)
-		named = append(named, key+"@"+server.URL)
-		o.witnesses.Keys, o.served, o.dirs = append(o.witnesses.Keys, key), append(o.served, w), append(o.dirs, dir)
-	}
+	named := o.serveWitnesses(witnesses)
 	if witnesses > 0 {
 		o.group, err = cosign.New(named, 0)
 		check(t, err)
@@ -252,18 +241,18 @@ func asks(t testing.TB, r *governance.Run) error {
 	return r.CheckConsent(t.Context(), statement.ScopeExecution, "a step")
 }
 
-// serveWitnesses makes and serves witnesses of a ledger, each as KEY@URL.
-func serveWitnesses(t testing.TB, ledgerKey string, n int) (named []string) {
-	t.Helper()
+// serveWitnesses makes and serves witnesses of the ledger, each as KEY@URL.
+func (o *operator) serveWitnesses(n int) (named []string) {
 	for range n {
-		dir := filepath.Join(t.TempDir(), "witness")
-		key, err := witness.Init(dir, "", ledgerKey)
-		check(t, err)
+		dir := filepath.Join(o.t.TempDir(), "witness")
+		key, err := witness.Init(dir, "", o.key)
+		check(o.t, err)
 		w, err := witness.Open(dir)
-		check(t, err)
+		check(o.t, err)
 		server := httptest.NewServer(w.Handler(slog.New(slog.DiscardHandler)))
-		t.Cleanup(server.Close)
+		o.t.Cleanup(server.Close)
 		named = append(named, key+"@"+server.URL)
+		o.witnesses.Keys, o.served, o.dirs = append(o.witnesses.Keys, key), append(o.served, w), append(o.dirs, dir)
 	}
 	return named
 }
