@@ -11,7 +11,6 @@ import (
 	"cloister/policy/cce"
 	"cloister/policy/framework"
 	"cloister/policy/spec"
-	"cloister/policy/spec"
 
 	"sigs.k8s.io/yaml"
 )
