@@ -45,13 +45,14 @@ func localUpCommand() *urfave.Command {
 			localDir(),
 			&urfave.BoolFlag{Name: "roles", Usage: "check role assignments; without, every identity may do everything"},
 			&urfave.StringFlag{Name: "azurite", Usage: "also serve blobs, kept by the Azurite that runs at `URL` (http://127.0.0.1:PORT)"},
+			&urfave.StringFlag{Name: "runtime", Usage: "run container groups of kind simulated with this cloisterd, `BIN`; without, they are kept and nothing runs"},
 		},
 		Action: func(c *urfave.Context) error {
 			if _, err := cli.Args(c); err != nil {
 				return err
 			}
 			fmt.Fprint(errWriter(c), localBanner)
-			cloud, err := localcloud.Start(c.Context, localcloud.Config{Dir: c.String("dir"), Roles: c.Bool("roles"), Azurite: c.String("azurite")})
+			cloud, err := localcloud.Start(c.Context, localcloud.Config{Dir: c.String("dir"), Roles: c.Bool("roles"), Azurite: c.String("azurite"), Runtime: c.String("runtime")})
 			if err != nil {
 				return err
 			}

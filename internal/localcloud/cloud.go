@@ -15,6 +15,7 @@ import (
 	"cloister/internal/localcloud/access"
 	"cloister/internal/localcloud/attestation"
 	"cloister/internal/localcloud/broker"
+	"cloister/internal/localcloud/host"
 	"cloister/internal/localcloud/identity"
 	"cloister/internal/localcloud/platform"
 	"cloister/internal/localcloud/vault"
@@ -58,6 +59,9 @@ type Config struct {
 	// Azurite is the address of a running Azurite, http://HOST:PORT, for there to
 	// be a blob service.
 	Azurite string
+	// Runtime is the path of a cloisterd, for container groups of kind simulated to
+	// be run; without it they are resources only.
+	Runtime string
 }
 
 // Cloud is a running set of services. It is safe for concurrent use.
@@ -74,6 +78,7 @@ type Cloud struct {
 	attestation *attestation.Service
 	identity    *identity.Service
 	broker      *broker.Service
+	host        *host.Host // nil where nothing runs
 	stop        func() error
 
 	mu     sync.Mutex // guards guests
@@ -160,6 +165,9 @@ func (c *Cloud) open() error {
 		return err
 	}
 	if err := c.openVault(keys, HSM, vault.ManagedHSM); err != nil {
+		return err
+	}
+	if err := c.openHost(); err != nil {
 		return err
 	}
 	if err := c.openManager(); err != nil {
@@ -288,11 +296,14 @@ func (c *Cloud) Certificate() *x509.Certificate { return c.ca.Certificate }
 func (c *Cloud) Close() error { return c.stop() }
 
 func (c *Cloud) shutdown() error {
+	var errs []error
+	if c.host != nil { // first: runtimes end in order while the services answer
+		errs = append(errs, c.host.Close())
+	}
 	c.mu.Lock()
 	guests := c.guests
 	c.guests = nil
 	c.mu.Unlock()
-	var errs []error
 	for _, g := range guests {
 		errs = append(errs, g.Close())
 	}

@@ -15,6 +15,7 @@
 //	broker       the Key Broker Service of the Confidential Containers
 //	identity     the directory: managed identity and workload federation
 //	arm          the management plane: identities, role assignments, container groups
+//	host         what runs the container groups: a real runtime in a simulated guest
 //	blob         Azure's access control in front of Azurite
 //	access       role assignments
 //	platform     the software SEV-SNP processor

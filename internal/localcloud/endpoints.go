@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"cloister/internal/fault"
 	"cloister/internal/localcloud/blob"
@@ -146,6 +148,14 @@ func (c *Cloud) announce() error {
 		return err
 	}
 	return wire.SaveJSON(filepath.Join(c.dir, EndpointsFile), c.endpoints)
+}
+
+// forGroups are the variables that the platform puts into containers: where the
+// services are, not how they are managed.
+func (e Endpoints) forGroups() []string {
+	return slices.DeleteFunc(e.Environment(""), func(line string) bool {
+		return strings.HasPrefix(line, ManagerVariable+"=") || strings.HasPrefix(line, "AZURE_SUBSCRIPTION_ID=")
+	})
 }
 
 // Environment returns the lines NAME=VALUE with which a process finds the

@@ -6,7 +6,9 @@ import (
 	"cloister/internal/localcloud/access"
 	"cloister/internal/localcloud/arm"
 	"cloister/internal/localcloud/blob"
+	"cloister/internal/localcloud/host"
 	"cloister/internal/localcloud/identity"
+	"cloister/internal/localcloud/platform"
 )
 
 // The ids of what the cloud always has, all in the resource group "simulated".
@@ -56,11 +58,27 @@ func (c *Cloud) openManager() error {
 		}
 		config.Containers = blobs
 	}
+	if c.host != nil {
+		config.Runner = c.host
+	}
 	manager, err := arm.New(config)
 	if err != nil {
 		return err
 	}
 	return c.serveTLS(Manager, manager.Handler())
+}
+
+// openHost is where container groups run, if they do.
+func (c *Cloud) openHost() (err error) {
+	if c.config.Runtime == "" {
+		return nil
+	}
+	c.host, err = host.New(host.Config{
+		Program: c.config.Runtime, Dir: filepath.Join(c.dir, "groups"), Remove: c.RemoveGuest,
+		Launch:    func(dir string, policy []byte) error { return c.LaunchGuest(dir, platform.GuestConfig{Policy: policy}) },
+		Variables: func() []string { return c.endpoints.forGroups() },
+	})
+	return err
 }
 
 func (c *Cloud) openBlobs() (*blob.Service, error) {

@@ -58,6 +58,16 @@ func aci(t *testing.T) spec.Specification {
 	return s
 }
 
+// simulated is the same for the software platform, which has no images.
+func simulated(t *testing.T) spec.Specification {
+	s := aci(t)
+	s.Kind, s.Runtime = spec.Simulated, &spec.Runtime{Binary: "sha256:" + strings.Repeat("ab", 32)}
+	s.Attestation = spec.Attestation{Authority: "https://127.0.0.1:8080", MinSVN: 100}
+	s.Application.Image, s.Application.Ports, s.Deployment = nil, nil, nil
+	s.Endpoints = s.Endpoints[:1]
+	return s
+}
+
 func aks(t *testing.T) spec.Specification {
 	s := aci(t)
 	s.Kind = spec.AKS
@@ -99,7 +109,7 @@ func inputs() cce.Inputs {
 // all are specifications by the golden files of their templates.
 func all(t *testing.T) map[string]spec.Specification {
 	return map[string]spec.Specification{
-		"aci.json": aci(t), "aci_distributed.json": distributed(aci(t)), "aci_replicas.json": severalGroups(aci(t)),
+		"aci.json": aci(t), "aci_distributed.json": distributed(aci(t)), "aci_replicas.json": severalGroups(aci(t)), "simulated.json": simulated(t),
 		"aks.yaml": aks(t), "aks_distributed.yaml": distributed(aks(t)), "aks_replicas.yaml": replicated(distributed(aks(t))),
 	}
 }
@@ -259,7 +269,7 @@ func TestWordsOfTheTemplateLanguage(t *testing.T) {
 
 func TestRefuses(t *testing.T) {
 	for want, s := range map[string]func() spec.Specification{
-		"kind simulated is not deployed":     func() spec.Specification { s := aci(t); s.Kind = spec.Simulated; return s },
+		"in one container, not in two":       func() spec.Specification { s := distributed(aci(t)); s.Kind = spec.Simulated; return s },
 		"no template for kind cvm":           func() spec.Specification { s := aci(t); s.Kind = spec.CVM; return s },
 		"identity reader has no resource id": func() spec.Specification { s := aci(t); s.Identities[0].ResourceID = ""; return s },
 		"no place for the identity that pulls from": func() spec.Specification {

@@ -10,7 +10,7 @@
 // service adds. Everything is in one file. Types that are not listed in types
 // are refused as providers that are not registered.
 //
-// Container groups are resources only: they are kept, listed and deleted, and
-// say that nothing runs. Forms follow Azure's REST reference; where that shows no
+// Container groups are run by a Runner, and show what has become of them; without
+// one they are resources only, and say that nothing runs. Forms follow Azure's REST reference; where that shows no
 // text, the code here carries one of its own.
 package arm

@@ -29,8 +29,8 @@ var types = map[string]kindOf{
 	"microsoft.keyvault/managedhsms":                                                {"Microsoft.KeyVault/managedHSMs", onlyFixed, goneFixed},
 	"microsoft.storage/storageaccounts":                                             {"Microsoft.Storage/storageAccounts", onlyFixed, goneFixed},
 	containerKind:                                                                   {"Microsoft.Storage/storageAccounts/blobServices/containers", madeContainer, goneContainer},
-	"microsoft.containerinstance/containergroups":                                   {"Microsoft.ContainerInstance/containerGroups", madeGroup, nil},
-	assignmentKind: {"Microsoft.Authorization/roleAssignments", nil, nil},
+	groupKind:                                                                       {"Microsoft.ContainerInstance/containerGroups", madeGroup, goneGroup},
+	assignmentKind:                                                                  {"Microsoft.Authorization/roleAssignments", nil, nil},
 }
 
 const (
@@ -54,7 +54,7 @@ func (s *Service) get(r *http.Request, id resourceID) (int, any, error) {
 	if !ok {
 		return 0, nil, notFound(id)
 	}
-	return http.StatusOK, found, nil
+	return http.StatusOK, s.withState(found), nil
 }
 
 func (s *Service) find(id string) resource {
@@ -71,7 +71,7 @@ func (s *Service) list(id resourceID) (int, any, error) {
 	for _, k := range slices.Sorted(maps.Keys(s.resources)) {
 		other := parseID(k)
 		if other.kind == id.kind && strings.HasPrefix(k, key(id.scope)+"/") {
-			value = append(value, s.resources[k])
+			value = append(value, s.withState(s.resources[k]))
 		}
 	}
 	return http.StatusOK, map[string]any{"value": value}, nil
@@ -97,9 +97,9 @@ func (s *Service) put(r *http.Request, id resourceID, t kindOf) (int, any, error
 		return 0, nil, err
 	}
 	if there {
-		return http.StatusOK, made, nil
+		return http.StatusOK, s.withState(made), nil
 	}
-	return http.StatusCreated, made, nil
+	return http.StatusCreated, s.withState(made), nil
 }
 
 // describe is a resource as it is shown, made of what was sent.

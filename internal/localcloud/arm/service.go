@@ -28,7 +28,8 @@ type Containers interface {
 	Container(r *http.Request, method, name string) (status int, err error)
 }
 
-// Config says what a Service stands on. All but Enforce and Containers is required.
+// Config says what a Service stands on. All but Enforce, Containers and Runner is
+// required.
 type Config struct {
 	Server    *wire.Server
 	Directory Directory
@@ -43,6 +44,8 @@ type Config struct {
 	// Containers is where the account's containers really are; nil keeps them as
 	// resources only.
 	Containers Containers
+	// Runner runs container groups; nil keeps them as resources only.
+	Runner Runner
 }
 
 // Service is the management plane. It is safe for concurrent use.
