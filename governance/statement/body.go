@@ -28,6 +28,7 @@ const (
 	TypeCompletion       Type = "completion"
 	TypeAppEvent         Type = "app-event"
 	TypeEgress           Type = "egress"
+	TypeIngress          Type = "ingress"
 )
 
 // Body is what a statement says, apart from who and when.
@@ -92,6 +93,8 @@ func newRunBody(t Type) (Body, error) {
 		return &AppEvent{}, nil
 	case TypeEgress:
 		return &Egress{}, nil
+	case TypeIngress:
+		return &Ingress{}, nil
 	default:
 		return nil, fmt.Errorf("%w %q", ErrUnknownType, t)
 	}

@@ -73,6 +73,7 @@ func examples(t testing.TB) []Body {
 		&Completion{true, "detail", 3, outputs, next},
 		&AppEvent{[]byte(`{"rows":7}`), "query-1", next, "queries"},
 		&Egress{[]EgressDecision{{2, EgressAllowed, "api.example", 443}, {7, EgressNotListed, "", 0}}, next},
+		&Ingress{[]IngressRefusal{{7, "api", IngressHandshake}, {1, "api", IngressPolicy}, {2, "web", IngressCrowded}}, next},
 	}
 }
 
