@@ -145,11 +145,14 @@ func (r *Room) WaitEnded(ctx context.Context) ([]Unit, error) {
 
 // wait looks until all units are as wanted. The end of ctx is of kind
 // fault.Unavailable.
-func (r *Room) wait(ctx context.Context, enough func(Unit) bool, what string) ([]Unit, error) {
+func (r *Room) wait(ctx context.Context, enough func(Unit) bool, what string) (list []Unit, err error) {
 	for {
-		list, err := r.Status(ctx)
-		if err != nil && ctx.Err() == nil {
-			return list, err
+		now, err := r.Status(ctx)
+		switch {
+		case err == nil:
+			list = now
+		case ctx.Err() == nil:
+			return now, err
 		}
 		var left []string
 		for _, u := range list {
