@@ -169,6 +169,20 @@ func TestContainerMemory(t *testing.T) {
 	if files["kept"] != "kept\n" || files["secret"] != "for the owner alone\n" {
 		t.Errorf("the output is %q", files)
 	}
+
+	// One that is itself ended so is no run that came to its end; the runtime says what
+	// became of it, and keeps what it wrote.
+	again := c.launchContainer(append(append(args, "localhost/monolithic:test", "run"), c.measured()...)...)
+	again.hear()
+	again.do("echo kept > $OUT/again")
+	again.tell("exec dd if=/dev/zero of=/dev/null bs=1900M count=1")
+	again.ends(137, "exit=137")
+	if got := c.decrypt(again.reference("partial"))["again"]; got != "kept\n" {
+		t.Errorf("the output has %q", got)
+	}
+	if last := c.last(); !last.Completed || last.Complete || !strings.Contains(last.Detail, "signal 9 ended the application") {
+		t.Errorf("recorded as %+v", last)
+	}
 }
 
 // newPair is containers for the distributed model, and the shared directory as a

@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	"cloister/enclave/launch"
 	"cloister/internal/cli"
 	"cloister/internal/fault"
 	"cloister/internal/memory"
@@ -50,6 +51,7 @@ func run(c *urfave.Context) error {
 	if err := memory.Protect(log, c.Bool("allow-swap")); err != nil {
 		return err
 	}
+	launch.Settle()
 	if c.Duration("consent-interval") <= 0 {
 		return fault.Errorf(fault.Usage, "give a duration such as 30s", "--consent-interval is %s", c.Duration("consent-interval"))
 	}

@@ -25,6 +25,13 @@ func hostile() {
 	if len(os.Args) < 2 {
 		return
 	}
+	if is, err := inKernel(os.Args[1]); is {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	switch os.Args[1] {
 	case "outside", "attempt":
 		attemptAll(os.Args[2], os.Args[3])

@@ -41,7 +41,7 @@ type IngressMessage struct {
 	// Size of the body in bytes; -1 where it is not known before it ends.
 	Size int64 `json:"size"`
 	// Body is there where it is JSON (application/json) of at most maxJudged bytes
-	// in which no object has a name twice.
+	// in which no object has a name twice, in whatever case.
 	Body json.RawMessage `json:"body,omitempty"`
 }
 
@@ -169,7 +169,8 @@ type rest struct {
 }
 
 // unambiguous reports whether text is JSON that every parser reads alike: one that
-// has a name twice, the application could read otherwise than the policy did.
+// has a name twice, the application could read otherwise than the policy did. Some
+// parsers, Go's among them, take names that differ in case for one.
 func unambiguous(text []byte) bool {
 	d := json.NewDecoder(bytes.NewReader(text))
 	return json.Valid(text) && utf8.Valid(text) && namesOnce(d)
@@ -187,6 +188,7 @@ func namesOnce(d *json.Decoder) bool {
 		if open == '{' {
 			name, err := d.Token()
 			text, _ := name.(string)
+			text = strings.ToLower(strings.ToUpper(text)) // both: ſ and s, and the Kelvin sign and k, are one
 			if err != nil || names[text] {
 				return false
 			}
