@@ -28,6 +28,7 @@ const (
 	TypeCompletion       Type = "completion"
 	TypeAppEvent         Type = "app-event"
 	TypeEgress           Type = "egress"
+	TypeJob              Type = "job"
 )
 
 // Body is what a statement says, apart from who and when.
@@ -92,6 +93,8 @@ func newRunBody(t Type) (Body, error) {
 		return &AppEvent{}, nil
 	case TypeEgress:
 		return &Egress{}, nil
+	case TypeJob:
+		return &Job{}, nil
 	default:
 		return nil, fmt.Errorf("%w %q", ErrUnknownType, t)
 	}
