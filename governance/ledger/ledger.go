@@ -63,8 +63,7 @@ type Ledger struct {
 
 // Open opens the ledger in dir and verifies the whole log. Close ends it.
 func Open(ctx context.Context, dir string, options ...Option) (*Ledger, error) {
-	d := tiles.Dir(dir)
-	key, err := d.Key()
+	key, err := tiles.Dir(dir).Key()
 	if err != nil {
 		return nil, err
 	}
@@ -72,6 +71,11 @@ func Open(ctx context.Context, dir string, options ...Option) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
+	return openWith(ctx, dir, key, signer, options)
+}
+
+func openWith(ctx context.Context, dir, key string, signer note.Signer, options []Option) (*Ledger, error) {
+	d := tiles.Dir(dir)
 	l := &Ledger{dir: d, reader: tiles.NewReader(d.Fetch), key: key, signer: signer, cosign: alone, turn: make(chan struct{}, 1),
 		lock: lockedfile.MutexAt(filepath.Join(dir, lockFile)), view: governance.NewView(key)}
 	for _, o := range options {
