@@ -40,6 +40,7 @@ func serveCommand() *urfave.Command {
 			&urfave.StringFlag{Name: "platform", Usage: "let runs read before they have begun, by their evidence: of `amd`, or of simulated:DIR, as cloister local plays it", Value: "amd"},
 			&urfave.Uint64Flag{Name: "min-svn", Usage: "the lowest version `N` of a run's utility VM that is good enough", Value: minimumUVMSVN},
 			&urfave.BoolFlag{Name: "anyone-reads", Usage: "INSECURE: serve the record to whoever asks, not to parties and runs of the contract alone"},
+			&urfave.BoolFlag{Name: "verify", Usage: "verify each log from its first entry, not from where its fold was last saved"},
 			&urfave.IntFlag{Name: "rate", Usage: "answer at most `N` requests a second from one address", Value: 500},
 		},
 		Action: serve,
@@ -128,6 +129,9 @@ func openLogs(c *urfave.Context, judge evidence.Judge) (map[string]*ledger.Ledge
 			return nil, err
 		}
 		options = append(options, ledger.WithEvidence(judge.Run))
+		if c.Bool("verify") {
+			options = append(options, ledger.WithoutSnapshot())
+		}
 		if logs[name], err = ledger.Open(c.Context, path, options...); err != nil {
 			return nil, err
 		}
