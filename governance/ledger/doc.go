@@ -16,6 +16,7 @@
 //	ledger.pub   its verifier key, as a specification names it
 //	parties      who may propose the contract: fingerprints of keys, a line each
 //	snapshot     what the log came to when that was last saved, mode 0600
+//	asked-N      what its servers were asked in the last minutes (package service)
 //	refused      statements that were refused, where the contract has them kept, and
 //	             refused.older before those
 //	lock         held by whoever appends
