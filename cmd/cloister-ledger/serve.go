@@ -42,6 +42,7 @@ func serveCommand() *urfave.Command {
 			&urfave.BoolFlag{Name: "attest", Usage: "make the log in DIR, new, with keys that never leave this process, and show the platform's evidence that they are in this container; the log ends with the process"},
 			&urfave.StringSliceFlag{Name: "party", Usage: "with --attest: one of the parties of `DOCUMENT` may propose the log's contract, as of init"},
 			&urfave.BoolFlag{Name: "anyone-reads", Usage: "INSECURE: serve the record to whoever asks, not to parties and runs of the contract alone"},
+			&urfave.BoolFlag{Name: "verify", Usage: "verify each log from its first entry, not from where its fold was last saved"},
 			&urfave.IntFlag{Name: "rate", Usage: "answer at most `N` requests a second from one address", Value: 500},
 		},
 		Action: serve,
@@ -135,6 +136,9 @@ func openLogs(c *urfave.Context, judge evidence.Judge) (map[string]*ledger.Ledge
 			return nil, err
 		}
 		options = append(options, ledger.WithEvidence(judge.Run))
+		if c.Bool("verify") {
+			options = append(options, ledger.WithoutSnapshot())
+		}
 		if logs[name], err = ledger.Open(c.Context, path, options...); err != nil {
 			return nil, err
 		}

@@ -108,25 +108,26 @@ func (l *Ledger) mayPropose(fingerprint string) (bool, error) {
 	return slices.Contains(strings.Fields(string(raw)), fingerprint), nil
 }
 
-func readSigner(path, public string) (note.Signer, error) {
+func readSigner(path, public string) (signer note.Signer, made sealKey, err error) {
 	if err := checkPrivate(path); err != nil {
-		return nil, err
+		return nil, made, err
 	}
 	raw, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading the ledger's key: %w", err)
+		return nil, made, fmt.Errorf("reading the ledger's key: %w", err)
 	}
 	defer clear(raw)
-	signer, err := note.NewSigner(string(bytes.TrimSpace(raw)))
-	if err != nil {
+	secret := bytes.TrimSpace(raw)
+	if signer, err = note.NewSigner(string(secret)); err != nil {
 		// The error of a malformed key must not carry the key.
-		return nil, fault.Errorf(fault.Refused, "restore it from a backup", "%s is not a ledger's key", path)
+		return nil, made, fault.Errorf(fault.Refused, "restore it from a backup", "%s is not a ledger's key", path)
 	}
 	verifier, err := note.NewVerifier(public)
 	if err != nil || verifier.Name() != signer.Name() || verifier.KeyHash() != signer.KeyHash() {
-		return nil, fault.Errorf(fault.Refused, "restore both from one backup", "%s is not the key that %s names", path, tiles.KeyFile)
+		return nil, made, fault.Errorf(fault.Refused, "restore both from one backup", "%s is not the key that %s names", path, tiles.KeyFile)
 	}
-	return signer, nil
+	made, err = newSealKey(secret)
+	return signer, made, err
 }
 
 // checkPrivate refuses a key that others can read.

@@ -364,7 +364,7 @@ func forge(t testing.TB, dir string, list [][]byte) {
 	check(t, err)
 	defer s.close()
 	check(t, s.add(t.Context(), 0, list))
-	signer, err := readSigner(filepath.Join(dir, keyFile), must(tiles.Dir(dir).Key()))
+	signer, _, err := readSigner(filepath.Join(dir, keyFile), must(tiles.Dir(dir).Key()))
 	check(t, err)
 	var tree governance.Frontier
 	for _, e := range list {

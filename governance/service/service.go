@@ -47,7 +47,7 @@ type service struct {
 
 // New returns the service's handler.
 func New(o Options) http.Handler {
-	s := &service{Options: o, limit: newLimiter(o.Rate), readers: newReaders()}
+	s := &service{Options: o, limit: newLimiter(o.Rate), readers: newReaders(o.Logs)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /openapi.json", s.openAPI)
 	mux.HandleFunc("GET /health", s.health)
