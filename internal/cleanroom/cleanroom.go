@@ -51,6 +51,8 @@ type Room struct {
 	// Roles has the cloud check role assignments: its owner provisions, and the
 	// clean room's identity has what it was given.
 	Roles bool
+	// Groups has the cloud run container groups with the room's own runtime.
+	Groups bool
 	// Distributed has Specify put the application into a container of its own.
 	Distributed bool
 	// Application, Input and Output are more options of the application and the
