@@ -21,8 +21,9 @@ import (
 type listeners struct {
 	services []*service
 
-	mu      sync.Mutex // guards servers and closed
+	mu      sync.Mutex // guards what follows
 	servers []*http.Server
+	served  []net.Listener
 	closed  bool
 }
 
@@ -85,7 +86,7 @@ func (l *listeners) run(listener net.Listener, h http.Handler) {
 		ErrorLog: log.New(io.Discard, "", 0),
 	}
 	l.mu.Lock()
-	l.servers = append(l.servers, server)
+	l.servers, l.served = append(l.servers, server), append(l.served, listener)
 	closed := l.closed
 	l.mu.Unlock()
 	if closed {
@@ -118,8 +119,8 @@ func (l *listeners) probe(ctx context.Context, ca *wire.CA) error {
 // close stops serving: requests under way get stopTime to end.
 func (l *listeners) close() error {
 	l.mu.Lock()
-	servers := l.servers
-	l.servers, l.closed = nil, true
+	servers, served := l.servers, l.served
+	l.servers, l.served, l.closed = nil, nil, true
 	l.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()
@@ -127,6 +128,12 @@ func (l *listeners) close() error {
 	for _, s := range servers {
 		if err := s.Shutdown(ctx); err != nil {
 			errs = append(errs, s.Close())
+		}
+	}
+	// A Serve that had not begun closes its listener only when it does.
+	for _, listener := range served {
+		if err := listener.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
 		}
 	}
 	for _, s := range l.services {
