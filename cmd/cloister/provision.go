@@ -283,6 +283,10 @@ func (o *owner) volume(ctx context.Context, c *urfave.Context, s spec.Specificat
 	if err != nil {
 		return want, nil, err
 	}
+	vaults, err := vaultsToMake(c)
+	if err != nil {
+		return want, nil, err
+	}
 	id, dek, err := o.dek(v, root)
 	if err != nil {
 		return want, nil, err
@@ -292,7 +296,7 @@ func (o *owner) volume(ctx context.Context, c *urfave.Context, s spec.Specificat
 			dek.Destroy()
 		}
 	}
-	return provision.Volume{Name: v.Name, Principal: principal, Container: containerOf(v.Store), Writes: isSink(s, v.Name),
+	return provision.Volume{Name: v.Name, Principal: principal, Container: containerOf(v.Store), Writes: isSink(s, v.Name), Make: vaults,
 		KEK: provision.KEK{Vault: v.Key.Vault, Name: v.Key.KEK, Policy: o.policy},
 		DEK: provision.WrappedDEK{Vault: vault, Name: secret, VolumeID: id, KeyVersion: o.keyVersion, DEK: dek}}, release, nil
 }

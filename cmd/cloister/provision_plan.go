@@ -22,7 +22,7 @@ import (
 
 // ownerFlags are those of every command about a party's resources in vaults.
 func ownerFlags() []urfave.Flag {
-	return append(append(append(keyFlags(), imageFlags()...), accessFlags()...), specificationFlag(), releasePolicyFlag(), keyVersionFlag(), jsonFlag())
+	return append(append(append(append(keyFlags(), imageFlags()...), accessFlags()...), vaultFlags()...), specificationFlag(), releasePolicyFlag(), keyVersionFlag(), jsonFlag())
 }
 
 func releasePolicyFlag() urfave.Flag {

@@ -1,6 +1,7 @@
 // Package arm emulates Azure's management plane (Azure Resource Manager), as far
 // as a clean room needs it: managed identities and their federated credentials,
-// role assignments at any scope, the vault, the HSM and the storage account with
+// role assignments at any scope, key vaults that are made, soft-deleted, recovered and
+// purged, the vault, the HSM and the storage account with
 // its containers, and container groups.
 //
 // Life of a request: its token is checked by the directory; its path is taken
