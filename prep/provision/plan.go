@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"cloister/internal/fault"
 )
@@ -234,6 +235,11 @@ func found(there bool, err error) (state, detail string, _ error) {
 	return Missing, "", nil
 }
 
+// told is a failure with what to do about it.
+func told(err error) string {
+	return strings.Join(append([]string{err.Error()}, fault.Hints(err)...), "; ")
+}
+
 // Status looks at everything that a volume needs. What cannot be looked at is
 // Unknown, and the rest is looked at still.
 func (c *Client) Status(ctx context.Context, v Volume) ([]Item, error) {
@@ -245,7 +251,7 @@ func (c *Client) Status(ctx context.Context, v Volume) ([]Item, error) {
 	for _, r := range list {
 		state, detail, err := r.look(ctx)
 		if err != nil {
-			state, detail = Unknown, err.Error()
+			state, detail = Unknown, told(err)
 		}
 		items = append(items, Item{Volume: v.Name, Kind: r.kind, Resource: r.name, State: state, Detail: detail})
 	}
@@ -336,7 +342,7 @@ func destroy(ctx context.Context, x resource, r Removal) (Item, error) {
 	item := Item{Kind: x.kind, Resource: x.name}
 	var err error
 	if item.State, item.Detail, err = x.look(ctx); err != nil {
-		item.State, item.Detail = Unknown, err.Error()
+		item.State, item.Detail = Unknown, told(err)
 		return item, err
 	}
 	// What differs is not what apply made, and is not ours to take.
