@@ -107,6 +107,8 @@ func runWords(body statement.Body) string {
 		return "is complete" + outputWords(b.Outputs)
 	case *statement.AppEvent:
 		return "the application says of " + b.ID + ": " + statement.Text(string(b.Data))
+	case *statement.Job:
+		return jobWords(b)
 	case *statement.Egress:
 		return egressWords(b.Decisions)
 	case *statement.Ingress:
@@ -114,6 +116,31 @@ func runWords(body statement.Body) string {
 	default:
 		return string(body.Type())
 	}
+}
+
+// jobWords say what a job does next, or came to.
+func jobWords(b *statement.Job) string {
+	switch b.Phase {
+	case statement.PhaseStart:
+		return "starts job " + b.ID + handedWords(" with parameters", b.Parameters) + forParty(b.Party)
+	case statement.PhaseResult:
+		return "hands over of job " + b.ID + handedWords(" the result", b.Result) + " to party " + b.Party
+	}
+	return because(fmt.Sprintf("job %s ended with exit code %d", b.ID, *b.Exit)+handedWords(" and the result", b.Result), b.Detail)
+}
+
+func handedWords(what string, h *statement.Handed) string {
+	if h == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s %s of %d bytes", what, h.Digest, h.Size)
+}
+
+func forParty(name string) string {
+	if name == "" {
+		return ""
+	}
+	return ", called by party " + name
 }
 
 func because(what, why string) string {

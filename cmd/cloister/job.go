@@ -95,7 +95,7 @@ func signedCall(c *urfave.Context, method, url, run string) (*http.Request, erro
 		return nil, err
 	}
 	defer key.Destroy()
-	call, err := statement.SignCall(method, run, time.Now(), key)
+	call, err := statement.SignCall(statement.Call{Method: method, Target: "job", Run: run}, nil, time.Now(), key)
 	if err != nil {
 		return nil, err
 	}

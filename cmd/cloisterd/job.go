@@ -142,14 +142,12 @@ func (r *room) caller(req *http.Request) (string, error) {
 	if !ok {
 		return "", fault.Errorf(fault.Denied, "", "a party of the contract must sign the call")
 	}
-	key, err := statement.VerifyCall(call, req.Method, r.record.ID(), time.Now())
+	key, _, err := statement.VerifyCall(call, statement.Call{Method: req.Method, Target: "job", Run: r.record.ID()}, time.Now())
 	if err != nil {
 		return "", err
 	}
-	for _, p := range r.record.Contract().Parties {
-		if p.Fingerprint() == key.Fingerprint() {
-			return p.Name, nil
-		}
+	if name, ok := r.record.Party(key); ok {
+		return name, nil
 	}
 	return "", fault.Errorf(fault.Denied, "", "the call is signed by nobody who is a party of the contract")
 }

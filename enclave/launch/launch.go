@@ -54,6 +54,9 @@ type Application struct {
 	Limits Limits
 	// Texts are files that it finds in /dev, by their names there.
 	Texts map[string][]byte
+	// Exchange, if not nil, is a directory for files to and from the runtime; where
+	// there is no WorkingDir, it starts there.
+	Exchange *Exchange
 	// Files are its open files from descriptor 3 on, beside its output.
 	Files []*os.File
 	// Grace is how long the application has after SIGTERM before it is killed.
@@ -124,15 +127,19 @@ func Run(ctx context.Context, a Application) (exit int, err error) {
 		<-done
 		return 0, err
 	}
+	a.Exchange.take(network)
+	if a.Network == nil {
+		network.end()
+	}
 	return exitCode(a, a.wait(ctx, cmd.Process, group, done))
 }
 
 // admit has the init start the application, once its network is served.
 func (a Application) admit(n *Network, w *os.File, description []byte) error {
-	if a.Network == nil {
-		n.end()
-	} else if err := a.Network(n); err != nil {
-		return fmt.Errorf("serving the network of %s: %w", a.Command[0], err)
+	if a.Network != nil {
+		if err := a.Network(n); err != nil {
+			return fmt.Errorf("serving the network of %s: %w", a.Command[0], err)
+		}
 	}
 	if _, err := w.Write(description); err != nil {
 		return fmt.Errorf("describing %s to its init: %w", a.Command[0], err)

@@ -26,10 +26,18 @@ export function said(s) {
     case 'refusal': return because(`did not take step ${b.step}`, b.reason);
     case 'journal-head': return `output ${b.volume} is at epoch ${b.epoch}, record ${b.sequence}`;
     case 'egress': return `egress: ${b.decisions.map((d) => `${d.decision}${d.host ? ` ${d.host}:${d.port}` : ''}, ${d.count} times`).join('; ')}`;
+    case 'job': return jobWords(b);
     case 'app-event': return `passes on what the application says of ${b.id}: ${new TextDecoder().decode(bytesOf(b.data))}`;
     case 'completion': return b.complete ? 'completes the run' : because('ends the run INCOMPLETE', b.detail);
     default: return `says something this page does not know: ${s.type}`;
   }
+}
+
+function jobWords(b) {
+  const handed = (what, h) => (h ? ` ${what} ${h.digest} of ${count(h.size, 'byte')}` : '');
+  if (b.phase === 'start') return `starts job ${b.id}${handed('with parameters', b.parameters)}${b.party ? `, called by party ${b.party}` : ''}`;
+  if (b.phase === 'result') return `hands over of job ${b.id}${handed('the result', b.result)} to party ${b.party}`;
+  return because(`job ${b.id} ended with exit code ${b.exit}${handed('and the result', b.result)}`, b.detail);
 }
 
 // clauses is what a contract lets whom do: a list of a heading and its sentences.
