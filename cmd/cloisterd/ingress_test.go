@@ -42,12 +42,7 @@ func newCalledUnder(t *testing.T, policy string, args ...string) called {
 	t.Helper()
 	c := called{web: freePort(t), grpc: freePort(t)}
 	r := newRoomWith(t, os.Getuid(), func(r *cleanroom.Room) {
-		must(t, os.MkdirAll(r.Path("data"), 0o755))
-		build := exec.Command("go", "build", "-o", r.Path("data", "server"), "./testdata/server")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("building the server: %v\n%s", err, out)
-		}
+		buildServer(t, r)
 		r.Ports = [][]string{{"--name", "web", "--port", c.web, "--application-port", "8080", "--protocol", "websocket"},
 			{"--name", "grpc", "--port", c.grpc, "--application-port", "8081", "--protocol", "grpc"}}
 		if policy != "" {
@@ -58,6 +53,17 @@ func newCalledUnder(t *testing.T, policy string, args ...string) called {
 	c.process = r.start(args...)
 	c.web, c.grpc = "127.0.0.1:"+c.web, "127.0.0.1:"+c.grpc
 	return c
+}
+
+// buildServer puts the program that is called among the data.
+func buildServer(t *testing.T, r *cleanroom.Room) {
+	t.Helper()
+	must(t, os.MkdirAll(r.Path("data"), 0o755))
+	build := exec.Command("go", "build", "-o", r.Path("data", "server"), "./testdata/server")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building the server: %v\n%s", err, out)
+	}
 }
 
 // serve has the application listen, and waits until it is reached.
