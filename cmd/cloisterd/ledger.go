@@ -1,6 +1,10 @@
 package main
 
 import (
+	"context"
+	"time"
+
+	"cloister/governance"
 	"cloister/governance/remote"
 	"cloister/internal/fault"
 	"cloister/policy/spec"
@@ -29,4 +33,17 @@ func openLedger(address string, g spec.Governance) (*remote.Log, error) {
 		return nil, err
 	}
 	return remote.New(remote.Options{URL: g.Ledger, Roots: roots})
+}
+
+// timedLog is a log whose appends are counted.
+type timedLog struct {
+	*remote.Log
+	monitor *monitor
+}
+
+func (l timedLog) Append(ctx context.Context, entries ...[]byte) (governance.Receipt, error) {
+	began := time.Now()
+	receipt, err := l.Log.Append(ctx, entries...)
+	l.monitor.appends.took(began, 0, err)
+	return receipt, err
 }
