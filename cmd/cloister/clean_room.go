@@ -26,44 +26,44 @@ func roomFlags() []urfave.Flag {
 // roomClient follows the contract's log and returns a client that talks to what
 // was agreed on, and to nothing else.
 func roomClient(c *urfave.Context) (*attested.Client, error) {
-	want, err := agreedRoom(c)
+	want, _, err := agreedRoom(c)
 	return attested.New(want), err
 }
 
-// agreedRoom is what the newest accepted contract says that a clean room is.
-func agreedRoom(c *urfave.Context) (attested.Expect, error) {
+// agreedRoom is what the newest accepted contract says that a clean room is, and its
+// specification.
+func agreedRoom(c *urfave.Context) (want attested.Expect, s spec.Specification, err error) {
 	_, view, done, err := openView(c)
 	defer done()
 	if err != nil {
-		return attested.Expect{}, err
+		return want, s, err
 	}
 	return expected(c, view)
 }
 
-func expected(c *urfave.Context, view *governance.View) (want attested.Expect, err error) {
+func expected(c *urfave.Context, view *governance.View) (want attested.Expect, s spec.Specification, err error) {
 	k, digest, err := newest(c, view.State())
 	if err != nil {
-		return want, err
+		return want, s, err
 	}
-	if s := view.State().Status(); s != governance.Accepted {
-		return want, fault.Errorf(fault.Conflict, "see cloister contract status", "contract %s version %d is %s, not accepted: no clean room carries it out", k.ID, k.Version, s)
+	if status := view.State().Status(); status != governance.Accepted {
+		return want, s, fault.Errorf(fault.Conflict, "see cloister contract status", "contract %s version %d is %s, not accepted: no clean room carries it out", k.ID, k.Version, status)
 	}
-	s, err := specificationOf(c, view.State())
-	if err != nil {
-		return want, err
+	if s, err = specificationOf(c, view.State()); err != nil {
+		return want, s, err
 	}
 	if want.Platform, err = platformExpected(c, s); err != nil {
-		return want, err
+		return want, s, err
 	}
 	if want.Contract, err = digestBytes(digest); err != nil {
-		return want, err
+		return want, s, err
 	}
 	if want.HostData, err = digestBytes(k.ContainerPolicy); err != nil {
-		return want, err
+		return want, s, err
 	}
 	want.Run = c.String("run")
 	want.Checkpoint = checkpointJudge(s, view)
-	return want, nil
+	return want, s, nil
 }
 
 // specificationOf is the one that the contract pins: the ledger's, or where that
