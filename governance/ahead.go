@@ -1,6 +1,7 @@
 package governance
 
 import (
+	"context"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -20,16 +21,64 @@ type opened struct {
 
 func open(entry []byte) opened {
 	o, err := statement.Open(entry)
-	return opened{o, err, tlog.RecordHash(entry)}
+	if err != nil {
+		return opened{nil, err, tlog.RecordHash(entry)}
+	}
+	return opened{o, nil, o.Leaf()}
 }
 
-// openAll opens the entries that follow those that s has folded, on all
-// processors, and checks their signatures with the keys that they name where s
-// or the entries themselves bring those. Whether such a key may sign is for the
-// fold to say.
-func openAll(entries [][]byte, s *State) []opened {
+// batch is what one read of a log brought.
+type batch struct {
+	entries [][]byte
+	opened  []opened
+	err     error
+}
+
+// readAhead reads and opens a log's entries, on all processors, one batch beside
+// the one that is folded. An empty batch and one with an error are the last. Once
+// stop has returned nothing reads the log any more.
+func readAhead(ctx context.Context, log Source, from, to int64) (_ <-chan batch, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	batches := make(chan batch)
+	go func() {
+		defer close(batches)
+		for from < to {
+			b := readBatch(ctx, log, from, to)
+			select {
+			case batches <- b:
+			case <-ctx.Done():
+				return
+			}
+			if b.err != nil || len(b.entries) == 0 {
+				return
+			}
+			from += int64(len(b.entries))
+		}
+	}()
+	return batches, func() {
+		cancel()
+		for range batches { // until it is closed
+		}
+	}
+}
+
+func readBatch(ctx context.Context, log Source, from, to int64) (b batch) {
+	if b.entries, b.err = log.Entries(ctx, from, to); b.err == nil {
+		b.opened = openAll(b.entries)
+	}
+	return b
+}
+
+func openAll(entries [][]byte) []opened {
 	list := make([]opened, len(entries))
 	parallel(len(list), func(i int) { list[i] = open(entries[i]) })
+	return list
+}
+
+// verifyAhead checks the signatures of entries that follow those that s has folded,
+// on all processors, with the keys that they name where s or the entries themselves
+// bring those. Whether such a key may sign is for the fold to say.
+func verifyAhead(list []opened, s *State) {
 	brought := map[string]statement.PublicKey{}
 	for _, e := range list {
 		if e.err == nil {
@@ -41,7 +90,6 @@ func openAll(entries [][]byte, s *State) []opened {
 			list[i].VerifyAhead(s.keysFor(list[i].Body, brought))
 		}
 	})
-	return list
 }
 
 // bringKeys notes the signing keys that a statement introduces.

@@ -21,7 +21,9 @@ func TestOpenAllSaysWhatOneByOneSays(t *testing.T) {
 		var one, many State
 		for from := 0; from < len(entries); from += size {
 			chunk := entries[from:min(from+size, len(entries))]
-			for i, e := range openAll(chunk, &many) {
+			list := openAll(chunk)
+			verifyAhead(list, &many)
+			for i, e := range list {
 				_, got := many.apply(int64(from+i), e)
 				_, want := one.Apply(int64(from+i), chunk[i])
 				if fmt.Sprint(got) != fmt.Sprint(want) {

@@ -83,12 +83,10 @@ func (v *View) Advance(ctx context.Context, log Source, signed []byte, visit fun
 		return err
 	}
 	v.time = later(v.time, at)
-	for v.tree.Size() < next.Size {
-		// A failed read leaves the view between two checkpoints, from where the
-		// next Advance goes on.
-		if err := v.read(ctx, log, next.Size, visit); err != nil {
-			return err
-		}
+	// A failed read leaves the view between two checkpoints, from where the next
+	// Advance goes on.
+	if err := v.readTo(ctx, log, next.Size, visit); err != nil {
+		return err
 	}
 	if v.tree.Root() != next.Root {
 		return v.breaks("the ledger's %d entries do not have the root of its checkpoint: an entry was changed, moved, dropped or put in", next.Size)
@@ -102,24 +100,36 @@ func (v *View) breaks(format string, args ...any) error {
 	return v.broken
 }
 
-func (v *View) read(ctx context.Context, log Source, to int64, visit func(Seen)) error {
+func (v *View) readTo(ctx context.Context, log Source, to int64, visit func(Seen)) error {
 	from := v.tree.Size()
-	entries, err := log.Entries(ctx, from, to)
-	if err != nil {
-		return fmt.Errorf("reading entries %d to %d: %w", from, to, err)
+	batches, stop := readAhead(ctx, log, from, to)
+	defer stop()
+	for b := range batches {
+		if b.err != nil {
+			return fmt.Errorf("reading entries %d to %d: %w", from, to, b.err)
+		}
+		if len(b.entries) == 0 || int64(len(b.entries)) > to-from {
+			return v.breaks("the ledger returned %d entries of %d asked for", len(b.entries), to-from)
+		}
+		v.fold(from, b, visit)
+		from += int64(len(b.entries))
 	}
-	if len(entries) == 0 || int64(len(entries)) > to-from {
-		return v.breaks("the ledger returned %d entries of %d asked for", len(entries), to-from)
+	if from < to {
+		return ctx.Err()
 	}
-	for i, e := range openAll(entries, &v.state) {
-		seen := Seen{Index: from + int64(i), Entry: entries[i]}
+	return nil
+}
+
+func (v *View) fold(from int64, b batch, visit func(Seen)) {
+	verifyAhead(b.opened, &v.state)
+	for i, e := range b.opened {
+		seen := Seen{Index: from + int64(i), Entry: b.entries[i]}
 		seen.Statement, seen.Refused = v.state.apply(seen.Index, e)
 		v.tree.addLeaf(e.leaf)
 		if visit != nil {
 			visit(seen)
 		}
 	}
-	return nil
 }
 
 // named is the checkpoint as run statements name it.

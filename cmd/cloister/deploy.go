@@ -19,8 +19,8 @@ import (
 func deployCommand() *urfave.Command {
 	return &urfave.Command{
 		Name:        "deploy",
-		Usage:       "write what deploys a clean room, and verify it",
-		Subcommands: []*urfave.Command{deployTemplateCommand(), deployVerifyCommand()},
+		Usage:       "write what deploys a clean room, verify it, and start, look at and end the room",
+		Subcommands: []*urfave.Command{deployTemplateCommand(), deployVerifyCommand(), deployUpCommand(), deployStatusCommand(), deployLogsCommand(), deployDownCommand()},
 	}
 }
 

@@ -43,12 +43,7 @@ func newCalledUnder(t *testing.T, policy string, args ...string) called {
 	t.Helper()
 	c := called{web: freePort(t), grpc: freePort(t)}
 	r := newRoomWith(t, os.Getuid(), func(r *cleanroom.Room) {
-		must(t, os.MkdirAll(r.Path("data"), 0o755))
-		build := exec.Command("go", "build", "-o", r.Path("data", "server"), "./testdata/server")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("building the server: %v\n%s", err, out)
-		}
+		buildServer(t, r)
 		r.Ports = [][]string{{"--name", "web", "--port", c.web, "--application-port", "8080", "--protocol", "websocket"},
 			{"--name", "grpc", "--port", c.grpc, "--application-port", "8081", "--protocol", "grpc"}}
 		if policy != "" {
@@ -59,6 +54,17 @@ func newCalledUnder(t *testing.T, policy string, args ...string) called {
 	c.process = r.start(args...)
 	c.web, c.grpc = "127.0.0.1:"+c.web, "127.0.0.1:"+c.grpc
 	return c
+}
+
+// buildServer puts the program that is called among the data.
+func buildServer(t *testing.T, r *cleanroom.Room) {
+	t.Helper()
+	must(t, os.MkdirAll(r.Path("data"), 0o755))
+	build := exec.Command("go", "build", "-o", r.Path("data", "server"), "./testdata/server")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building the server: %v\n%s", err, out)
+	}
 }
 
 // serve has the application listen, and waits until it is reached.
@@ -259,6 +265,17 @@ func TestEndpointPolicy(t *testing.T) {
 	}
 	c.tell("exit 0")
 	c.ends(0)
+	// The record has what was refused, counted, and no word of it.
+	log := c.cloister("audit", "list", "--kind", "ingress", "--ledger", c.Path("ledger"))
+	verified := c.cloister("audit", "verify", "--ledger", c.Path("ledger"))
+	for _, want := range []string{"refused-by-policy at web, 1 times", "kept-by-policy at web, 1 times"} {
+		if !strings.Contains(log, want) || !strings.Contains(verified, want) {
+			t.Errorf("%q is not in the record: %s\nnor in what verifies it: %s", want, log, verified)
+		}
+	}
+	if strings.Contains(log, "127.0.0.1") || strings.Contains(log, "/read") {
+		t.Errorf("the record names who asked, or for what: %s", log)
+	}
 }
 
 // TestEndpointsWithoutConsent: consent withdrawn closes the endpoints before the

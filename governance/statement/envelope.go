@@ -3,12 +3,15 @@ package statement
 import (
 	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -85,13 +88,16 @@ type Opened struct {
 	Statement
 	message    []byte
 	signatures [][]byte
-	digest     string
+	leaf       tlog.Hash
 	// ahead holds the fingerprints of the keys that VerifyAhead found to be right.
 	ahead []string
 }
 
+// Leaf returns the entry's RFC 6962 leaf hash.
+func (o *Opened) Leaf() tlog.Hash { return o.leaf }
+
 // EntryDigest returns what the function EntryDigest returns for the entry.
-func (o *Opened) EntryDigest() string { return o.digest }
+func (o *Opened) EntryDigest() string { return digestOf(o.leaf) }
 
 // Open parses an entry. It accepts only what Sign makes, byte for byte, up to
 // the signatures themselves.
@@ -111,40 +117,26 @@ func Open(entry []byte) (*Opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	opened := &Opened{Statement: s, message: preAuth(PayloadType, payload), digest: EntryDigest(entry)}
+	opened := &Opened{Statement: s, message: preAuth(PayloadType, payload), leaf: tlog.RecordHash(entry)}
 	return opened, opened.takeSignatures(env.Signatures)
 }
 
 func openEnvelope(entry []byte) (env envelope, err error) {
+	r := &reader{rest: entry}
+	if env = r.envelope(); r.done() {
+		return env, nil
+	}
+	env = envelope{}
 	if err := json.Unmarshal(entry, &env); err != nil {
 		return env, fmt.Errorf("parsing the envelope: %w", err)
 	}
 	if env.PayloadType != PayloadType {
 		return env, fmt.Errorf("payload type %q, want %q", env.PayloadType, PayloadType)
 	}
-	if bytes.Equal(env.plain(), entry) {
-		return env, nil
-	}
 	if again, err := encode(env); err != nil || !bytes.Equal(again, entry) {
 		return env, errors.New("the envelope is not in its canonical encoding")
 	}
 	return env, nil
-}
-
-// plain is encode of an envelope whose members are made of characters that JSON
-// writes as they are, as those of every sound one are, in less time.
-func (e envelope) plain() []byte {
-	out := append(make([]byte, 0, len(e.Payload)+512), `{"payload":"`...)
-	out = append(append(append(out, e.Payload...), `","payloadType":"`...), e.PayloadType...)
-	out = append(out, `","signatures":[`...)
-	for i, sig := range e.Signatures {
-		if i > 0 {
-			out = append(out, ',')
-		}
-		out = append(append(append(out, `{"keyid":"`...), sig.KeyID...), `","sig":"`...)
-		out = append(append(out, sig.Sig...), `"}`...)
-	}
-	return append(out, `]}`...)
 }
 
 func (o *Opened) takeSignatures(signatures []envelopeSignature) error {
@@ -170,7 +162,7 @@ func decodeBase64(s string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if base64.StdEncoding.EncodeToString(raw) != s {
+	if strings.ContainsAny(s, "\r\n") { // which the decoder passes over
 		return nil, errors.New("base64 with line breaks")
 	}
 	return raw, nil
@@ -205,7 +197,6 @@ func (o *Opened) VerifyAhead(keyOf func(fingerprint string) (PublicKey, bool)) {
 
 // EntryDigest returns "sha256:" and the RFC 6962 leaf hash of an entry in
 // hexadecimal: its name in a run's chain, and in proofs of the log.
-func EntryDigest(entry []byte) string {
-	h := tlog.RecordHash(entry)
-	return fmt.Sprintf("sha256:%x", h[:])
-}
+func EntryDigest(entry []byte) string { return digestOf(tlog.RecordHash(entry)) }
+
+func digestOf(h [sha256.Size]byte) string { return "sha256:" + hex.EncodeToString(h[:]) }

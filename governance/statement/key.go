@@ -9,7 +9,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -27,8 +26,9 @@ const (
 
 // PublicKey is a key that a statement's signature can be checked with.
 type PublicKey struct {
-	key  crypto.PublicKey
-	spki []byte
+	key         crypto.PublicKey
+	spki        []byte
+	fingerprint string // which every check of a signature compares
 }
 
 // ParsePublicKey parses a SubjectPublicKeyInfo in DER (RFC 5280). It accepts
@@ -63,7 +63,7 @@ func newPublicKey(key crypto.PublicKey) (PublicKey, error) {
 		return PublicKey{}, fmt.Errorf("a public key of type %T, want ECDSA P-256 or Ed25519", key)
 	}
 	spki, err := x509.MarshalPKIXPublicKey(key)
-	return PublicKey{key: key, spki: spki}, err
+	return PublicKey{key, spki, Digest(spki)}, err
 }
 
 // SPKI returns the key as SubjectPublicKeyInfo in DER.
@@ -71,7 +71,7 @@ func (k PublicKey) SPKI() []byte { return bytes.Clone(k.spki) }
 
 // Fingerprint returns "sha256:" and the SHA-256 of the SPKI in hexadecimal. It
 // is the key's id in statements and what parties compare out of band.
-func (k PublicKey) Fingerprint() string { return Digest(k.spki) }
+func (k PublicKey) Fingerprint() string { return k.fingerprint }
 
 // VerifyMessage checks a signature that Signer.SignMessage made. Of a statement,
 // Opened.Verify checks it.
@@ -189,6 +189,5 @@ func (k *PrivateKey) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, reda
 
 // Digest returns "sha256:" and the SHA-256 of data in hexadecimal.
 func Digest(data []byte) string {
-	sum := sha256.Sum256(data)
-	return "sha256:" + hex.EncodeToString(sum[:])
+	return digestOf(sha256.Sum256(data))
 }

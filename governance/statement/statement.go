@@ -130,10 +130,18 @@ func (s Statement) check() error {
 	return nil
 }
 
-// parse is the inverse of payload. It encodes what it understood again and
+// parse is the inverse of payload.
+func parse(payload []byte) (Statement, error) {
+	if s, ok := readLean(payload); ok && s.check() == nil {
+		return s, nil
+	}
+	return parseAny(payload)
+}
+
+// parseAny parses any statement. It encodes what it understood again and
 // compares, which refuses in one stroke unknown and repeated members, other
 // orders, white space, and every other second way to write the same thing.
-func parse(payload []byte) (Statement, error) {
+func parseAny(payload []byte) (Statement, error) {
 	var w wire
 	if err := json.Unmarshal(payload, &w); err != nil {
 		return Statement{}, fmt.Errorf("parsing the statement: %w", err)
