@@ -40,10 +40,7 @@ func (r *room) calls() http.Handler {
 	mux := http.NewServeMux()
 	handle := func(pattern string, h http.HandlerFunc) {
 		method, target, _ := strings.Cut(pattern, " ")
-		mux.HandleFunc(method+" "+proxy.RuntimePath+target, func(w http.ResponseWriter, req *http.Request) {
-			w.Header().Set("Cache-Control", "no-store")
-			h(w, req)
-		})
+		mux.HandleFunc(method+" "+proxy.RuntimePath+target, h)
 	}
 	handle("GET openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -53,7 +50,7 @@ func (r *room) calls() http.Handler {
 		handle(method+" job", r.signed(r.do))
 	}
 	if r.jobs == nil {
-		return mux
+		return uncached(mux)
 	}
 	handle("GET jobs", r.signed(r.listJobs))
 	handle("DELETE jobs", r.signed(r.closeJobs))
@@ -61,7 +58,15 @@ func (r *room) calls() http.Handler {
 	handle("GET jobs/{id}", r.signed(r.ofJob(r.getJob)))
 	handle("DELETE jobs/{id}", r.signed(r.ofJob(r.cancelJob)))
 	handle("GET jobs/{id}/result", r.signed(r.ofJob(r.getResult)))
-	return mux
+	return uncached(mux)
+}
+
+// uncached has nobody keep an answer.
+func uncached(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		h.ServeHTTP(w, req)
+	})
 }
 
 // call is a request that a party of the contract signed; body is the digest of what
