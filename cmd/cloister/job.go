@@ -60,7 +60,7 @@ func jobStartCommand() *urfave.Command {
 				return startRun(c, r)
 			}
 			return startJob(c, r)
-		}, "--ledger", "--party", "HOST:PORT"),
+		}, "--party", "HOST:PORT"),
 	}
 }
 
@@ -127,7 +127,7 @@ func jobDoes(name, method, usage string) *urfave.Command {
 				return sayJob(c, r, method, "jobs/"+id, nil)
 			}
 			return sayRun(c, r, method)
-		}, "--ledger", "--party", "HOST:PORT"),
+		}, "--party", "HOST:PORT"),
 	}
 }
 
@@ -147,7 +147,7 @@ func jobFinishCommand() *urfave.Command {
 				return err
 			}
 			return printRun(c, answer)
-		}, "--ledger", "--party", "HOST:PORT"),
+		}, "--party", "HOST:PORT"),
 	}
 }
 
@@ -178,7 +178,7 @@ func jobListCommand() *urfave.Command {
 					fmt.Fprintln(stdout, j)
 				}
 			})
-		}, "--ledger", "--party", "HOST:PORT"),
+		}, "--party", "HOST:PORT"),
 	}
 }
 

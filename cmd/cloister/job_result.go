@@ -38,7 +38,7 @@ func jobResultCommand() *urfave.Command {
 				return err
 			}
 			return keepResult(c, answer)
-		}, "--ledger", "--party", "--job", "HOST:PORT"),
+		}, "--party", "--job", "HOST:PORT"),
 	}
 }
 

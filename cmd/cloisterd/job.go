@@ -128,9 +128,33 @@ func (r *room) caller(req *http.Request) (c call, err error) {
 	if err != nil {
 		return c, err
 	}
+	r.follow(req.Context())
 	name, ok := r.record.Party(key)
 	if !ok {
 		return c, fault.Errorf(fault.Denied, "", "the call is signed by nobody who is a party of the contract")
 	}
 	return call{name, body}, nil
+}
+
+const (
+	// followInterval is how old what a run knows of parties' keys may be when one of
+	// them calls: strangers' calls do not have it ask the ledger more often.
+	followInterval = 10 * time.Second
+	// followTime is how long a call waits for the ledger. Without an answer the keys
+	// are those of the newest checkpoint that the run has verified.
+	followTime = 2 * time.Second
+)
+
+// follow reads the log on before a caller's key is looked for: a run that waits for a
+// call asks the ledger nothing by itself, and the key may have been replaced.
+func (r *room) follow(ctx context.Context) {
+	now, last := time.Now().UnixNano(), r.followed.Load()
+	if last != 0 && now-last < int64(followInterval) || !r.followed.CompareAndSwap(last, now) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), followTime)
+	defer cancel()
+	if err := r.record.Follow(ctx); err != nil {
+		r.log.Warn("the ledger is not followed", "error", err)
+	}
 }

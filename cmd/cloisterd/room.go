@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"cloister/enclave"
@@ -41,13 +42,14 @@ type room struct {
 
 	record *governance.Run
 	ingress
-	job    *job
-	jobs   *jobs         // nil where the contract has none
-	engine *rego.Engine  // nil but for policies
-	egress *proxy.Egress // nil where nothing is let out
-	mounts *mounts
-	door   *sidecar.Door // nil but for an application in a container of its own
-	ended  chan ending
+	job      *job
+	jobs     *jobs         // nil where the contract has none
+	followed atomic.Int64  // when a call last had the log read, in nanoseconds since 1970
+	engine   *rego.Engine  // nil but for policies
+	egress   *proxy.Egress // nil where nothing is let out
+	mounts   *mounts
+	door     *sidecar.Door // nil but for an application in a container of its own
+	ended    chan ending
 }
 
 // ending is how the run came to its end.
