@@ -44,6 +44,7 @@ type work struct {
 	resultSalt [32]byte
 	stop       context.CancelCauseFunc // once it begins
 	begun      chan struct{}           // closed when it runs, or never will
+	answered   chan struct{}           // closed when its caller is told that
 
 	state    string
 	why      string // it was refused or has no result; "" where there is nothing to say
@@ -53,7 +54,7 @@ type work struct {
 	dir      *launch.Exchanged
 	result   []byte
 	handed   *statement.Handed // what stands for the result
-	told     bool              // its caller, or who may have the result, knows what came of it
+	knows    []string          // parties that had the result or, where there is none, know what came of it
 	given    []string          // parties that the record says the result goes to
 }
 
@@ -93,7 +94,7 @@ func (j *jobs) add(id, party string, parameters []byte) (w *work, fresh bool, er
 	case j.active() >= int(j.agreed.Together()):
 		return nil, false, fault.Errorf(fault.Unavailable, "wait until one has ended", "%d jobs run, as many as the contract has at a time", j.active())
 	}
-	w = &work{id: id, party: party, parameters: parameters, asked: asked, size: len(parameters), begun: make(chan struct{}), state: workWaiting}
+	w = &work{answered: make(chan struct{}), id: id, party: party, parameters: parameters, asked: asked, size: len(parameters), begun: make(chan struct{}), state: workWaiting}
 	for _, salt := range [][]byte{w.salt[:], w.resultSalt[:]} {
 		if _, err := rand.Read(salt); err != nil {
 			return nil, false, err
@@ -159,14 +160,13 @@ func (j *jobs) close() {
 }
 
 // rest returns when nothing more is to come: no job is taken any more and none runs,
-// and what came of each is known to who called for it, or may have its result, or was
-// there to be asked about for as long as keep; or when ctx ends.
+// and of none somebody is awaited, or has been for as long as keep; or when ctx ends.
 func (j *jobs) rest(ctx context.Context, keep time.Duration) {
 	var patience <-chan time.Time
 	for {
 		j.mu.Lock()
 		over := (j.closed || len(j.list) >= int(j.agreed.Most())) && j.active() == 0
-		told := !slices.ContainsFunc(j.list, func(w *work) bool { return !w.told && j.awaited(w) })
+		told := !slices.ContainsFunc(j.list, func(w *work) bool { return j.awaited(w) })
 		news := j.news
 		j.mu.Unlock()
 		if over && told {
@@ -187,8 +187,17 @@ func (j *jobs) rest(ctx context.Context, keep time.Duration) {
 	}
 }
 
-// awaited says whether there is anybody who would ask what came of a job.
-func (j *jobs) awaited(w *work) bool { return w.party != "" || len(j.agreed.Results) > 0 }
+// awaited says whether somebody has yet to ask what came of a job that is at its end:
+// each party that may have its result or, where there is none, one that may know.
+func (j *jobs) awaited(w *work) bool {
+	switch {
+	case w.state == workCancelled:
+		return false
+	case w.handed != nil:
+		return slices.ContainsFunc(j.agreed.Results, func(party string) bool { return !slices.Contains(w.knows, party) })
+	}
+	return len(w.knows) == 0 && (w.party != "" || len(j.agreed.Results) > 0)
+}
 
 // mayKnow says whether a party is told more of a job than that it is there.
 func (j *jobs) mayKnow(w *work, party string) bool {
@@ -201,7 +210,7 @@ func (j *jobs) cancel(w *work, why error) bool {
 	defer j.mu.Unlock()
 	switch {
 	case w.state == workWaiting && w.stop == nil:
-		w.state, w.why, w.told = workCancelled, why.Error(), true
+		w.state, w.why = workCancelled, why.Error()
 		close(w.begun)
 		j.changed()
 	case w.state == workWaiting || w.state == workRunning:

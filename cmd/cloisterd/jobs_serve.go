@@ -132,6 +132,8 @@ func (r *room) putJob(w http.ResponseWriter, req *http.Request, c call) {
 	}
 	if fresh {
 		r.log.Info("a job is called for", "job", id, "party", c.party)
+		defer close(job.answered)
+		defer http.NewResponseController(w).Flush()
 	}
 	if r.job.start() || r.job.now() == jobStarted {
 		r.sayJob(w, http.StatusAccepted, job, c.party) // it waits for the volumes
@@ -218,7 +220,9 @@ func (r *room) getJob(w http.ResponseWriter, _ *http.Request, c call, job *work)
 func (r *room) tell(job *work, party string) {
 	r.jobs.set(job, func() {
 		over := job.state != workWaiting && job.state != workRunning
-		job.told = job.told || over && job.handed == nil && r.jobs.mayKnow(job, party)
+		if over && job.handed == nil && r.jobs.mayKnow(job, party) {
+			job.knows = append(job.knows[:0], party)
+		}
 	})
 }
 
@@ -256,7 +260,11 @@ func (r *room) getResult(w http.ResponseWriter, req *http.Request, c call, job *
 	w.Header().Set("Cloister-Result-Digest", handed.Digest)
 	w.Header().Set("Cloister-Result-Salt", hex.EncodeToString(job.resultSalt[:]))
 	if send(w, result) == nil {
-		r.jobs.set(job, func() { job.told = true })
+		r.jobs.set(job, func() {
+			if !slices.Contains(job.knows, c.party) {
+				job.knows = append(job.knows, c.party)
+			}
+		})
 	}
 }
 

@@ -191,6 +191,32 @@ func TestJobByItself(t *testing.T) {
 	r.launch("--keep-results", "1ms").ends(0)
 }
 
+// TestJobResultsOfAll: a run goes on until each party that the contract gives results
+// has had them.
+func TestJobResultsOfAll(t *testing.T) {
+	t.Parallel()
+	r := newJobsRoom(t, "manual", []string{"--result-for", "hospital"})
+	id, err := r.starts("printf both > result")
+	must(t, err)
+	for _, party := range []string{"analyst", "analyst", "hospital"} {
+		got, err := r.job(party, "result", "--wait", "1m", "--job", id)
+		must(t, err)
+		if got != "both" {
+			t.Errorf("party %s has %q", party, got)
+		}
+	}
+	r.ends(0)
+	var to []string
+	for _, j := range r.recordedJobs() {
+		if j.Phase == statement.PhaseResult {
+			to = append(to, j.Party)
+		}
+	}
+	if got := strings.Join(to, " "); got != "analyst hospital" {
+		t.Errorf("the record has the result handed over to %s", got)
+	}
+}
+
 // TestJobs: several a run, some at a time, each with its own directory, progress, exit
 // code and end, and each with a consent check of its own.
 func TestJobs(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"cloister/enclave/launch"
 	"cloister/governance/statement"
@@ -33,9 +34,16 @@ func (r *room) openJobs() error {
 	if r.jobs == nil || r.spec.Application.Start == spec.StartManual {
 		return nil
 	}
-	_, _, err := r.jobs.add(r.record.ID(), "", nil)
+	w, _, err := r.jobs.add(r.record.ID(), "", nil)
+	if err == nil {
+		close(w.answered)
+	}
 	return err
 }
+
+// refusalTime is how long the caller of a job that is refused for want of consent has
+// to take the answer, before the run ends.
+const refusalTime = time.Second
 
 // work is application where the contract has jobs: it has them begin until none is to
 // come, and ends the run. ctx ends all.
@@ -59,6 +67,13 @@ func (r *room) workOn(ctx context.Context, w *work) {
 	r.jobs.set(w, func() { w.stop = stop })
 	if err := r.beginJob(ctx, w); err != nil {
 		r.jobs.set(w, func() { w.state, w.why, w.refused = workRefused, err.Error(), err })
+		if fault.KindOf(err) == fault.Refused {
+			select { // the endpoints close when the run ends
+			case <-w.answered:
+			case <-time.After(refusalTime):
+			}
+			r.job.end(fmt.Errorf("the application was ended: %w", err))
+		}
 		return
 	}
 	r.monitor.set(func(s *status) { s.Starts++ })
@@ -94,7 +109,6 @@ func (r *room) beginJob(ctx context.Context, w *work) error {
 		if said := r.record.RecordRefusal(ctx, "starting job "+w.id, err); said != nil {
 			r.log.Error("a refusal is not recorded", "error", said)
 		}
-		r.job.end(fmt.Errorf("the application was ended: %w", err))
 	}
 	return err
 }
@@ -162,7 +176,6 @@ func (r *room) endJob(ctx context.Context, w *work, exit int, failed error) erro
 		if err == nil && result != nil {
 			w.result, w.handed = result, said.Result
 		}
-		w.told = w.told || state == workCancelled
 		r.jobs.exit = worse(r.jobs.exit, exit)
 		r.jobs.failed = errors.Join(r.jobs.failed, failed)
 	})
