@@ -68,6 +68,9 @@ type Room struct {
 	Sinks    []string
 	// LedgerAddress has Specify say where the ledger is.
 	LedgerAddress bool
+	// AttestedLedger has the ledger run in a simulated container of its own, under the
+	// policy at LedgerPolicy, and the specification demand that it proves it.
+	AttestedLedger bool
 	// Ports are endpoints for clients: of each the options of `spec add endpoint`.
 	Ports [][]string
 	// Work are options of `spec set jobs`, where the contract is to have jobs.
