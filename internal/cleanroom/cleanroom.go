@@ -75,6 +75,8 @@ type Room struct {
 	AttestedLedger bool
 	// Ports are endpoints for clients: of each the options of `spec add endpoint`.
 	Ports [][]string
+	// Work are options of `spec set jobs`, where the contract is to have jobs.
+	Work []string
 	// Network is what Specify has the application reach, the arguments of
 	// `spec set network`; nothing when empty.
 	Network []string

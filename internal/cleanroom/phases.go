@@ -121,6 +121,9 @@ func (r *Room) Specify(script string) error {
 	for _, options := range r.Ports {
 		ports = append(ports, slices.Concat([]string{"spec", "add", "endpoint"}, options, []string{spec}))
 	}
+	if r.Work != nil {
+		ports = append(ports, slices.Concat([]string{"spec", "set", "jobs"}, r.Work, []string{spec}))
+	}
 	return r.all(slices.Concat([][]string{
 		{"spec", "init", "--name", "source-report", "--kind", "simulated", spec},
 		{"spec", "set", "kind", "--runtime-binary", filepath.Join(r.bin, "cloisterd"), spec, "simulated"},
