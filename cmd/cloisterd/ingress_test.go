@@ -43,12 +43,7 @@ func newCalledUnder(t *testing.T, policy string, args ...string) called {
 	t.Helper()
 	c := called{web: freePort(t), grpc: freePort(t)}
 	r := newRoomWith(t, os.Getuid(), func(r *cleanroom.Room) {
-		must(t, os.MkdirAll(r.Path("data"), 0o755))
-		build := exec.Command("go", "build", "-o", r.Path("data", "server"), "./testdata/server")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("building the server: %v\n%s", err, out)
-		}
+		buildProgram(t, r, "server")
 		r.Ports = [][]string{{"--name", "web", "--port", c.web, "--application-port", "8080", "--protocol", "websocket"},
 			{"--name", "grpc", "--port", c.grpc, "--application-port", "8081", "--protocol", "grpc"}}
 		if policy != "" {
@@ -59,6 +54,17 @@ func newCalledUnder(t *testing.T, policy string, args ...string) called {
 	c.process = r.start(args...)
 	c.web, c.grpc = "127.0.0.1:"+c.web, "127.0.0.1:"+c.grpc
 	return c
+}
+
+// buildProgram puts one of testdata's into the application's input.
+func buildProgram(t *testing.T, r *cleanroom.Room, name string) {
+	t.Helper()
+	must(t, os.MkdirAll(r.Path("data"), 0o755))
+	build := exec.Command("go", "build", "-o", r.Path("data", name), "./testdata/"+name)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building the %s: %v\n%s", name, err, out)
+	}
 }
 
 // serve has the application listen, and waits until it is reached.
