@@ -111,6 +111,8 @@ func runWords(body statement.Body) string {
 		return jobWords(b)
 	case *statement.Egress:
 		return egressWords(b.Decisions)
+	case *statement.Ingress:
+		return "endpoints refused: " + refusalWords(b.Refusals)
 	default:
 		return string(body.Type())
 	}
@@ -159,6 +161,15 @@ func egressWords(decisions []statement.EgressDecision) string {
 		words = append(words, fmt.Sprintf("%s%s, %d times", d.Decision, where, d.Count))
 	}
 	return "egress: " + strings.Join(words, "; ")
+}
+
+// refusalWords say for what endpoints turned clients away.
+func refusalWords(refusals []statement.IngressRefusal) string {
+	var words []string
+	for _, r := range refusals {
+		words = append(words, fmt.Sprintf("%s at %s, %d times", r.Reason, r.Endpoint, r.Count))
+	}
+	return strings.Join(words, "; ")
 }
 
 func inVolume(name string) string {

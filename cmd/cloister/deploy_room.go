@@ -26,13 +26,16 @@ func placeFlags() []urfave.Flag {
 		&urfave.StringFlag{Name: "subscription", EnvVars: []string{"AZURE_SUBSCRIPTION_ID"}, Usage: "kind aci: the `ID` of the subscription"},
 		text("resource-group", "kind aci: the resource `GROUP` that the container groups are in, which exists"),
 		text("location", "kind aci: the Azure `REGION` (default: the resource group's)"),
+		&urfave.StringFlag{Name: "kubeconfig", EnvVars: []string{"KUBECONFIG"}, Usage: "kind aks: the `FILE` that says where the cluster is and who asks (default: ~/.kube/config)"},
+		text("context", "kind aks: the kubeconfig's `CONTEXT` (default: its current one)"),
+		text("namespace", "kind aks: the `NAMESPACE` (default: the context's)"),
 		&urfave.DurationFlag{Name: "timeout", Usage: "how long to wait", Value: 10 * time.Minute},
 	}
 }
 
 // placeHelp is of every command that reaches the platform.
 const placeHelp = "DIR is what `cloister deploy template` wrote. Sign in as for the Azure SDKs\n" +
-	"(azidentity). What the platform says of a room proves nothing: what runs is what the\n" +
+	"(azidentity), for kind aks by a kubeconfig with a token or a client certificate. What the platform says of a room proves nothing: what runs is what the\n" +
 	"ledger and its attestation say.\n"
 
 // templateFile reads what is in a folder for a specification.
@@ -54,6 +57,17 @@ func templateFile(dir string, s spec.Specification) (template.Template, error) {
 
 // roomOf is where a template is deployed.
 func roomOf(c *urfave.Context, s spec.Specification, t template.Template) (*deploy.Room, error) {
+	if s.Kind == spec.AKS {
+		file, err := kubeconfigFile(c)
+		if err != nil {
+			return nil, err
+		}
+		cluster, err := deploy.OpenCluster(file, c.String("context"), c.String("namespace"))
+		if err != nil {
+			return nil, err
+		}
+		return deploy.InKubernetes(cluster, t)
+	}
 	if err := cli.Required(c, "subscription", "resource-group"); err != nil {
 		return nil, err
 	}
@@ -63,6 +77,19 @@ func roomOf(c *urfave.Context, s spec.Specification, t template.Template) (*depl
 	}
 	client := provision.New(provision.Options{Credential: cred, PrivateCloud: s.Kind == spec.Simulated, Manager: manager(s.Kind, s.Cloud, c.String("subscription"))})
 	return deploy.InAzure(c.Context, client, c.String("resource-group"), c.String("location"), t)
+}
+
+// kubeconfigFile is kubectl's own file. Of several that are to be joined none is taken.
+func kubeconfigFile(c *urfave.Context) (string, error) {
+	file := c.String("kubeconfig")
+	if file == "" {
+		home, err := os.UserHomeDir()
+		return filepath.Join(home, ".kube", "config"), err
+	}
+	if strings.ContainsRune(file, filepath.ListSeparator) {
+		return "", fault.Errorf(fault.Usage, "give one with --kubeconfig", "there are several kubeconfigs in %s", file)
+	}
+	return file, nil
 }
 
 // deployed is the room of a folder and a specification, as they are.

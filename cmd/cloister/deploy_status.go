@@ -1,11 +1,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"cloister/governance"
-	"cloister/governance/statement"
 	"cloister/internal/cli"
 	"cloister/internal/fault"
 	"cloister/policy/spec"
@@ -53,7 +54,7 @@ func deployStatus(c *urfave.Context, args []string) error {
 		return err
 	}
 	if c.String("ledger") != "" {
-		if status.Runs, err = stepsOf(c, s); err != nil {
+		if status.Runs, err = stepsOf(ctx, c, s); err != nil {
 			return err
 		}
 	}
@@ -75,43 +76,43 @@ func (r roomStatus) print(stdout, _ io.Writer) {
 	}
 }
 
-// stepsOf follows the log, with the specification's trust in it, to what each run of
-// the newest version has recorded last.
-func stepsOf(c *urfave.Context, s spec.Specification) ([]step, error) {
+// followRuns follows the log with the specification's trust in it. What it has seen
+// is told to seen, if that is set.
+func followRuns(ctx context.Context, c *urfave.Context, s spec.Specification) (*runLog, func(), error) {
+	return followRunsWith(ctx, c, s, nil)
+}
+
+func followRunsWith(ctx context.Context, c *urfave.Context, s spec.Specification, seen func(*governance.State, governance.Seen)) (*runLog, func(), error) {
 	log, _, done, err := findLog(c)
+	if err != nil {
+		return nil, done, err
+	}
+	g := s.Governance
+	l := newRunLog(log, g.LedgerKey, governance.Witnesses{Keys: g.Witnesses, Threshold: g.Threshold})
+	if seen != nil {
+		l.seen = func(e governance.Seen) { seen(l.view.State(), e) }
+	}
+	return l, done, l.advance(ctx)
+}
+
+// stepsOf are what the runs of the newest version have recorded last.
+func stepsOf(ctx context.Context, c *urfave.Context, s spec.Specification) ([]step, error) {
+	last := map[string]governance.Line{}
+	l, done, err := followRunsWith(ctx, c, s, func(state *governance.State, seen governance.Seen) {
+		if line := governance.LineOf(seen, state); line.Run != "" {
+			last[line.Run] = line
+		}
+	})
 	defer done()
 	if err != nil {
 		return nil, err
 	}
-	g := s.Governance
-	view := governance.NewCosignedView(g.LedgerKey, governance.Witnesses{Keys: g.Witnesses, Threshold: g.Threshold})
-	last, exits := map[string]governance.Line{}, map[string]*statement.Completion{}
-	err = view.AdvanceToNewest(c.Context, log, func(seen governance.Seen) {
-		if seen.Statement == nil {
-			return
-		}
-		if line := governance.LineOf(seen, view.State()); line.Run != "" {
-			last[line.Run] = line
-		}
-		if end, ok := seen.Statement.Body.(*statement.Completion); ok {
-			exits[end.Run.ID] = end
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	k, _ := view.State().Contract()
+	k, _ := l.view.State().Contract()
 	list := []step{}
-	for _, status := range view.State().Runs() {
-		if status.Version != k.Version {
-			continue
+	for _, r := range l.runs() {
+		if line := last[r.ID]; r.Version == k.Version {
+			list = append(list, step{r.ID, r.Replica, r.words(), line.Words, line.Entry, line.Time.Format(time.RFC3339)})
 		}
-		r := ran{RunStatus: status}
-		if end := exits[status.ID]; end != nil {
-			r.Exit, r.Outputs = &end.Exit, end.Outputs
-		}
-		line := last[status.ID]
-		list = append(list, step{status.ID, status.Replica, r.words(), line.Words, line.Entry, line.Time.Format("2006-01-02T15:04:05Z07:00")})
 	}
 	return list, nil
 }

@@ -196,7 +196,7 @@ func provisionClient(c *urfave.Context, s spec.Specification) (*provision.Client
 		return nil, err
 	}
 	return provision.New(provision.Options{Credential: cred, PrivateCloud: s.Kind == spec.Simulated,
-		Manager: manager(s.Kind, s.Cloud, c.String("subscription")), HSMScope: scope}), nil
+		Manager: manager(s.Kind, s.Cloud, c.String("subscription")), Directory: directoryOf(s), HSMScope: scope}), nil
 }
 
 // check refuses, before any key is placed, a release policy that is not this

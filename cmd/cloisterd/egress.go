@@ -147,13 +147,16 @@ func (r *room) closeEgress() {
 	}
 }
 
-// reportEgress records what the application reached since it was last recorded.
-func (r *room) reportEgress(ctx context.Context) error {
-	if r.egress == nil {
-		return nil
+// reportTraffic records what the application reached, and for what its clients were
+// turned away, since it was last recorded.
+func (r *room) reportTraffic(ctx context.Context) error {
+	if r.egress != nil {
+		if err := r.egress.Report(ctx); err != nil {
+			return fmt.Errorf("recording what the application reached: %w", err)
+		}
 	}
-	if err := r.egress.Report(ctx); err != nil {
-		return fmt.Errorf("recording what the application reached: %w", err)
+	if err := proxy.ReportIngress(ctx, r.endpoints, r.record.RecordIngress); err != nil {
+		return fmt.Errorf("recording what the endpoints refused: %w", err)
 	}
 	return nil
 }

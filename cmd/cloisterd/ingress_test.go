@@ -265,6 +265,17 @@ func TestEndpointPolicy(t *testing.T) {
 	}
 	c.tell("exit 0")
 	c.ends(0)
+	// The record has what was refused, counted, and no word of it.
+	log := c.cloister("audit", "list", "--kind", "ingress", "--ledger", c.Path("ledger"))
+	verified := c.cloister("audit", "verify", "--ledger", c.Path("ledger"))
+	for _, want := range []string{"refused-by-policy at web, 1 times", "kept-by-policy at web, 1 times"} {
+		if !strings.Contains(log, want) || !strings.Contains(verified, want) {
+			t.Errorf("%q is not in the record: %s\nnor in what verifies it: %s", want, log, verified)
+		}
+	}
+	if strings.Contains(log, "127.0.0.1") || strings.Contains(log, "/read") {
+		t.Errorf("the record names who asked, or for what: %s", log)
+	}
 }
 
 // TestEndpointsWithoutConsent: consent withdrawn closes the endpoints before the

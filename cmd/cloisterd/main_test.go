@@ -333,7 +333,10 @@ func (r *process) reference(word string) string {
 func (r *site) decrypt(reference string) map[string]string {
 	r.t.Helper()
 	dir := r.Path("result" + strconv.FormatInt(time.Now().UnixNano(), 36))
-	r.cloister("prep", "decrypt", "--key", r.Path("analyst.key"), "--reference", reference, r.Path("store", "output"), dir)
+	must(r.t, r.WithOwner(func() error {
+		_, err := r.Cloister("prep", "decrypt", "--key", r.Path("analyst.key"), "--reference", reference, r.Store("output"), dir)
+		return err
+	}))
 	files := map[string]string{}
 	list, err := os.ReadDir(dir)
 	must(r.t, err)

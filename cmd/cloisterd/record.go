@@ -51,7 +51,7 @@ func (r *room) goOn(ctx context.Context) error {
 		r.askLogging(ctx)
 	}
 	r.telemetryGoesOn(ctx)
-	if err := r.reportEgress(ctx); err != nil {
+	if err := r.reportTraffic(ctx); err != nil {
 		return err
 	}
 	return r.recordHeads(ctx)
@@ -120,7 +120,7 @@ func (r *room) finish(ctx context.Context, end ending, outputs []output) (exit i
 }
 
 func (r *room) recordEnd(ctx context.Context, end ending, partial error, outputs []output) error {
-	if err := r.reportEgress(ctx); err != nil {
+	if err := r.reportTraffic(ctx); err != nil {
 		return err
 	}
 	var said []statement.Output

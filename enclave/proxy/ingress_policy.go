@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -13,6 +14,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"cloister/governance/statement"
 	"cloister/policy/spec"
 )
 
@@ -73,13 +75,17 @@ func (g *Ingress) judgeRequest(w http.ResponseWriter, r *http.Request) (*http.Re
 	m := IngressMessage{Method: r.Method, Host: r.Host, Path: r.URL.EscapedPath(), Query: r.URL.RawQuery, Headers: lowered(r.Header), Size: r.ContentLength}
 	var err error
 	if r.Body, err = m.readBody(r.Body, r.Header); err != nil {
-		g.refuse(w, http.StatusBadRequest, "the body ended early")
+		reason, why := statement.IngressUnreadable, "the body ended early"
+		if errors.Is(err, errStalled) {
+			reason, why = statement.IngressStalled, errStalled.Error()
+		}
+		g.refuse(w, http.StatusBadRequest, reason, why)
 		return r, false
 	}
 	address, _, _ := net.SplitHostPort(r.RemoteAddr)
 	in := &IngressInput{Phase: phaseRequest, Endpoint: g.Endpoint.Name, Request: m, Client: IngressClient{address, g.clients.asks(address, time.Now())}, Sent: g.sent.Load()}
 	if why := g.decide(r.Context(), in); why != "" {
-		g.refuse(w, http.StatusForbidden, why)
+		g.refuse(w, http.StatusForbidden, statement.IngressPolicy, why)
 		return r, false
 	}
 	in.Request.Body = nil // it is long enough once

@@ -29,6 +29,7 @@ const (
 	TypeAppEvent         Type = "app-event"
 	TypeEgress           Type = "egress"
 	TypeJob              Type = "job"
+	TypeIngress          Type = "ingress"
 )
 
 // Body is what a statement says, apart from who and when.
@@ -95,6 +96,8 @@ func newRunBody(t Type) (Body, error) {
 		return &Egress{}, nil
 	case TypeJob:
 		return &Job{}, nil
+	case TypeIngress:
+		return &Ingress{}, nil
 	default:
 		return nil, fmt.Errorf("%w %q", ErrUnknownType, t)
 	}

@@ -33,7 +33,7 @@ type Room struct {
 	// Ran, if set, is told of each command that has ended, or is ready.
 	Ran func(cmd *exec.Cmd, took time.Duration)
 
-	Endpoints struct{ Attestation, Vault, HSM, Broker string }
+	Endpoints struct{ Attestation, Vault, HSM, Broker, Blob string }
 	Reference string   // of the input volume
 	Sink      string   // what is pinned of the output volume before it exists
 	Ledger    string   // address of the contract's log
@@ -51,6 +51,9 @@ type Room struct {
 	// Roles has the cloud check role assignments: its owner provisions, and the
 	// clean room's identity has what it was given.
 	Roles bool
+	// Azurite, if set, is the address of one that runs: volumes are then in its
+	// containers, behind the simulated cloud's blob service.
+	Azurite string
 	// Distributed has Specify put the application into a container of its own.
 	Distributed bool
 	// Application, Input and Output are more options of the application and the
@@ -109,6 +112,17 @@ func (r *Room) own(path string) error {
 func (r *Room) Path(parts ...string) string {
 	return filepath.Join(append([]string{r.Dir}, parts...)...)
 }
+
+// Store is where a volume is: "input", "code" or "output".
+func (r *Room) Store(name string) string {
+	if r.Azurite == "" {
+		return r.Path("store", name)
+	}
+	return r.Endpoints.Blob + "/" + r.Container(name) + "/volume"
+}
+
+// Container is the blob container of a volume, where Azurite has it.
+func (r *Room) Container(name string) string { return filepath.Base(r.Dir) + "-" + name }
 
 // Close ends what runs in the background and, unless it is to be kept, removes
 // the folder.

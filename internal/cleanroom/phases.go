@@ -17,6 +17,9 @@ func (r *Room) StartCloud() error {
 	if r.Roles {
 		up = append(up, "--roles")
 	}
+	if r.Azurite != "" {
+		up = append(up, "--azurite", r.Azurite)
+	}
 	if err := r.Serve(up...); err != nil {
 		return err
 	}
@@ -25,11 +28,15 @@ func (r *Room) StartCloud() error {
 
 // Prepare is each party at home: the hospital seals a folder with a key of its
 // own, the analyst names the volume that the result will be.
-func (r *Room) Prepare(source string) (err error) {
+func (r *Room) Prepare(source string) error {
+	return r.WithOwner(func() error { return r.prepare(source) })
+}
+
+func (r *Room) prepare(source string) (err error) {
 	if _, err = r.Cloister("prep", "keygen", r.Path("hospital.key")); err != nil {
 		return err
 	}
-	if r.Reference, err = r.Cloister("prep", "encrypt", "--key", r.Path("hospital.key"), source, r.Path("store", "input")); err != nil {
+	if r.Reference, err = r.Cloister("prep", "encrypt", "--key", r.Path("hospital.key"), source, r.Store("input")); err != nil {
 		return err
 	}
 	if _, err = r.Cloister("prep", "keygen", r.Path("analyst.key")); err != nil {
@@ -49,7 +56,7 @@ func (r *Room) prepareCode() (err error) {
 	if _, err = r.Cloister("prep", "keygen", r.Path("author.key")); err != nil {
 		return err
 	}
-	r.CodeReference, err = r.Cloister("prep", "encrypt", "--key", r.Path("author.key"), r.Code, r.Path("store", "code"))
+	r.CodeReference, err = r.Cloister("prep", "encrypt", "--key", r.Path("author.key"), r.Code, r.Store("code"))
 	return err
 }
 
@@ -76,7 +83,7 @@ func (r *Room) Specify(script string) error {
 	spec := r.specification()
 	volume := func(kind, name, party, id, store, mount string) []string {
 		return slices.Concat([]string{"spec", "add", kind, "--name", name, "--party", party, "--volume", id,
-			"--store", r.Path("store", store), "--mount", r.Path("mnt", mount)}, r.keysOf(party), []string{spec})
+			"--store", r.Store(store), "--mount", r.Path("mnt", mount)}, r.keysOf(party), []string{spec})
 	}
 	sink := volume("datasink", "report", "analyst", strings.Split(r.Sink, ":")[0], "output", "report")
 	sink = append(sink, r.Output...)
@@ -237,11 +244,6 @@ func (r *Room) AsOwner(args ...string) error {
 	if !r.Roles {
 		return r.all(args)
 	}
-	defer func(env []string) { r.Env = env }(r.Env)
-	lines, err := r.Cloister("local", "env", "--dir", r.Path("cloud"), "--identity", "owner")
-	if err != nil {
-		return err
-	}
 	raw, err := os.ReadFile(r.Path("cloud", "keys", "identities.json"))
 	if err != nil {
 		return err
@@ -250,13 +252,26 @@ func (r *Room) AsOwner(args ...string) error {
 	if err := json.Unmarshal(raw, &identities); err != nil {
 		return err
 	}
-	r.Env = strings.Fields(lines)
 	for _, i := range identities {
 		if i.Name == "clean-room" {
 			args = slices.Insert(args, len(args)-1, "--principal", i.ObjectID)
 		}
 	}
-	return r.all(args)
+	return r.WithOwner(func() error { return r.all(args) })
+}
+
+// WithOwner does something as the cloud's owner, where roles are checked.
+func (r *Room) WithOwner(do func() error) error {
+	if !r.Roles {
+		return do()
+	}
+	defer func(env []string) { r.Env = env }(r.Env)
+	lines, err := r.Cloister("local", "env", "--dir", r.Path("cloud"), "--identity", "owner")
+	if err != nil {
+		return err
+	}
+	r.Env = strings.Fields(lines)
+	return do()
 }
 
 // Guest launches a simulated container under a container policy.

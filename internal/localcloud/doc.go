@@ -10,6 +10,10 @@
 // launching of guests, faults, identities and key rotation come in over
 // STATE/admin.sock, which is open to the directory's owner only.
 //
+// The login service, the management plane and the attestation service are one for
+// all tenants; vault, HSM and storage are a tenant's own, and refuse what another
+// tenant's directory issued.
+//
 //	attestation  the attestation service, for guests of package platform
 //	vault        Key Vault and Managed HSM, with secure key release
 //	broker       the Key Broker Service of the Confidential Containers

@@ -89,8 +89,18 @@ type platform interface {
 type Room struct {
 	platform
 	resources []template.Resource
-	// Pause is between two looks while waiting.
+	// Pause is the longest between two looks while waiting.
 	Pause time.Duration
+}
+
+// pauses are from a twentieth of the longest on: what is quick is seen soon, and what
+// takes long is not asked for often.
+func (r *Room) pauses() func() <-chan time.Time {
+	next := r.Pause / 20
+	return func() <-chan time.Time {
+		defer func() { next = min(2*next, r.Pause) }()
+		return time.After(next)
+	}
 }
 
 // Status returns what there is, in the template's order.
@@ -145,11 +155,14 @@ func (r *Room) WaitEnded(ctx context.Context) ([]Unit, error) {
 
 // wait looks until all units are as wanted. The end of ctx is of kind
 // fault.Unavailable.
-func (r *Room) wait(ctx context.Context, enough func(Unit) bool, what string) ([]Unit, error) {
-	for {
-		list, err := r.Status(ctx)
-		if err != nil && ctx.Err() == nil {
-			return list, err
+func (r *Room) wait(ctx context.Context, enough func(Unit) bool, what string) (list []Unit, err error) {
+	for pause := r.pauses(); ; {
+		now, err := r.Status(ctx)
+		switch {
+		case err == nil:
+			list = now
+		case ctx.Err() == nil:
+			return now, err
 		}
 		var left []string
 		for _, u := range list {
@@ -170,7 +183,7 @@ func (r *Room) wait(ctx context.Context, enough func(Unit) bool, what string) ([
 			}
 			return list, fault.Errorf(fault.Unavailable, "look with `cloister deploy status`; the same command again goes on, or wait longer with --timeout",
 				"not all of it does %s yet: %s", what, strings.Join(left, "; "))
-		case <-time.After(r.Pause):
+		case <-pause():
 		}
 	}
 }
@@ -201,7 +214,7 @@ func (r *Room) down(ctx context.Context, resource template.Resource, all bool) (
 			return u, err
 		}
 	}
-	for {
+	for pause := r.pauses(); ; {
 		if u, err = r.look(ctx, resource); err != nil || u.State == Missing {
 			u.Changed = err == nil
 			return u, err
@@ -213,7 +226,7 @@ func (r *Room) down(ctx context.Context, resource template.Resource, all bool) (
 				return u, ctx.Err()
 			}
 			return u, fault.Errorf(fault.Unavailable, "give the command again, or wait longer with --timeout", "%s %s is not gone yet", u.Kind, u.Name)
-		case <-time.After(r.Pause):
+		case <-pause():
 		}
 	}
 }

@@ -265,8 +265,8 @@ type Removal struct {
 	Data bool // the container, with everything in it
 }
 
-// takes says whether a resource goes: roles always do.
-func (r Removal) takes(kind string) bool {
+// Takes says whether a resource of a kind goes: roles always do.
+func (r Removal) Takes(kind string) bool {
 	switch kind {
 	case KindKEK, KindSecret:
 		return r.Keys
@@ -313,7 +313,7 @@ func destroy(ctx context.Context, x resource, r Removal) (Item, error) {
 		return item, err
 	}
 	// What differs is not what apply made, and is not ours to take.
-	if item.State != There || !r.takes(x.kind) {
+	if item.State != There || !r.Takes(x.kind) {
 		return item, nil
 	}
 	if err := x.take(ctx); err != nil {

@@ -2,6 +2,7 @@ package arm
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -37,7 +38,9 @@ type Config struct {
 	Enforce   bool
 	Challenge string // the tenant's address, for the 401
 	Tenant    string
-	File      string
+	// Subscription is the one whose resources these are.
+	Subscription string
+	File         string
 	// Fixed are the resources that are always there, by id, in the form in which
 	// a GET shows them.
 	Fixed map[string]map[string]any
@@ -75,6 +78,10 @@ func New(c Config) (*Service, error) {
 func (s *Service) Handler() http.Handler {
 	return s.Server.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		caller, err := s.authenticate(r)
+		if wrong := (identity.WrongTenant{}); errors.As(err, &wrong) {
+			s.refuseTenant(w, wrong)
+			return
+		}
 		if err != nil {
 			w.Header().Set("WWW-Authenticate", `Bearer authorization_uri="`+s.Challenge+`", error="invalid_token"`)
 			wire.WriteError(w, http.StatusUnauthorized, "AuthenticationFailed", err.Error(), "")
@@ -96,13 +103,24 @@ func (s *Service) Handler() http.Handler {
 	}))
 }
 
+// refuseTenant says which tenant the subscription is in, in the service's words.
+func (s *Service) refuseTenant(w http.ResponseWriter, wrong identity.WrongTenant) {
+	w.Header().Set("WWW-Authenticate", `Bearer authorization_uri="`+s.Challenge+`", error="invalid_token", error_description="The access token is from the wrong issuer. `+
+		`It must match the tenant associated with this subscription. Please use correct authority to get the token."`)
+	wire.WriteError(w, http.StatusUnauthorized, "InvalidAuthenticationTokenTenant", fmt.Sprintf("The access token is from the wrong issuer '%s'. "+
+		"It must match the tenant '%s' associated with this subscription. Please use the authority (URL) '%s' to get the token. "+
+		"Note, if the subscription is transferred to another tenant there is no impact to the services, but information about new tenant could take time to propagate (up to an hour). "+
+		"If you just transferred your subscription and see this error message, please try back later.", wrong.Found, wrong.Expected, s.Challenge), "")
+}
+
 func (s *Service) authenticate(r *http.Request) (caller string, err error) {
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok {
 		return "", errors.New("Authentication failed. The 'Authorization' header is missing.")
 	}
 	for _, audience := range audiences {
-		if caller, err = s.Directory.Authenticate(token, audience, s.Server.Now()); err == nil {
+		caller, err = s.Directory.Authenticate(token, audience, s.Server.Now())
+		if err == nil || errors.As(err, new(identity.WrongTenant)) {
 			break
 		}
 	}
@@ -114,6 +132,9 @@ func (s *Service) serve(r *http.Request, caller string) (int, any, error) {
 		return 0, nil, refuse(http.StatusBadRequest, "MissingApiVersionParameter", "The api-version query parameter (?api-version=) is required for all requests.")
 	}
 	id := parseID(r.URL.Path)
+	if of, named := SubscriptionOf(r.URL.Path); named && !strings.EqualFold(of, s.Subscription) {
+		return 0, nil, refuse(http.StatusNotFound, "SubscriptionNotFound", "The subscription '%s' could not be found.", of)
+	}
 	if done, status, body, err := s.groupAction(r, caller, id); done {
 		return status, body, err
 	}
