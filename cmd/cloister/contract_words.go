@@ -100,12 +100,15 @@ func (r reviewer) network() []string {
 		}
 	case spec.EgressPolicy:
 		says = append(says, fmt.Sprintf("the application may send, to any host, the HTTP requests that policy %s %s lets through; what a WebSocket carries once it is let through nobody looks at", n.Policy.File, n.Policy.Digest))
+	case spec.EgressUnguarded:
+		says = append(says, "the application is in the pod's network: nothing of ours keeps it from sending anything that it has read to what that reaches, nor from answering at a port of its own, without the runtime's TLS and policies, whoever reaches the pod's address")
 	default:
 		says = append(says, "the application reaches nothing outside")
 	}
-	if r.spec.Model == spec.Distributed {
-		says = []string{"the application's container shares the pod's network: nothing of ours keeps it from what that reaches"}
-	} else if n.Egress == spec.EgressList || n.Egress == spec.EgressPolicy {
+	if r.spec.Model == spec.Distributed && n.Egress != spec.EgressUnguarded {
+		says = append(says, "that holds in a network that the shim makes for the application beside the runtime: where it may not make one, the application does not start")
+	}
+	if n.Egress == spec.EgressList || n.Egress == spec.EgressPolicy {
 		says = append(says, "the record names the hosts that it reached, before it first reaches one, and how often; what it asked for in vain is counted and not named")
 	}
 	for _, e := range r.spec.Endpoints {

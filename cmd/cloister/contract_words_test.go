@@ -16,7 +16,8 @@ func TestNetworkInWords(t *testing.T) {
 		"to api.example:443, in HTTP requests, over TLS or not, that the runtime reads": {Network: spec.Network{Egress: spec.EgressList, Allow: to}},
 		"to api.example:443, as bytes that nobody looks at":                             {Network: spec.Network{Egress: spec.EgressList, Allow: to, Proxy: spec.ProxyOpen}},
 		"the HTTP requests that policy out.rego sha256:00 lets through":                 {Network: spec.Network{Egress: spec.EgressPolicy, Policy: &spec.PolicyFile{File: "out.rego", Digest: "sha256:00"}}},
-		"shares the pod's network":                                                      {Model: spec.Distributed, Network: spec.Network{Egress: spec.EgressClosed}},
+		"in a network that the shim makes for the application":                          {Model: spec.Distributed, Network: spec.Network{Egress: spec.EgressClosed}},
+		"nor from answering at a port of its own":                                       {Model: spec.Distributed, Network: spec.Network{Egress: spec.EgressUnguarded}},
 	} {
 		if said := strings.Join(reviewer{spec: s}.network(), "\n"); !strings.Contains(said, want) {
 			t.Errorf("%q is not in %q", want, said)

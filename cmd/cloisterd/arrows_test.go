@@ -420,7 +420,7 @@ func (tc arrowsCase) room(t *testing.T, port string) *site {
 			c.Azurite, c.Roles = azurite.Start(t).Endpoint, true
 		}
 		if tc.called {
-			buildServer(t, c)
+			buildProgram(t, c, "server")
 			work += "$IN/server 8080 >/dev/null 2>&1 &\n"
 			c.Application = []string{"--start", "manual"}
 			c.Ports = [][]string{{"--name", "web", "--port", port, "--application-port", "8080"}}

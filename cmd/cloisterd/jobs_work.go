@@ -137,11 +137,12 @@ func (r *room) launchJob(run, ctx context.Context, w *work) (exit int, err error
 		return others(n)
 	}
 	defer func() { r.inside.CompareAndSwap(inside, nil) }()
-	var wait func()
-	if app.Stdout, app.Stderr, wait, err = r.says.pipes(); err != nil {
+	p, err := r.says.pipes()
+	if err != nil {
 		return 0, err
 	}
-	defer wait()
+	defer p.wait()
+	app.Stdout, app.Stderr = p.stdout, p.stderr
 	return launch.Run(ctx, app)
 }
 

@@ -19,12 +19,12 @@ func parties3(t *testing.T) (c *containers, args []string, address string) {
 	t.Helper()
 	port := freePort(t)
 	room := newRoomWith(t, 0, func(r *cleanroom.Room) {
-		buildServer(t, r)
+		buildProgram(t, r, "server")
 		r.Recipients, r.Code, r.Second = []string{"hospital"}, r.Path("sources"), r.Path("cohort")
 		r.Ports = [][]string{{"--name", "web", "--port", port, "--application-port", "8080"}}
 		must(t, errors.Join(os.MkdirAll(r.Code, 0o755), os.MkdirAll(r.Second, 0o755)))
 		must(t, os.WriteFile(filepath.Join(r.Second, "cohort.txt"), []byte("and for the analyst\n"), 0o644))
-		must(t, os.WriteFile(filepath.Join(r.Code, "work.sh"), []byte(work), 0o644))
+		must(t, os.WriteFile(filepath.Join(r.Code, "work.sh"), []byte(authored), 0o644))
 	})
 	c = &containers{room, podman.New(t)}
 	must(t, os.MkdirAll(c.share(), 0o755))
@@ -33,10 +33,10 @@ func parties3(t *testing.T) (c *containers, args []string, address string) {
 	return c, append(args, "localhost/monolithic:test", "run"), "127.0.0.1:" + port
 }
 
-// work is the author's code, and joined what comes of both owners' data.
+// authored is the author's code, and joined what comes of both owners' data.
 const (
-	work   = "cat $IN/private/secret.txt $SECOND/cohort.txt > $OUT/result\n$IN/server 8080 >/dev/null 2>&1 &\n"
-	joined = "for the owner alone\nand for the analyst\n"
+	authored = "cat $IN/private/secret.txt $SECOND/cohort.txt > $OUT/result\n$IN/server 8080 >/dev/null 2>&1 &\n"
+	joined   = "for the owner alone\nand for the analyst\n"
 )
 
 // call is a client's, over attested TLS.

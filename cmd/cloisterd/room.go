@@ -234,12 +234,12 @@ func (r *room) application(ctx context.Context) {
 		r.monitor.reached("application starts")
 		r.job.running()
 		r.log.Info("application starts", "application", name)
-		exit, err := r.launch(ctx)
+		exit, started, err := r.launch(ctx)
 		r.monitor.set(func(s *status) { s.Exit = &exit })
 		r.monitor.reached("application ended")
 		r.log.Info("application ended", "application", name, "exit", exit)
 		if err != nil || !startsAgain(r.spec.Application.Restart, exit) || !sleep(ctx, wait) {
-			r.ended <- ending{started: true, exit: exit, err: err}
+			r.ended <- ending{started: started, exit: exit, err: err}
 			return
 		}
 		if err := r.startAgain(ctx, exit); err != nil {
@@ -265,15 +265,20 @@ func (r *room) startAgain(ctx context.Context, exit int) error {
 	return nil
 }
 
-// launch runs it once.
-func (r *room) launch(ctx context.Context) (exit int, err error) {
+// launch runs it once, here or in its container.
+func (r *room) launch(ctx context.Context) (exit int, started bool, err error) {
 	app := r.launched()
-	var wait func()
-	if app.Stdout, app.Stderr, wait, err = r.says.pipes(); err != nil {
-		return 0, err
+	p, err := r.says.pipes()
+	if err != nil {
+		return 0, false, err
 	}
-	defer wait()
-	return launch.Run(ctx, app)
+	defer p.wait()
+	app.Stdout, app.Stderr = p.stdout, p.stderr
+	if r.door != nil {
+		return r.launchBeside(ctx, app, p)
+	}
+	exit, err = launch.Run(ctx, app)
+	return exit, true, err
 }
 
 // launched is what the specification has run.

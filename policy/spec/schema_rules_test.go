@@ -105,7 +105,7 @@ var fieldRules = map[string]object{
 	"Broker.Resource":              is(resourcePattern),
 	"Broker.KEK":                   is(resourcePattern),
 	"Broker.CA":                    pattern(base64Key),
-	"Network.Egress":               oneOfThese(EgressClosed, EgressList, EgressPolicy),
+	"Network.Egress":               oneOfThese(EgressClosed, EgressList, EgressPolicy, EgressUnguarded),
 	"Network.Proxy":                oneOfThese(ProxySecure, ProxyOpen),
 	"Network.Allow":                {"uniqueItems": true},
 	"Destination.Port":             port,

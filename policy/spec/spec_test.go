@@ -313,8 +313,13 @@ func TestValidate(t *testing.T) {
 			distributed(s)
 			s.AcceptedRisk, s.Runtime.Image, s.Network = "we accept the risk", nil, Network{Egress: EgressClosed}
 		},
-			[]string{"acceptedRisk: cannot keep egress closed", "runtime.image: sidecar needs"}},
-		"shared port": {func(s *Specification) { distributed(s); s.Application.Ports, s.Endpoints[0].ApplicationPort = nil, 0 }, []string{"endpoints[0]: port 8080 is taken"}},
+			[]string{"acceptedRisk: guards less", "runtime.image: sidecar needs"}},
+		"shared port": {func(s *Specification) {
+			distributed(s)
+			s.Network = Network{Egress: EgressUnguarded}
+			s.Application.Ports, s.Endpoints[0].ApplicationPort = nil, 0
+		}, []string{"endpoints[0]: port 8080 is taken"}},
+		"unguarded": {func(s *Specification) { s.Network, s.Endpoints = Network{Egress: EgressUnguarded}, nil }, []string{"network.egress: monolithic guards"}},
 		"sidecar": {func(s *Specification) {
 			distributed(s)
 			s.Runtime = &Runtime{Binary: "x", Image: &Image{Reference: "x:1"}, Resources: &Resources{}}
@@ -328,7 +333,7 @@ func TestValidate(t *testing.T) {
 			s.Application.Ports, s.Application.GovernanceAPI = []uint32{8080, 8300}, 8300
 		}, []string{"application.governanceAPI: listens on port 8300 itself"}},
 		"governance API beside the runtime": {func(s *Specification) {
-			s.Application.GovernanceAPI, s.Endpoints, s.Model, s.AcceptedRisk = 8300, nil, Distributed, "the one application is ours and all of us have read it"
+			s.Network.Egress, s.Application.GovernanceAPI, s.Endpoints, s.Model, s.AcceptedRisk = EgressUnguarded, 8300, nil, Distributed, "the one application is ours and all of us have read it"
 		},
 			[]string{"application.governanceAPI: no network of its own"}},
 		"nobody starts it": {func(s *Specification) { s.Application.Start, s.Endpoints = StartManual, nil }, []string{"application.start: nobody can call"}},

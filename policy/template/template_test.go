@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -418,6 +419,33 @@ func TestResources(t *testing.T) {
 	} {
 		if got := (container{resources: given}).armResources(); got.Requests != want || got.Limits != want {
 			t.Errorf("%+v: %+v, want %+v", given, got, want)
+		}
+	}
+}
+
+// TestOnlyEndpointsAreExposed: of a pod, or a container group, the ports of the
+// endpoints, which the runtime's container has; of the application's none, whatever
+// it listens on.
+func TestOnlyEndpointsAreExposed(t *testing.T) {
+	for _, s := range []spec.Specification{distributed(aci(t)), distributed(aks(t))} {
+		r, err := roomOf(s, inputs())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(s.Application.Ports) == 0 || len(s.Endpoints) == 0 {
+			t.Fatal("the example listens nowhere")
+		}
+		if runtime := r.containers[0]; !slices.Equal(runtime.ports, portsOf(s)) || len(r.containers) != 2 || r.containers[1].ports != nil {
+			t.Errorf("%s: exposed are %v of the runtime's container and %v of the application's", s.Kind, runtime.ports, r.containers[1].ports)
+		}
+		ports := regexp.MustCompile(`(?i)"?(?:container)?port"?: *([0-9]+)`).FindAllStringSubmatch(string(made(t, s).Text), -1)
+		if len(ports) == 0 {
+			t.Errorf("%s: no port is exposed", s.Kind)
+		}
+		for _, p := range ports {
+			if !slices.ContainsFunc(s.Endpoints, func(e spec.Endpoint) bool { return fmt.Sprint(e.Port) == p[1] }) {
+				t.Errorf("%s: port %s is exposed, which is no endpoint's", s.Kind, p[1])
+			}
 		}
 	}
 }
