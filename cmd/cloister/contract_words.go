@@ -196,7 +196,13 @@ func (r reviewer) record() []string {
 	if len(g.Witnesses) == 0 {
 		return append(says, "no witness: its operator is believed about there being nothing newer, such as a withdrawal")
 	}
-	return append(says, fmt.Sprintf("%d of the %d witnesses must have seen a checkpoint before a run believes it", cmp.Or(int(g.Threshold), len(g.Witnesses)), len(g.Witnesses)))
+	says = append(says, fmt.Sprintf("%d of the %d witnesses must have seen a checkpoint before a run believes it", cmp.Or(int(g.Threshold), len(g.Witnesses)), len(g.Witnesses)))
+	for _, w := range g.WitnessAddresses {
+		key, at, _ := strings.Cut(w, "@")
+		name, _, _ := strings.Cut(key, "+")
+		says = append(says, "witness "+name+" is asked at "+at+" by the doctors")
+	}
+	return says
 }
 
 // bitsPerRead: a read of one 4 KiB page out of a volume of 8 GiB tells the store

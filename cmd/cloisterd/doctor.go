@@ -12,6 +12,7 @@ import (
 	"cloister/enclave/azure"
 	"cloister/enclave/vault"
 	"cloister/governance"
+	"cloister/governance/cosign"
 	"cloister/governance/remote"
 	"cloister/internal/cli"
 	"cloister/internal/fault"
@@ -62,6 +63,11 @@ func runDoctor(c *urfave.Context) error {
 	}
 	try("mounts", v.fuse)
 	try("the ledger "+cmp.Or(c.String("ledger"), v.spec.Governance.Ledger), v.ledger(known))
+	if log, err := openLedger(v.c.String("ledger"), v.spec, v.platform); err == nil {
+		for _, w := range cosign.Ask(v.spec.Governance.Witnesses, v.spec.Governance.WitnessAddresses, log) {
+			try("the witness "+w.Name, w.Ask)
+		}
+	}
 	if !located {
 		return check.Err()
 	}

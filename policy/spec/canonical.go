@@ -107,6 +107,7 @@ func (s Specification) Sorted() Specification {
 	s.Application.Ports = sortedBy(s.Application.Ports, func(p uint32) uint32 { return p })
 	s.Network.Allow = sortedBy(s.Network.Allow, Destination.String)
 	s.Governance.Witnesses = sortedBy(s.Governance.Witnesses, func(w string) string { return w })
+	s.Governance.WitnessAddresses = sortedBy(s.Governance.WitnessAddresses, func(w string) string { return w })
 	for i := range s.DataSinks {
 		s.DataSinks[i].Recipients = sortedBy(s.DataSinks[i].Recipients, func(r string) string { return r })
 	}

@@ -181,7 +181,10 @@ type Governance struct {
 	// anything is said to it. No evidence is asked for when empty.
 	LedgerPolicy string   `json:"ledgerPolicy,omitempty"`
 	Witnesses    []string `json:"witnesses,omitempty"` // verifier keys that must cosign
-	Threshold    uint32   `json:"threshold,omitempty"` // how many of the witnesses must; all when 0
+	// WitnessAddresses are where witnesses serve, as far as that is known, each as
+	// KEY@URL. Who looks after a clean room asks them there; a run does not need it.
+	WitnessAddresses []string `json:"witnessAddresses,omitempty"`
+	Threshold        uint32   `json:"threshold,omitempty"` // how many of the witnesses must; all when 0
 	// Refused says what becomes of statements that parties and runs sign and the
 	// ledger does not append: RefusedKept, or empty for nothing.
 	Refused string `json:"refused,omitempty"`

@@ -286,6 +286,18 @@ func TestValidate(t *testing.T) {
 			w := s.Governance.Witnesses[0]
 			s.Governance = Governance{Ledger: "ftp://x", Witnesses: []string{w, w, strings.Replace(w, "witness", "wotness", 1)}}
 		}, []string{"governance.ledger: https", "governance.ledgerKey: no ledger", "governance.witnesses[1]: already this witness", "governance.witnesses[2]: not a public key"}},
+		"witness addresses": {func(s *Specification) {
+			w := s.Governance.Witnesses
+			s.Governance.WitnessAddresses = []string{w[0] + "@http://witness.example:8447", w[1] + "@https://x/y"}
+		}, nil},
+		"witness address twice": {func(s *Specification) {
+			w := s.Governance.Witnesses[0]
+			s.Governance.WitnessAddresses = []string{w + "@http://x", w + "@http://y", "other@http://x"}
+		}, []string{"governance.witnessAddresses[1]: already the address of this witness", "governance.witnessAddresses[2]: none of the witnesses"}},
+		"no witness address": {func(s *Specification) {
+			w := s.Governance.Witnesses
+			s.Governance.WitnessAddresses = []string{w[0], w[1] + "@http://u:p@x"}
+		}, []string{"governance.witnessAddresses[0]: no address", "governance.witnessAddresses[1]: no address"}},
 		"ledger threshold": {func(s *Specification) { s.Governance.Threshold = 3 }, []string{"governance.threshold: 3 of 2"}},
 		"proxy and allow": {func(s *Specification) {
 			s.Network = Network{Egress: EgressClosed, Allow: []Destination{{"*.x", 0}}, Proxy: "shut"}

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -141,9 +142,29 @@ func (s Specification) checkGovernance(c *checks) {
 		c.logKey(at, w, noteCosignature, "cosigns")
 		twice(at, w)
 	}
+	c.count("governance.witnessAddresses", len(g.WitnessAddresses))
+	twiceAt := c.unique("the address of this witness")
+	for i, w := range g.WitnessAddresses {
+		key := c.witnessAddress(fmt.Sprintf("governance.witnessAddresses[%d]", i), w, g.Witnesses)
+		twiceAt(fmt.Sprintf("governance.witnessAddresses[%d]", i), key)
+	}
 	if int64(g.Threshold) > int64(len(g.Witnesses)) {
 		c.add("governance.threshold", fmt.Sprintf("%d of %d witnesses cannot cosign", g.Threshold, len(g.Witnesses)), "name more witnesses, or fewer that must")
 	}
+}
+
+// witnessAddress wants KEY@URL of one of the witnesses, and returns the key. What is
+// said there is signed, so it need not be https.
+func (c *checks) witnessAddress(at, address string, witnesses []string) string {
+	key, where, _ := strings.Cut(address, "@")
+	if !slices.Contains(witnesses, key) {
+		c.add(at, fmt.Sprintf("%.200q is of none of the witnesses", address), "write KEY@URL, of a witness that is named")
+	}
+	u, err := url.Parse(where)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || len(where) > maxText {
+		c.add(at, fmt.Sprintf("%.200q is no address of a witness", where), "write KEY@URL, as cloister witness serve prints it")
+	}
+	return key
 }
 
 // checkLedger: who deploys a container cannot tell it where the ledger is, as the
