@@ -149,8 +149,14 @@ func (r reviewer) keys() []string {
 func (r reviewer) record() []string {
 	g := r.spec.Governance
 	says := []string{"ledger " + cmp.Or(g.Ledger, "on files") + " with key " + g.LedgerKey}
+	if g.LedgerPolicy != "" {
+		says = append(says, "nothing is said to it before it proves that its key is in a container under policy "+g.LedgerPolicy+": its operator signs nothing in its place; the record ends with that container")
+	}
 	if g.Refused == spec.RefusedKept {
 		says = append(says, "the ledger keeps what parties and runs signed and it refused, the newest 1 to 2 MiB of it")
+	}
+	if len(g.Witnesses) == 0 && g.LedgerPolicy != "" {
+		return append(says, "no witness: its operator can keep what is newer, such as a withdrawal, from reaching it")
 	}
 	if len(g.Witnesses) == 0 {
 		return append(says, "no witness: its operator is believed about there being nothing newer, such as a withdrawal")

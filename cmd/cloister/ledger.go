@@ -1,19 +1,24 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
+	"cloister/enclave/evidence"
 	"cloister/governance"
 	"cloister/governance/remote"
 	"cloister/governance/statement"
+	"cloister/internal/fault"
+	"cloister/policy/spec"
 
 	urfave "github.com/urfave/cli/v2"
 )
 
 func ledgerFlag() urfave.Flag {
-	return &urfave.StringFlag{Name: "ledger", Usage: "the log's `URL`, with \",ca=FILE\" where its certificate is not the system's to trust; for reading, also a ledger's directory"}
+	return &urfave.StringFlag{Name: "ledger", Usage: "the log's `URL`, with \",ca=FILE\" where its certificate is not the system's to trust, and \",platform=simulated:DIR\" where it is attested by cloister local's; for reading, also a ledger's directory"}
 }
 
 // readerFlags name a log that is read, and who reads.
@@ -51,9 +56,57 @@ func findLog(c *urfave.Context) (log remote.Keyed, key string, done func(), err 
 		signer, done = private, private.Destroy
 	}
 	if log, err = remote.Find(c.String("ledger"), signer); err == nil {
+		err = demandNamed(c, log)
+	}
+	if err == nil {
 		key, err = log.Key(c.Context)
 	}
 	return log, key, done, err
+}
+
+// demandNamed is demand with the specification of --specification, where that is
+// given.
+func demandNamed(c *urfave.Context, log remote.Keyed) error {
+	if c.String("specification") == "" {
+		return nil
+	}
+	s, err := loadSpec(c.String("specification"))
+	if err != nil {
+		return err
+	}
+	return demand(log, s)
+}
+
+// demand has a ledger prove what the specification says that it must be, before
+// anything is said to it. A directory, which only reads, proves nothing: what is
+// signed there is signed by the key that the specification pins.
+func demand(log remote.Keyed, s spec.Specification) error {
+	g := s.Governance
+	at, ok := log.(*remote.Log)
+	if g.LedgerPolicy == "" || !ok {
+		return nil
+	}
+	judge, err := ledgerJudge(at.Platform, s)
+	if err != nil {
+		return err
+	}
+	at.Demand(func(a remote.Attestation) error {
+		return judge.Ledger(a.Evidence, a.TLSKey, g.LedgerKey, g.LedgerPolicy)
+	})
+	return nil
+}
+
+func ledgerJudge(platform string, s spec.Specification) (evidence.Judge, error) {
+	if platform == "" && s.Kind == spec.Simulated {
+		return evidence.Judge{}, fault.Errorf(fault.Usage, "add ,platform=simulated:DIR to --ledger, the folder of cloister local", "the ledger is to be attested by a simulated platform, and which one is not said")
+	}
+	judge, err := evidence.Named(cmp.Or(platform, "amd"), uint64(s.Attestation.MinSVN))
+	if err != nil {
+		return judge, err
+	}
+	services, err := s.Attestation.TransparencyServices()
+	judge.Anchors.UVMLedgers = slices.Concat(judge.Anchors.UVMLedgers, services)
+	return judge, err
 }
 
 // trusted returns whose signatures a checkpoint needs: what --specification says

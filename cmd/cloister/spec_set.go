@@ -58,6 +58,7 @@ func setGovernanceCommand() *urfave.Command {
 		Flags: []urfave.Flag{
 			text("ledger", "where a run finds the ledger, `URL[,ca=FILE]`; FILE is the root of its certificate, else the system's are taken. What makes it believed is its key"),
 			text("ledger-key", "public `KEY` of the ledger, NAME+HASH+BASE64 as cloister-ledger init prints it"),
+			text("ledger-policy", "the container policy under which the ledger must prove to run, `FILE` or its digest sha256:…; cloister ledger key checks it"),
 			&urfave.StringSliceFlag{Name: "witness", Usage: "public `KEY` of a witness that must cosign, as cloister witness init prints it; may be repeated"},
 			&urfave.Uint64Flag{Name: "threshold", Usage: "`HOW MANY` of the witnesses must; all when not given"},
 			text("refused", "`WHAT` becomes of statements that the ledger refuses: kept"),
@@ -75,6 +76,9 @@ func setGovernanceCommand() *urfave.Command {
 				}
 			}
 			if g.LedgerKey, err = publicKey(c.String("ledger-key"), signingKey); err != nil {
+				return err
+			}
+			if g.LedgerPolicy, err = policyDigest(c, "ledger-policy"); err != nil {
 				return err
 			}
 			if g.Threshold, err = number(c, "threshold"); err != nil {
@@ -95,6 +99,7 @@ func setGovernance(d *yaml.Document, g spec.Governance) (*yaml.Document, error) 
 		e.put(g.LedgerCA != "", "governance", "ledgerCA", g.LedgerCA, func(s *spec.Specification) { s.Governance.LedgerCA = g.LedgerCA })
 	}
 	set(g.LedgerKey != "", "ledgerKey", g.LedgerKey, func(to *spec.Governance) { to.LedgerKey = g.LedgerKey })
+	set(g.LedgerPolicy != "", "ledgerPolicy", g.LedgerPolicy, func(to *spec.Governance) { to.LedgerPolicy = g.LedgerPolicy })
 	set(len(g.Witnesses) > 0, "witnesses", g.Witnesses, func(to *spec.Governance) { to.Witnesses = g.Witnesses })
 	set(g.Threshold > 0, "threshold", g.Threshold, func(to *spec.Governance) { to.Threshold = g.Threshold })
 	set(g.Refused != "", "refused", g.Refused, func(to *spec.Governance) { to.Refused = g.Refused })

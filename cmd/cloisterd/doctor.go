@@ -173,7 +173,7 @@ func (v *visit) fuse(context.Context) (string, error) {
 // nothing there. Without a platform there is no more to see than a checkpoint.
 func (v *visit) ledger(attested bool) func(context.Context) (string, error) {
 	return func(ctx context.Context) (string, error) {
-		log, err := openLedger(v.c.String("ledger"), v.spec.Governance)
+		log, err := openLedger(v.c.String("ledger"), v.spec, v.platform)
 		if err != nil {
 			return "", err
 		}

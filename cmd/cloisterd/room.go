@@ -150,11 +150,11 @@ func (r *room) conclude(ctx context.Context, gate *enclave.Gate, end ending, ref
 
 // begin opens the ledger and makes a run, whose first statements the gate says.
 func (r *room) begin(ctx context.Context, ledgerURL, specification string) error {
-	log, err := openLedger(ledgerURL, r.spec.Governance)
+	log, err := openLedger(ledgerURL, r.spec, r.platform)
 	if err != nil {
 		return fmt.Errorf("opening the ledger: %w", err)
 	}
-	if r.record, err = r.beginRun(ctx, log, specification); err != nil {
+	if r.record, err = r.beginRun(ctx, timedLog{log, r.monitor}, specification); err != nil {
 		return err
 	}
 	k := r.record.Contract()

@@ -70,6 +70,9 @@ type Room struct {
 	Sinks    []string
 	// LedgerAddress has Specify say where the ledger is.
 	LedgerAddress bool
+	// AttestedLedger has the ledger run in a simulated container of its own, under the
+	// policy at LedgerPolicy, and the specification demand that it proves it.
+	AttestedLedger bool
 	// Ports are endpoints for clients: of each the options of `spec add endpoint`.
 	Ports [][]string
 	// Network is what Specify has the application reach, the arguments of

@@ -108,6 +108,9 @@ func (r *Room) Specify(script string) error {
 		}
 	}
 	governance := slices.Concat([]string{"spec", "set", "governance", "--ledger-key", ledgerKey}, r.namedWitnesses(), []string{spec})
+	if r.AttestedLedger {
+		governance = append(governance, "--ledger-policy", r.LedgerPolicy())
+	}
 	if r.LedgerAddress {
 		governance = append(governance, "--ledger", r.Ledger)
 	}
@@ -155,11 +158,10 @@ func (r *Room) network() []string {
 // startLedger makes the contract's log and serves it, to the parties and to runs
 // that the simulated processor vouches for.
 func (r *Room) startLedger() (key string, err error) {
-	init := []string{"init"}
-	for _, party := range r.parties() {
-		init = append(init, "--party", r.Path(party+".party.pub"))
+	if r.AttestedLedger {
+		return r.startAttestedLedger()
 	}
-	key, err = r.finish(r.Command("cloister-ledger", append(init, r.Path("ledger"))...))
+	key, err = r.finish(r.Command("cloister-ledger", slices.Concat([]string{"init"}, r.proposers(), []string{r.Path("ledger")})...))
 	if err != nil {
 		return "", err
 	}
@@ -171,6 +173,40 @@ func (r *Room) startLedger() (key string, err error) {
 	url, err := r.serve(r.Command("cloister-ledger", append(serve, r.Path("ledger"))...))
 	r.Ledger = url + ",ca=" + r.Path("ledger", "tls.pem")
 	return key, err
+}
+
+// proposers are the parties, as options of cloister-ledger.
+func (r *Room) proposers() (options []string) {
+	for _, party := range r.parties() {
+		options = append(options, "--party", r.Path(party+".party.pub"))
+	}
+	return options
+}
+
+// LedgerPolicy is the path of the container policy of an attested ledger.
+func (r *Room) LedgerPolicy() string { return r.Path("ledger-policy.rego") }
+
+// startAttestedLedger has the parties believe a ledger's key for its evidence.
+func (r *Room) startAttestedLedger() (key string, err error) {
+	if err := os.WriteFile(r.LedgerPolicy(), []byte("# Simulated platform.\npackage cloister_simulated_ledger\n"), 0o644); err != nil {
+		return "", err
+	}
+	if err := r.Guest("ledger-guest", r.LedgerPolicy()); err != nil {
+		return "", err
+	}
+	if err := r.ServeAttested("ledger-guest", "ledger"); err != nil {
+		return "", err
+	}
+	return r.Cloister("ledger", "key", "--ledger", r.Ledger, "--policy", r.LedgerPolicy())
+}
+
+// ServeAttested starts an attested ledger in a guest, of a new log in a folder, and
+// makes it the room's.
+func (r *Room) ServeAttested(guest, folder string) error {
+	url, err := r.serve(r.Command("cloister-ledger", slices.Concat([]string{"serve", "--attest", "--platform", "simulated:" + r.Path(guest), "--listen", "127.0.0.1:0"},
+		r.proposers(), []string{r.Path(folder)})...))
+	r.Ledger = url + ",platform=simulated:" + r.Path("cloud")
+	return err
 }
 
 // keysOf is where a party's keys are.
@@ -196,7 +232,11 @@ func (r *Room) PreProvision() error {
 
 // By adds to a command of governance whose word it is.
 func (r *Room) By(party string, args ...string) []string {
-	return append(args, "--ledger", r.Ledger, "--party", r.Path(party+".party"))
+	args = append(args, "--ledger", r.Ledger, "--party", r.Path(party+".party"))
+	if r.AttestedLedger && !slices.Contains(args, "--specification") {
+		args = append(args, "--specification", r.specification())
+	}
+	return args
 }
 
 // Agree is the contract: both parties approve the same digests, and consent.

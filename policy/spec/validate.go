@@ -126,6 +126,12 @@ func (s Specification) checkGovernance(c *checks) {
 		c.logKey("governance.ledgerKey", g.LedgerKey, noteEd25519, "signs checkpoints")
 	}
 	c.optional("governance.refused", g.Refused, RefusedKept)
+	if g.LedgerPolicy != "" {
+		c.digest("governance.ledgerPolicy", g.LedgerPolicy)
+		if s.Kind == CVM {
+			c.add("governance.ledgerPolicy", "a ledger is attested in a container, and kind cvm does not say which version of the utility VM is good enough", "take it out, or set kind aci or aks")
+		}
+	}
 	c.count("governance.witnesses", len(g.Witnesses))
 	twice := c.unique("this witness")
 	for i, w := range g.Witnesses {
