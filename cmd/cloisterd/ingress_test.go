@@ -83,7 +83,12 @@ func (c called) callArgs(args ...string) []string {
 // proxy gives the endpoint a plain port here, until end is called.
 func (c called) proxy(address string) (plain string, end func()) {
 	c.t.Helper()
-	cmd := c.Command("cloister", c.callArgs("proxy", address)...)
+	return c.proxyOf("analyst", address)
+}
+
+func (c called) proxyOf(party, address string) (plain string, end func()) {
+	c.t.Helper()
+	cmd := c.Command("cloister", append(c.By(party, "proxy", address), "--platform", "simulated:"+c.Path("guest"))...)
 	cmd.Stderr = &c.stderr
 	out, err := cmd.StdoutPipe()
 	must(c.t, err)

@@ -42,6 +42,10 @@ type Room struct {
 	// volume "code", mounted at mnt/code, which is $CODE to the application.
 	// CodeReference is then its reference.
 	Code, CodeReference string
+	// Second, if set, is a folder of the analyst's that Prepare seals: volume
+	// "second", mounted at mnt/second, which is $SECOND to the application.
+	// SecondReference is then its reference.
+	Second, SecondReference string
 	// Recipients are parties that Specify has the output sealed for, beside the
 	// analyst, who owns it.
 	Recipients []string
@@ -75,6 +79,8 @@ type Room struct {
 	AttestedLedger bool
 	// Ports are endpoints for clients: of each the options of `spec add endpoint`.
 	Ports [][]string
+	// Work are options of `spec set jobs`, where the contract is to have jobs.
+	Work []string
 	// Network is what Specify has the application reach, the arguments of
 	// `spec set network`; nothing when empty.
 	Network []string
@@ -118,7 +124,7 @@ func (r *Room) Path(parts ...string) string {
 	return filepath.Join(append([]string{r.Dir}, parts...)...)
 }
 
-// Store is where a volume is: "input", "code" or "output".
+// Store is where a volume is: "input", "second", "code" or "output".
 func (r *Room) Store(name string) string {
 	if r.Azurite == "" {
 		return r.Path("store", name)

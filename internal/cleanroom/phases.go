@@ -48,6 +48,11 @@ func (r *Room) prepare(source string) (err error) {
 	if err := r.prepareCode(); err != nil {
 		return err
 	}
+	if r.Second != "" {
+		if r.SecondReference, err = r.Cloister("prep", "encrypt", "--key", r.Path("analyst.key"), r.Second, r.Store("second")); err != nil {
+			return err
+		}
+	}
 	r.Sink, err = r.Cloister("prep", "sink", "--key", r.Path("analyst.key"))
 	return err
 }
@@ -99,13 +104,21 @@ func (r *Room) Specify(script string) error {
 	}
 	application := slices.Concat([]string{"spec", "add", "application", "--name", "checksums", "--env", "PATH=/usr/bin:/bin",
 		"--env", "IN=" + r.Path("mnt", "input"), "--env", "OUT=" + r.Path("mnt", "report")}, r.Application, []string{spec, "/bin/sh", "-c", script})
-	var code [][]string
+	var more [][]string // volumes, with whose they are
 	if r.Code != "" {
 		application = slices.Insert(application, 3, "--env", "CODE="+r.Path("mnt", "code"))
-		code = [][]string{
+		more = [][]string{
 			{"spec", "add", "party", "--name", "author", "--signing-key", r.Path("author.party.pub"), "--recipient-key", r.Path("author.party.pub"), spec},
 			volume("code", "code", "author", strings.Split(r.CodeReference, ".")[1], "code", "code"),
 		}
+	}
+	if r.Second != "" {
+		application = slices.Insert(application, 3, "--env", "SECOND="+r.Path("mnt", "second"))
+		second := volume("datasource", "second", "analyst", strings.Split(r.SecondReference, ".")[1], "second", "second")
+		for i, word := range second { // a key of its own
+			second[i] = strings.NewReplacer("analyst-kek", "second-kek", "analyst-dek", "second-dek").Replace(word)
+		}
+		more = append(more, second)
 	}
 	governance := slices.Concat([]string{"spec", "set", "governance", "--ledger-key", ledgerKey}, r.namedWitnesses(), []string{spec})
 	if r.AttestedLedger {
@@ -121,6 +134,9 @@ func (r *Room) Specify(script string) error {
 	for _, options := range r.Ports {
 		ports = append(ports, slices.Concat([]string{"spec", "add", "endpoint"}, options, []string{spec}))
 	}
+	if r.Work != nil {
+		ports = append(ports, slices.Concat([]string{"spec", "set", "jobs"}, r.Work, []string{spec}))
+	}
 	return r.all(slices.Concat([][]string{
 		{"spec", "init", "--name", "source-report", "--kind", "simulated", spec},
 		{"spec", "set", "kind", "--runtime-binary", filepath.Join(r.bin, "cloisterd"), spec, "simulated"},
@@ -134,7 +150,7 @@ func (r *Room) Specify(script string) error {
 		{"spec", "set", "deployment", "--replicas", fmt.Sprint(max(1, r.Replicas)), spec},
 		model,
 		append([]string{"spec", "set", "network", spec}, r.network()...),
-	}, code, ports, [][]string{{"spec", "validate", spec}})...)
+	}, more, ports, [][]string{{"spec", "validate", spec}})...)
 }
 
 // nameReplicas has the analyst name the outputs of all replicas, where there are
@@ -251,6 +267,9 @@ func (r *Room) Agree() error {
 	if r.Code != "" {
 		propose = append(propose, "--volume", "code="+r.CodeReference)
 	}
+	if r.Second != "" {
+		propose = append(propose, "--volume", "second="+r.SecondReference)
+	}
 	commands := [][]string{propose}
 	for _, party := range r.parties() {
 		commands = append(commands, r.By(party, "contract", "approve", "--specification", r.specification()))
@@ -265,6 +284,12 @@ func (r *Room) Agree() error {
 // a key broker, that is its operator's to say too.
 func (r *Room) Provision() error {
 	volumes := map[string]string{"hospital": "source", "analyst": "report", "author": "code"}
+	if r.Second != "" {
+		apply := r.By("analyst", "provision", "apply", "--specification", r.specification(), "--key", r.Path("analyst.key"), "--key-release-policy", r.ReleasePolicy())
+		if err := r.AsOwner(append(apply, "second")...); err != nil {
+			return err
+		}
+	}
 	for _, party := range r.parties() {
 		apply := r.By(party, "provision", "apply", "--specification", r.specification(), "--key", r.Path(party+".key"))
 		if !slices.Contains(r.AtBroker, party) {
