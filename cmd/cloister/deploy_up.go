@@ -29,7 +29,7 @@ func deployUpCommand() *urfave.Command {
 			"that is waited for. Then what is missing is made; interrupted, the same command goes\n" +
 			"on, and makes nothing twice. It returns when everything runs, or with --wait when it\n" +
 			"has ended; where it has, with the first exit code of a container that is not 0.\n" + placeHelp +
-			"\nJSON: contract, version, waits (volume, owner, declined), units (kind, name, state,\n" +
+			"\nJSON: contract, version, containerPolicy, waits (volume, owner, declined), units (kind, name, state,\n" +
 			"detail, containers, changed).",
 		Flags: append(append(append(partyFlags(), imageFlags()...), placeFlags()...), versionFlag(),
 			&urfave.BoolFlag{Name: "yes", Usage: "do it"},
@@ -41,10 +41,11 @@ func deployUpCommand() *urfave.Command {
 
 // deployment is what `deploy up` reports.
 type deployment struct {
-	Contract string        `json:"contract"`
-	Version  uint64        `json:"version"`
-	Waits    []waited      `json:"waits"`
-	Units    []deploy.Unit `json:"units"`
+	Contract        string        `json:"contract"`
+	Version         uint64        `json:"version"`
+	ContainerPolicy string        `json:"containerPolicy"` // digest: HOST_DATA
+	Waits           []waited      `json:"waits"`
+	Units           []deploy.Unit `json:"units"`
 }
 
 // waited is a volume whose owner has not said that its keys are in place.
@@ -69,7 +70,7 @@ func deployUp(ctx context.Context, c *urfave.Context, args []string) error {
 		return err
 	}
 	k, _ := l.view.State().Contract()
-	d := deployment{Contract: k.ID, Version: k.Version, Waits: l.waits()}
+	d := deployment{Contract: k.ID, Version: k.Version, ContainerPolicy: k.ContainerPolicy, Waits: l.waits()}
 	if !c.Bool("yes") {
 		if d.Units, err = room.Status(ctx); err != nil {
 			return err
@@ -124,6 +125,7 @@ func first(errs ...error) error {
 }
 
 func (d deployment) plan(stdout, stderr io.Writer) {
+	fmt.Fprintf(stdout, "contract %s version %d, accepted, under container policy %s\n", cli.Printable(d.Contract), d.Version, d.ContainerPolicy)
 	for _, w := range d.Waits {
 		fmt.Fprintf(stdout, "%-10s %s\n", "wait", w)
 	}
