@@ -23,6 +23,7 @@ func (r reviewer) sections() []section {
 		{"Which data", r.data()},
 		{"Which outputs, and for whom", r.outputs()},
 		{"Which network", r.network()},
+		{"Which jobs, and whose results", r.jobs()},
 		{"Under what the keys are given out", r.keys()},
 		{"Whose record is believed", r.record()},
 		{"What shows all the same", r.leaks()},
@@ -114,6 +115,37 @@ func (r reviewer) network() []string {
 		says = append(says, "nobody can call it")
 	}
 	return says
+}
+
+// jobs says who may have the application work, and what of it they are told.
+func (r reviewer) jobs() []string {
+	j := r.spec.Jobs
+	switch {
+	case j == nil && r.spec.Application.Start == spec.StartManual:
+		return []string{"any party may start the run's one application, and end it"}
+	case j == nil:
+		return []string{"none; any party may end the run"}
+	}
+	says := []string{fmt.Sprintf("%s may start at most %d jobs in a run, %d at a time, with parameters of their own, which the record has by a digest and nobody else is shown; any party may cancel one",
+		cmp.Or(r.together(j.Start), "nobody"), j.Most(), j.Together())}
+	if j.Consent == spec.ConsentJob {
+		says = append(says, "each job asks for consent before it starts")
+	} else {
+		says = append(says, "no job asks for consent by itself: it is asked at the run's start, and again while it goes on")
+	}
+	if j.MaxResult == 0 {
+		return append(says, "a job's result is for nobody")
+	}
+	return append(says, fmt.Sprintf("%s may have anything the application puts into a job's result, at most %d bytes of each, and it has read all data above; the record tells its size, when it is handed over and to whom, before it is",
+		r.together(j.Results), j.MaxResult))
+}
+
+func (r reviewer) together(parties []string) string {
+	var who []string
+	for _, p := range parties {
+		who = append(who, r.yours(p))
+	}
+	return strings.Join(who, " and ")
 }
 
 func looked(proxy string) string {

@@ -14,7 +14,7 @@ func specSetCommand() *urfave.Command {
 	return &urfave.Command{
 		Name:        "set",
 		Usage:       "set a part of a specification; comments and layout stay",
-		Subcommands: []*urfave.Command{setKindCommand(), setCloudCommand(), setGovernanceCommand(), setAttestationCommand(), setModelCommand(), setNetworkCommand(), setRuntimeCommand(), setDeploymentCommand()},
+		Subcommands: []*urfave.Command{setKindCommand(), setCloudCommand(), setGovernanceCommand(), setAttestationCommand(), setModelCommand(), setNetworkCommand(), setRuntimeCommand(), setDeploymentCommand(), setJobsCommand()},
 	}
 }
 

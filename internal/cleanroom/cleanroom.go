@@ -55,6 +55,8 @@ type Room struct {
 	// Roles has the cloud check role assignments: its owner provisions, and the
 	// clean room's identity has what it was given.
 	Roles bool
+	// Groups has the cloud run container groups with the room's own runtime.
+	Groups bool
 	// Azurite, if set, is the address of one that runs: volumes are then in its
 	// containers, behind the simulated cloud's blob service.
 	Azurite string
@@ -77,6 +79,8 @@ type Room struct {
 	AttestedLedger bool
 	// Ports are endpoints for clients: of each the options of `spec add endpoint`.
 	Ports [][]string
+	// Work are options of `spec set jobs`, where the contract is to have jobs.
+	Work []string
 	// Network is what Specify has the application reach, the arguments of
 	// `spec set network`; nothing when empty.
 	Network []string

@@ -17,6 +17,9 @@ func (r *Room) StartCloud() error {
 	if r.Roles {
 		up = append(up, "--roles")
 	}
+	if r.Groups {
+		up = append(up, "--runtime", filepath.Join(r.bin, "cloisterd"))
+	}
 	if r.Azurite != "" {
 		up = append(up, "--azurite", r.Azurite)
 	}
@@ -130,6 +133,9 @@ func (r *Room) Specify(script string) error {
 	var ports [][]string
 	for _, options := range r.Ports {
 		ports = append(ports, slices.Concat([]string{"spec", "add", "endpoint"}, options, []string{spec}))
+	}
+	if r.Work != nil {
+		ports = append(ports, slices.Concat([]string{"spec", "set", "jobs"}, r.Work, []string{spec}))
 	}
 	return r.all(slices.Concat([][]string{
 		{"spec", "init", "--name", "source-report", "--kind", "simulated", spec},

@@ -73,6 +73,7 @@ type Specification struct {
 	DataSinks   []Sink      `json:"datasinks,omitempty"`
 	Network     Network     `json:"network"`
 	Endpoints   []Endpoint  `json:"endpoints,omitempty"`
+	Jobs        *Jobs       `json:"jobs,omitempty"`
 	Governance  Governance  `json:"governance"`
 	Attestation Attestation `json:"attestation"`
 	Deployment  *Deployment `json:"deployment,omitempty"`

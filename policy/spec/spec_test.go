@@ -156,11 +156,12 @@ func distributed(s *Specification) {
 	s.Identities[0].ResourceID = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg/providers/Microsoft.ManagedIdentity/userAssignedIdentities/reader"
 	s.Runtime = &Runtime{Image: &Image{Reference: "registry.example/cloisterd@sha256:" + strings.Repeat("ce", 32)}, Resources: &Resources{MilliCPU: 1000, MemoryMiB: 2048}}
 	s.Application.Ports, s.Application.Resources = []uint32{9000, 8081}, &Resources{MilliCPU: 500, MemoryMiB: 1024}
-	s.Application.Start, s.Application.Restart = StartManual, RestartOnFailure
+	s.Application.Start, s.Application.Restart = StartManual, RestartNever
 	s.Endpoints = []Endpoint{{Name: "api", Port: 8080, ApplicationPort: 8081, Protocol: ProtocolGRPC, Policy: policyFile()}}
 	s.Network = Network{Egress: EgressList, Allow: []Destination{{"b.example", 443}, {"a.example", 443}}, Proxy: ProxySecure}
 	s.DataSources[0].Fetch, s.DataSinks[0].Publish = FetchWhole, PublishAtEndPadded
 	s.Governance.Threshold = 1
+	s.Jobs = &Jobs{Start: []string{"lab", "hospital"}, Results: []string{"lab"}, MaxResult: 1024, Consent: ConsentJob, Count: 4, AtOnce: 2}
 	s.Deployment = &Deployment{Replicas: 4, Registries: []Registry{{Server: "registry.example", Secret: "pull"}}}
 }
 

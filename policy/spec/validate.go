@@ -32,6 +32,7 @@ func (s Specification) Problems() Problems {
 	s.checkApplication(c)
 	s.checkVolumes(c)
 	s.checkNetwork(c)
+	s.checkJobs(c)
 	s.checkGovernance(c)
 	s.checkAttestation(c)
 	s.checkDeployment(c)
