@@ -37,7 +37,7 @@ func agreedRoom(c *urfave.Context) (attested.Expect, error) {
 	if err != nil {
 		return attested.Expect{}, err
 	}
-	return expected(c, view)
+	return expected(c, view.View)
 }
 
 func expected(c *urfave.Context, view *governance.View) (want attested.Expect, err error) {
