@@ -69,6 +69,9 @@ func exportRun(ctx context.Context, out *json.Encoder, log Source, view *View, h
 	if _, err := view.witnesses.Cosigned([]byte(head.Checkpoint)); err != nil {
 		return err
 	}
+	if at.Size < view.remembered.Size {
+		return view.breaks("the ledger shows a log of %d entries, there were %d before: it was rolled back", at.Size, view.remembered.Size)
+	}
 	picked := picker{run: head.Run}
 	if err := picked.read(ctx, log, at.Size); err != nil {
 		return err
@@ -76,6 +79,11 @@ func exportRun(ctx context.Context, out *json.Encoder, log Source, view *View, h
 	root, err := tlog.TreeHash(at.Size, &picked)
 	if err != nil || root != at.Root {
 		return errors.Join(err, view.breaks("the ledger's %d entries do not have the root of its checkpoint: an entry was changed, moved, dropped or put in", at.Size))
+	}
+	if was := view.remembered; was.Size > 0 {
+		if root, err := tlog.TreeHash(was.Size, &picked); err != nil || root != was.Root {
+			return errors.Join(err, view.breaks("the ledger's first %d entries are not the ones that were there before", was.Size))
+		}
 	}
 	return picked.write(out, head, at.Size)
 }

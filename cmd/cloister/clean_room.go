@@ -50,7 +50,7 @@ func agreedRoom(c *urfave.Context) (want attested.Expect, s spec.Specification, 
 	if err != nil {
 		return want, s, err
 	}
-	return expected(c, view)
+	return expected(c, view.View)
 }
 
 // openExport folds a whole exported record. It is as old as it is: a clean room that

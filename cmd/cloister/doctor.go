@@ -88,8 +88,11 @@ func runDoctor(c *urfave.Context, names []string) error {
 		if err != nil {
 			return "", err
 		}
-		return remote.Probe(ctx, log, s.Governance.LedgerKey,
-			governance.Witnesses{Keys: s.Governance.Witnesses, Threshold: s.Governance.Threshold})
+		view, err := watch(c, s.Governance.LedgerKey, governance.Witnesses{Keys: s.Governance.Witnesses, Threshold: s.Governance.Threshold})
+		if err != nil {
+			return "", err
+		}
+		return remote.Probe(ctx, log, view.View)
 	})
 	if log, _, done, err := findLog(c); err == nil {
 		defer done()

@@ -23,11 +23,11 @@ func ledgerFlag() urfave.Flag {
 
 // readerFlags name a log that is read, and who reads.
 func readerFlags() []urfave.Flag {
-	return []urfave.Flag{ledgerFlag(), &urfave.StringFlag{Name: "party", Usage: "the signing key of the party who reads, `PARTYFILE`"}}
+	return []urfave.Flag{ledgerFlag(), headsFlag(), &urfave.StringFlag{Name: "party", Usage: "the signing key of the party who reads, `PARTYFILE`"}}
 }
 
 func partyFlags() []urfave.Flag {
-	return []urfave.Flag{ledgerFlag(),
+	return []urfave.Flag{ledgerFlag(), headsFlag(),
 		&urfave.StringFlag{Name: "party", Usage: "the signing key of the party who speaks, `PARTYFILE`"}}
 }
 
@@ -121,9 +121,10 @@ func trusted(c *urfave.Context, key string) (string, governance.Witnesses, error
 	return g.LedgerKey, governance.Witnesses{Keys: g.Witnesses, Threshold: g.Threshold}, err
 }
 
-// openView follows the log to its newest checkpoint. done lets go of the key of
+// openView follows the log to its newest checkpoint, from what was seen of it before.
+// done lets go of the key of
 // the party that reads, without which the log tells nothing more.
-func openView(c *urfave.Context) (log governance.Log, view *governance.View, done func(), err error) {
+func openView(c *urfave.Context) (log governance.Log, view *watched, done func(), err error) {
 	log, key, done, err := findLog(c)
 	if err != nil {
 		return nil, nil, done, err
@@ -132,8 +133,10 @@ func openView(c *urfave.Context) (log governance.Log, view *governance.View, don
 	if err != nil {
 		return nil, nil, done, err
 	}
-	view = governance.NewCosignedView(key, witnesses)
-	return log, view, done, view.AdvanceToNewest(c.Context, log, nil)
+	if view, err = watch(c, key, witnesses); err != nil {
+		return nil, nil, done, err
+	}
+	return log, view, done, view.follow(c.Context, log, nil)
 }
 
 // say appends a party's statement about the newest version of the contract, and
@@ -176,6 +179,9 @@ func speak(c *urfave.Context, body func(s *governance.State, party string) (b st
 	receipt, err := l.Append(c.Context, entry)
 	if err == nil {
 		err = view.Advance(c.Context, l, receipt.Checkpoint, nil)
+	}
+	if err == nil {
+		err = view.remember()
 	}
 	if err != nil {
 		return said{}, fmt.Errorf("%s by %s: %w", b.Type(), name, err)

@@ -193,7 +193,7 @@ func (v *visit) ledger(attested bool) func(context.Context) (string, error) {
 			return "", err
 		}
 		defer run.Destroy()
-		return remote.Probe(ctx, log, g.LedgerKey, witnesses)
+		return remote.Probe(ctx, log, governance.NewCosignedView(g.LedgerKey, witnesses))
 	}
 }
 
