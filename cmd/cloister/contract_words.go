@@ -146,7 +146,11 @@ func (r reviewer) jobs() []string {
 func (r reviewer) together(parties []string) string {
 	var who []string
 	for _, p := range parties {
-		who = append(who, r.yours(p))
+		if r.name != "" && p == r.name {
+			who = append(who, "you")
+			continue
+		}
+		who = append(who, "party "+p)
 	}
 	return strings.Join(who, " and ")
 }
