@@ -35,7 +35,7 @@ func deployUpCommand() *urfave.Command {
 			&urfave.BoolFlag{Name: "yes", Usage: "do it"},
 			&urfave.BoolFlag{Name: "wait", Usage: "also wait until it has ended"},
 			jsonFlag()),
-		Action: action(deployUp, "--ledger", "--party", "DIR", "SPEC"),
+		Action: action(withTimeout(deployUp), "--ledger", "--party", "DIR", "SPEC"),
 	}
 }
 
@@ -54,13 +54,11 @@ type waited struct {
 	Declined string `json:"declined,omitempty"`
 }
 
-func deployUp(c *urfave.Context, args []string) error {
+func deployUp(ctx context.Context, c *urfave.Context, args []string) error {
 	s, t, err := verified(c, args)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := withTimeout(c)
-	defer cancel()
 	l, done, err := openAgreed(ctx, c, s)
 	defer done()
 	if err != nil {
@@ -102,6 +100,9 @@ func up(ctx context.Context, room *deploy.Room, wait bool) ([]deploy.Unit, error
 func ending(c *urfave.Context, d deployment, err error) error {
 	if printed := printResult(c, d, d.print); err != nil || printed != nil {
 		return first(err, printed)
+	}
+	if slices.ContainsFunc(d.Units, func(u deploy.Unit) bool { return u.Ended() && !u.Changed }) {
+		fmt.Fprintln(c.App.ErrWriter, "it has ended before: `cloister deploy down`, and then up, starts another run")
 	}
 	if slices.ContainsFunc(d.Units, func(u deploy.Unit) bool { return u.State == deploy.Failed }) {
 		if code := deploy.ExitCode(d.Units); code != 0 {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"cloister/enclave/evidence"
@@ -104,7 +105,7 @@ func ledgerJudge(platform string, s spec.Specification) (evidence.Judge, error) 
 		return judge, err
 	}
 	services, err := s.Attestation.TransparencyServices()
-	judge.Anchors.UVMLedgers = append(judge.Anchors.UVMLedgers, services...)
+	judge.Anchors.UVMLedgers = slices.Concat(judge.Anchors.UVMLedgers, services)
 	return judge, err
 }
 

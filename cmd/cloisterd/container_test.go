@@ -36,7 +36,12 @@ type containers struct {
 
 func newContainers(t *testing.T, distributed bool) *containers {
 	t.Helper()
-	room := newRoomWith(t, 0, func(r *cleanroom.Room) { r.Distributed, r.LedgerAddress = distributed, distributed })
+	return newContainersWith(t, func(r *cleanroom.Room) { r.Distributed, r.LedgerAddress = distributed, distributed })
+}
+
+func newContainersWith(t *testing.T, change func(*cleanroom.Room)) *containers {
+	t.Helper()
+	room := newRoomWith(t, 0, change)
 	c := &containers{room, podman.New(t)}
 	must(t, os.MkdirAll(c.share(), 0o755))
 	return c
@@ -57,11 +62,11 @@ var layouts = sync.OnceValue(func() error {
 	if err != nil {
 		return err
 	}
-	runtime, err := scratch("cloisterd", image.Root)
+	runtime, err := scratch(image.Root, "cloisterd", engineProgram)
 	if err != nil {
 		return err
 	}
-	shim, err := scratch("cloister-shim", image.Nobody)
+	shim, err := scratch(image.Nobody, "cloister-shim")
 	if err != nil {
 		return err
 	}
@@ -77,13 +82,17 @@ var layouts = sync.OnceValue(func() error {
 		image.Named{Name: "monolithic", Image: monolithic.Image}, image.Named{Name: "application", Image: beside.Image})
 })
 
-// scratch is a development image of one of the binaries.
-func scratch(name, user string) (v1.Image, error) {
-	data, err := os.ReadFile(filepath.Join(bin, name))
-	if err != nil {
-		return nil, err
+// scratch is a development image of some of the binaries, which starts the first.
+func scratch(user string, names ...string) (v1.Image, error) {
+	var files []image.File
+	for _, name := range names {
+		data, err := os.ReadFile(filepath.Join(bin, name))
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, image.File{Path: "/" + name, Data: data})
 	}
-	return image.Scratch(user, image.File{Path: "/" + name, Data: data})
+	return image.Scratch(user, files[0], files[1:]...)
 }
 
 // load gives the engine images.
@@ -182,6 +191,35 @@ func TestContainerMemory(t *testing.T) {
 	}
 	if last := c.last(); !last.Completed || last.Complete || !strings.Contains(last.Detail, "signal 9 ended the application") {
 		t.Errorf("recorded as %+v", last)
+	}
+}
+
+// TestContainerPolicy: the policies' engine beside the runtime in an image, sealed in
+// namespaces within the container's, judges what the application asks for.
+func TestContainerPolicy(t *testing.T) {
+	t.Parallel()
+	c := newContainersWith(t, func(r *cleanroom.Room) {
+		must(t, os.WriteFile(r.Path("egress.rego"), []byte(egressPolicy), 0o644))
+		r.Network = []string{"--policy", r.Path("egress.rego"), "policy"}
+	})
+	c.load("monolithic")
+	args := append([]string{"--rm", "--network", "host", "--device", "/dev/fuse", "--cap-add", "SYS_ADMIN", "--cap-add", "NET_ADMIN", "--volume", c.Dir + ":" + c.Dir}, c.environment()...)
+	run := c.launchContainer(append(append(args, "localhost/monolithic:test", "run"), c.measured()...)...)
+	if said := run.hear(); said != "up" {
+		t.Fatalf("the application said %q", said)
+	}
+	get := func(path, status string) {
+		t.Helper()
+		run.do(`printf 'GET http://192.0.2.1/` + path + ` HTTP/1.0\r\n\r\n' | nc 127.0.0.1 3128 > /tmp/answer; grep -q "` + status + `" /tmp/answer`)
+	}
+	get("private", "only what is public may be read")
+	run.do(`! grep -q engine /tmp/answer && test "$(ls /proc | grep -c '^[0-9]')" -le 6`) // which is in a namespace of its own
+	get("public", "only what is public may be read")
+	run.tell("exit 0")
+	run.ends(0)
+	log := c.cloister("audit", "list", "--kind", "egress", "--ledger", c.Path("ledger"))
+	if !strings.Contains(log, "refused-by-policy, 2 times") {
+		t.Errorf("the refusals are not in the record: %s", log)
 	}
 }
 

@@ -1,7 +1,12 @@
 package main
 
 import (
+	"context"
+	"slices"
+	"time"
+
 	"cloister/enclave/evidence"
+	"cloister/governance"
 	"cloister/governance/remote"
 	"cloister/internal/fault"
 	"cloister/policy/spec"
@@ -28,7 +33,7 @@ func openLedger(address string, s spec.Specification, p platform) (*remote.Log, 
 		judge.Platform = "simulated-sev-snp"
 	}
 	services, err := s.Attestation.TransparencyServices()
-	judge.Anchors.UVMLedgers = append(judge.Anchors.UVMLedgers, services...)
+	judge.Anchors.UVMLedgers = slices.Concat(judge.Anchors.UVMLedgers, services)
 	log.Demand(func(a remote.Attestation) error {
 		return judge.Ledger(a.Evidence, a.TLSKey, s.Governance.LedgerKey, s.Governance.LedgerPolicy)
 	})
@@ -47,4 +52,17 @@ func findLedger(address string, g spec.Governance) (*remote.Log, error) {
 		return nil, err
 	}
 	return remote.New(remote.Options{URL: g.Ledger, Roots: roots})
+}
+
+// timedLog is a log whose appends are counted.
+type timedLog struct {
+	*remote.Log
+	monitor *monitor
+}
+
+func (l timedLog) Append(ctx context.Context, entries ...[]byte) (governance.Receipt, error) {
+	began := time.Now()
+	receipt, err := l.Log.Append(ctx, entries...)
+	l.monitor.appends.took(began, 0, err)
+	return receipt, err
 }

@@ -160,7 +160,7 @@ func (r *room) begin(ctx context.Context, ledgerURL, specification string) error
 	if err != nil {
 		return fmt.Errorf("opening the ledger: %w", err)
 	}
-	if r.record, err = r.beginRun(ctx, log, specification); err != nil {
+	if r.record, err = r.beginRun(ctx, timedLog{log, r.monitor}, specification); err != nil {
 		return err
 	}
 	k := r.record.Contract()

@@ -52,7 +52,11 @@ func Create(ctx context.Context, dir string, parties []string, options ...Option
 	if err != nil {
 		return nil, err
 	}
-	return openWith(ctx, dir, public, signer, options)
+	seal, err := newSealKey([]byte(secret))
+	if err != nil {
+		return nil, err
+	}
+	return openWith(ctx, dir, public, signer, seal, options)
 }
 
 // generate makes the key of a ledger that is to be in dir.

@@ -78,10 +78,10 @@ func Open(ctx context.Context, dir string, options ...Option) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	return openWith(ctx, dir, key, signer, options)
+	return openWith(ctx, dir, key, signer, seal, options)
 }
 
-func openWith(ctx context.Context, dir, key string, signer note.Signer, options []Option) (*Ledger, error) {
+func openWith(ctx context.Context, dir, key string, signer note.Signer, seal sealKey, options []Option) (*Ledger, error) {
 	d := tiles.Dir(dir)
 	l := &Ledger{dir: d, reader: tiles.NewReader(d.Fetch), key: key, signer: signer, cosign: alone, turn: make(chan struct{}, 1),
 		lock: lockedfile.MutexAt(filepath.Join(dir, lockFile)), view: governance.NewView(key), seal: seal, saveEvery: snapshotEvery}

@@ -51,6 +51,8 @@ type Room struct {
 	// Roles has the cloud check role assignments: its owner provisions, and the
 	// clean room's identity has what it was given.
 	Roles bool
+	// Groups has the cloud run container groups with the room's own runtime.
+	Groups bool
 	// Azurite, if set, is the address of one that runs: volumes are then in its
 	// containers, behind the simulated cloud's blob service.
 	Azurite string

@@ -17,6 +17,9 @@ func (r *Room) StartCloud() error {
 	if r.Roles {
 		up = append(up, "--roles")
 	}
+	if r.Groups {
+		up = append(up, "--runtime", filepath.Join(r.bin, "cloisterd"))
+	}
 	if r.Azurite != "" {
 		up = append(up, "--azurite", r.Azurite)
 	}
