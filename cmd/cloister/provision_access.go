@@ -26,6 +26,26 @@ func accessFlags() []urfave.Flag {
 	}
 }
 
+// vaultFlags have a Key Vault made where the party has none.
+func vaultFlags() []urfave.Flag {
+	return []urfave.Flag{
+		&urfave.StringFlag{Name: "vault-group", Usage: "where there is no Key Vault at the specification's address, make one of SKU premium in the resource `GROUP`"},
+		&urfave.StringFlag{Name: "vault-location", Usage: "with --vault-group: the Azure `REGION`"},
+	}
+}
+
+// vaultsToMake is nil where none is to be made.
+func vaultsToMake(c *urfave.Context) (*provision.Vaults, error) {
+	group, location := c.String("vault-group"), c.String("vault-location")
+	if (group == "") != (location == "") {
+		return nil, fault.Errorf(fault.Usage, "give both", "--vault-group and --vault-location go together")
+	}
+	if group == "" {
+		return nil, nil
+	}
+	return &provision.Vaults{Group: group, Location: location}, nil
+}
+
 // accessHelp is of every command that gives or takes roles.
 const accessHelp = "Roles are given on exactly the key, the secret and the container of a volume, and\n" +
 	"only where it is known whom to: by --principal, or by the resource id of the\n" +

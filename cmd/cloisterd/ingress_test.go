@@ -42,7 +42,7 @@ func newCalledUnder(t *testing.T, policy string, args ...string) called {
 	t.Helper()
 	c := called{web: freePort(t), grpc: freePort(t)}
 	r := newRoomWith(t, os.Getuid(), func(r *cleanroom.Room) {
-		buildServer(t, r)
+		buildProgram(t, r, "server")
 		r.Ports = [][]string{{"--name", "web", "--port", c.web, "--application-port", "8080", "--protocol", "websocket"},
 			{"--name", "grpc", "--port", c.grpc, "--application-port", "8081", "--protocol", "grpc"}}
 		if policy != "" {
@@ -55,14 +55,14 @@ func newCalledUnder(t *testing.T, policy string, args ...string) called {
 	return c
 }
 
-// buildServer puts the program that is called among the data.
-func buildServer(t *testing.T, r *cleanroom.Room) {
+// buildProgram puts one of testdata's into the application's input.
+func buildProgram(t *testing.T, r *cleanroom.Room, name string) {
 	t.Helper()
 	must(t, os.MkdirAll(r.Path("data"), 0o755))
-	build := exec.Command("go", "build", "-o", r.Path("data", "server"), "./testdata/server")
+	build := exec.Command("go", "build", "-o", r.Path("data", name), "./testdata/"+name)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building the server: %v\n%s", err, out)
+		t.Fatalf("building the %s: %v\n%s", name, err, out)
 	}
 }
 
@@ -83,7 +83,12 @@ func (c called) callArgs(args ...string) []string {
 // proxy gives the endpoint a plain port here, until end is called.
 func (c called) proxy(address string) (plain string, end func()) {
 	c.t.Helper()
-	cmd := c.Command("cloister", c.callArgs("proxy", address)...)
+	return c.proxyOf("analyst", address)
+}
+
+func (c called) proxyOf(party, address string) (plain string, end func()) {
+	c.t.Helper()
+	cmd := c.Command("cloister", append(c.By(party, "proxy", address), "--platform", "simulated:"+c.Path("guest"))...)
 	cmd.Stderr = &c.stderr
 	out, err := cmd.StdoutPipe()
 	must(c.t, err)

@@ -75,7 +75,6 @@ type Cloud struct {
 	endpoints   Endpoints
 	log         *wire.Log
 	ca          *wire.CA
-	servers     map[string]*wire.Server
 	listeners   *listeners
 	platform    *platform.Platform
 	attestation *attestation.Service
@@ -84,8 +83,10 @@ type Cloud struct {
 	host        *host.Host // nil where nothing runs
 	stop        func() error
 
-	mu     sync.Mutex // guards guests
-	guests map[string]*platform.Guest
+	making  sync.Mutex // one vault is made at a time
+	mu      sync.Mutex // guards what follows
+	servers map[string]*wire.Server
+	guests  map[string]*platform.Guest
 }
 
 // Start makes or resumes the cloud of a directory and returns when every
@@ -113,7 +114,7 @@ func start(ctx context.Context, config Config) (_ *Cloud, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cloud{dir: dir, config: config, listeners: &listeners{}, guests: map[string]*platform.Guest{}}
+	c := &Cloud{dir: dir, config: config, listeners: &listeners{}, servers: map[string]*wire.Server{}, guests: map[string]*platform.Guest{}}
 	c.stop = sync.OnceValue(c.shutdown)
 	defer func() {
 		if err != nil {
@@ -145,7 +146,6 @@ func (c *Cloud) open() error {
 	if c.ca, err = wire.LoadCA(keys); err != nil {
 		return err
 	}
-	c.servers = map[string]*wire.Server{}
 	if err := c.listen(); err != nil {
 		return err
 	}
@@ -172,6 +172,23 @@ func (c *Cloud) open() error {
 	return c.openBroker(keys)
 }
 
+// addServer makes the server of a service's name. One that is there stays, with its
+// faults.
+func (c *Cloud) addServer(service string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.servers[service] == nil {
+		c.servers[service] = wire.NewServer(service, c.log)
+	}
+}
+
+// server is the named service's, nil where there is none.
+func (c *Cloud) server(service string) *wire.Server {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.servers[service]
+}
+
 // prepare finds the RSA keys of a new directory side by side: one after the
 // other they take most of the time of a first start.
 func prepare(keys wire.Keys, tenants []*tenant) error {
@@ -189,7 +206,7 @@ func prepare(keys wire.Keys, tenants []*tenant) error {
 }
 
 func (c *Cloud) openIdentity(keys wire.Keys) (err error) {
-	c.identity, err = identity.New(c.servers[Managed], c.servers[Authority], keys, c.endpoints.Authority)
+	c.identity, err = identity.New(c.server(Managed), c.server(Authority), keys, c.endpoints.Authority)
 	if err != nil {
 		return err
 	}
@@ -204,7 +221,7 @@ func (c *Cloud) openAttestation(keys wire.Keys) (err error) {
 	if err := c.platform.WriteTrust(c.dir); err != nil {
 		return err
 	}
-	c.attestation, err = attestation.New(c.servers[Attestation], c.platform, keys, c.endpoints.Attestation)
+	c.attestation, err = attestation.New(c.server(Attestation), c.platform, keys, c.endpoints.Attestation)
 	if err != nil {
 		return err
 	}
@@ -221,7 +238,7 @@ func (c *Cloud) openBroker(keys wire.Keys) error {
 		return err
 	}
 	c.broker, err = broker.New(broker.Config{
-		Server:   c.servers[Broker],
+		Server:   c.server(Broker),
 		Platform: c.platform,
 		Signer:   wire.Signer{Key: key, Chain: []*x509.Certificate{cert}},
 		URL:      c.endpoints.Broker,
@@ -318,7 +335,7 @@ func (c *Cloud) RemoveGuest(dir string) error {
 
 // SetFault makes a service misbehave, or, with the zero Fault, behave again.
 func (c *Cloud) SetFault(service string, f wire.Fault) error {
-	s := c.servers[service]
+	s := c.server(service)
 	if s == nil {
 		return fault.Errorf(fault.Usage, "the services are attestation, vault, hsm, authority, identity, broker, manager and blob; a tenant's is vault@TENANT",
 			"no simulated service is called %q", service)

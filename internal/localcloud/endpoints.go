@@ -127,7 +127,7 @@ func (c *Cloud) listen() error {
 		if err != nil {
 			return fault.Errorf(fault.Usage, "remove the file to have new addresses", "%s: %w", filepath.Join(c.dir, EndpointsFile), err)
 		}
-		c.servers[s.name] = wire.NewServer(s.name, c.log)
+		c.addServer(s.name)
 		if err := c.listeners.take(s.name, u.Host, s.secure); err != nil {
 			return err
 		}
@@ -188,7 +188,7 @@ func (t *tenant) addresses(blobs string) Resources {
 }
 
 func (c *Cloud) serveTLS(name string, h http.Handler) error {
-	config, err := c.ca.TLS(name)
+	config, err := c.ca.TLS(name, c.listeners.ip(name))
 	if err != nil {
 		return err
 	}

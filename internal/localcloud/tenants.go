@@ -86,13 +86,17 @@ func (t *tenant) open(keys wire.Keys) (err error) {
 	if t.roles, err = t.openRoles("roles", access.Azure(), azureOwner); err != nil {
 		return err
 	}
-	if err := t.openVault(keys, Vault, vault.KeyVault); err != nil {
+	if err := t.serveVault(keys, Vault, vault.KeyVault, t.roles, t.vaultID()); err != nil {
 		return err
 	}
-	if err := t.openVault(keys, HSM, vault.ManagedHSM); err != nil {
+	own, err := t.openRoles(HSM+"-roles", access.ManagedHSM(), hsmOwner)
+	if err != nil {
 		return err
 	}
-	return t.openManager()
+	if err := t.serveVault(keys, HSM, vault.ManagedHSM, own, ""); err != nil {
+		return err
+	}
+	return t.openManager(keys)
 }
 
 // openRoles opens a book of assignments, in which the owner has roles everywhere.
@@ -113,27 +117,22 @@ func (t *tenant) openRoles(file string, roles []access.Role, owner []string) (*a
 	return book, nil
 }
 
-func (t *tenant) openVault(keys wire.Keys, name string, kind vault.Kind) error {
+// serveVault serves a vault of the tenant's on a port that is taken. Roles are given
+// at resource, its ARM id, or for an HSM in its own book, at "".
+func (t *tenant) serveVault(keys wire.Keys, name string, kind vault.Kind, roles *access.Book, resource string) error {
 	c, service := t.cloud, t.service(name)
 	key, err := keys.RSA(service)
 	if err != nil {
 		return err
 	}
-	leaf, err := c.ca.Leaf(service, key.Public())
+	leaf, err := c.ca.Leaf(service, key.Public(), c.listeners.ip(service))
 	if err != nil {
 		return err
-	}
-	roles, resource := t.roles, t.vaultID()
-	if kind == vault.ManagedHSM {
-		resource = ""
-		if roles, err = t.openRoles(name+"-roles", access.ManagedHSM(), hsmOwner); err != nil {
-			return err
-		}
 	}
 	v, err := vault.New(vault.Config{
 		Roles: roles, Enforce: c.config.Roles, Resource: resource,
 		Kind:      kind,
-		Server:    c.servers[service],
+		Server:    c.server(service),
 		URL:       c.listeners.url(service),
 		Challenge: t.directory.Authority(),
 		Directory: t.directory,
@@ -149,13 +148,13 @@ func (t *tenant) openVault(keys wire.Keys, name string, kind vault.Kind) error {
 
 // openManager makes the tenant's part of the management plane, and its storage
 // account if there are any.
-func (t *tenant) openManager() (err error) {
+func (t *tenant) openManager(keys wire.Keys) (err error) {
 	c := t.cloud
 	config := arm.Config{
-		Server: c.servers[Manager], Directory: t.directory, Roles: t.roles, Enforce: c.config.Roles,
+		Server: c.server(Manager), Directory: t.directory, Roles: t.roles, Enforce: c.config.Roles,
 		Challenge: t.directory.Authority(), Tenant: t.directory.ID(), Subscription: identity.SubscriptionOf(t.name),
 		File:  t.file("resources"),
-		Fixed: t.fixed(),
+		Fixed: t.fixed(), Vaults: madeVaults{t, keys},
 	}
 	if c.config.Azurite != "" {
 		if config.Containers, err = t.openBlobs(); err != nil {
@@ -172,7 +171,7 @@ func (t *tenant) openManager() (err error) {
 func (t *tenant) openBlobs() (*blob.Service, error) {
 	c, service := t.cloud, t.service(Blob)
 	blobs, err := blob.New(blob.Config{
-		Server: c.servers[service], Directory: t.directory, Roles: t.roles, Enforce: c.config.Roles, Account: t.account(),
+		Server: c.server(service), Directory: t.directory, Roles: t.roles, Enforce: c.config.Roles, Account: t.account(),
 		Resource: t.accountID(), Azurite: c.config.Azurite, Challenge: t.directory.Authority(),
 	})
 	if err != nil {

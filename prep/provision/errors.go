@@ -62,6 +62,8 @@ func remedy(resp *azcore.ResponseError, role string) (fault.Kind, string) {
 			missing = "the permission " + m[1] + " is missing: "
 		}
 		return fault.Denied, missing + "ask for the role " + role + "; a new role takes up to ten minutes to work"
+	case resp.StatusCode == http.StatusBadRequest && standardForm.MatchString(text):
+		return fault.Conflict, "keep the KEK in a Managed HSM, or in a Key Vault of SKU premium"
 	case resp.StatusCode == http.StatusNotFound:
 		return fault.NotFound, "create it, or correct its name; what one may not see is not found either: that takes the role " + role
 	case resp.ErrorCode == "QuotaExceeded" || resp.ErrorCode == "RoleAssignmentLimitExceeded":
@@ -77,6 +79,9 @@ func remedy(resp *azcore.ResponseError, role string) (fault.Kind, string) {
 	}
 	return fault.Internal, ""
 }
+
+// standardForm is how a vault without an HSM refuses a key for one.
+var standardForm = regexp.MustCompile(`(?i)hsm key types? .*not supported`)
 
 var deletedForm = regexp.MustCompile(`(?i)deleted (but recoverable )?state|ObjectIsDeletedButRecoverable`)
 

@@ -1,7 +1,8 @@
 // Package arm emulates Azure's management plane (Azure Resource Manager), as far
 // as a clean room needs it: managed identities and their federated credentials,
-// role assignments at any scope, the vault, the HSM and the storage account with
-// its containers, and container groups.
+// role assignments at any scope, key vaults that are made, soft-deleted, recovered
+// and purged, a vault, an HSM and a storage account that are always there, with its
+// containers, and container groups.
 //
 // Life of a request: its token is checked by the directory; its path is taken
 // apart into a resource's id and type; a role of the caller's must have the

@@ -25,7 +25,8 @@ var types = map[string]kindOf{
 	"microsoft.resources/resourcegroups":                                            {"Microsoft.Resources/subscriptions/resourceGroups", succeeded, nil},
 	"microsoft.managedidentity/userassignedidentities":                              {"Microsoft.ManagedIdentity/userAssignedIdentities", madeIdentity, goneIdentity},
 	"microsoft.managedidentity/userassignedidentities/federatedidentitycredentials": {"Microsoft.ManagedIdentity/userAssignedIdentities/federatedIdentityCredentials", madeTrust, goneTrust},
-	"microsoft.keyvault/vaults":                                                     {"Microsoft.KeyVault/vaults", onlyFixed, goneFixed},
+	"microsoft.keyvault/vaults":                                                     {"Microsoft.KeyVault/vaults", madeVault, goneVault},
+	deletedVaultKind:                                                                {"Microsoft.KeyVault/locations/deletedVaults", notMade, notDeleted},
 	"microsoft.keyvault/managedhsms":                                                {"Microsoft.KeyVault/managedHSMs", onlyFixed, goneFixed},
 	"microsoft.storage/storageaccounts":                                             {"Microsoft.Storage/storageAccounts", onlyFixed, goneFixed},
 	containerKind:                                                                   {"Microsoft.Storage/storageAccounts/blobServices/containers", madeContainer, goneContainer},
@@ -182,6 +183,15 @@ func madeTrust(s *Service, _ *http.Request, id resourceID, made resource) error 
 
 func goneTrust(s *Service, _ *http.Request, id resourceID) error {
 	return s.Directory.Trust(id.parent(), id.name, nil)
+}
+
+func (s *Service) isFixed(id resourceID) bool {
+	for fixed := range s.Fixed {
+		if key(fixed) == key(id.path) {
+			return true
+		}
+	}
+	return false
 }
 
 // onlyFixed lets what is there be put again, and nothing else be made.

@@ -1,6 +1,7 @@
 package arm
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -29,8 +30,8 @@ type Containers interface {
 	Container(r *http.Request, method, name string) (status int, err error)
 }
 
-// Config says what a Service stands on. All but Enforce, Containers and Runner is
-// required.
+// Config says what a Service stands on. All but Enforce, Containers, Vaults and
+// Runner is required.
 type Config struct {
 	Server    *wire.Server
 	Directory Directory
@@ -47,6 +48,8 @@ type Config struct {
 	// Containers is where the account's containers really are; nil keeps them as
 	// resources only.
 	Containers Containers
+	// Vaults serves vaults that are made; nil refuses to make any.
+	Vaults Vaults
 	// Runner runs container groups; nil keeps them as resources only.
 	Runner Runner
 }
@@ -71,8 +74,14 @@ func New(c Config) (*Service, error) {
 	for id, r := range c.Fixed {
 		s.resources[key(id)] = r
 	}
-	return s, nil
+	if c.Vaults == nil {
+		return s, nil
+	}
+	return s, s.openVaults()
 }
+
+// callerKey is the object id of who asks, in a request's context.
+type callerKey struct{}
 
 // Handler serves the wire protocol.
 func (s *Service) Handler() http.Handler {
@@ -88,6 +97,7 @@ func (s *Service) Handler() http.Handler {
 			return
 		}
 		wire.SetCaller(r, caller)
+		r = r.WithContext(context.WithValue(r.Context(), callerKey{}, caller))
 		status, body, err := s.serve(r, caller)
 		var e *apiError
 		switch {
@@ -137,6 +147,12 @@ func (s *Service) serve(r *http.Request, caller string) (int, any, error) {
 	}
 	if done, status, body, err := s.groupAction(r, caller, id); done {
 		return status, body, err
+	}
+	if done, status, body, err := s.purgeVault(r, caller, id); done {
+		return status, body, err
+	}
+	if r.Method == http.MethodGet && strings.EqualFold(id.path, "/subscriptions/"+s.Subscription) {
+		return http.StatusOK, map[string]string{"id": id.path, "subscriptionId": s.Subscription, "tenantId": s.Tenant, "state": "Enabled"}, nil
 	}
 	t, ok := types[id.kind]
 	if !ok {
