@@ -3,10 +3,14 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"cloister/internal/cleanroom"
+
+	"github.com/moby/sys/mountinfo"
 )
 
 // stays is a program that does what programs do to stay: orphaned twice, in
@@ -71,6 +75,61 @@ func TestNothingStays(t *testing.T) {
 			r.checkNothingLeft()
 		})
 	}
+}
+
+// TestDelegated: a runtime whose control group is its alone settles below it, and its
+// application's is beside it; killed, it leaves both empty.
+func TestDelegated(t *testing.T) {
+	t.Parallel()
+	mounts, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("cgroup2"))
+	if err != nil || len(mounts) == 0 || os.Getuid() != 0 {
+		t.Fatalf("the test needs to be root and control groups of version 2 (mount -t cgroup2 none /sys/fs/cgroup): %v", err)
+	}
+	r := newRoom(t, 0)
+	group, err := os.MkdirTemp(mounts[0].Mountpoint, "cloister-test-")
+	must(t, err)
+	groups := func() (all []string) {
+		all, err := filepath.Glob(filepath.Join(group, "cloister-*"))
+		must(t, err)
+		return all
+	}
+	t.Cleanup(func() { // the kernel removes what is empty
+		for _, g := range append(groups(), group) {
+			if err := syscall.Rmdir(g); err != nil {
+				t.Errorf("a process is left in %s: %v", g, err)
+			}
+		}
+	})
+	dir, err := os.Open(group)
+	must(t, err)
+	defer dir.Close()
+	cmd, err := r.Runtime("guest")
+	must(t, err)
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(dir.Fd())
+	run := r.watchCommand(cmd)
+	if said := run.hear(); said != "up" {
+		t.Fatalf("the application said %q", said)
+	}
+	run.do("setsid sleep 1000 < /dev/null > /dev/null 2>&1 &")
+	members := map[string][]string{}
+	for _, g := range groups() {
+		list, err := os.ReadFile(filepath.Join(g, "cgroup.procs"))
+		must(t, err)
+		kind, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(g), "cloister-"), "-")
+		members[kind] = strings.Fields(string(list))
+	}
+	if len(members) != 2 || len(members["application"]) < 3 || len(members["runtime"]) != 1 || members["runtime"][0] != strconv.Itoa(cmd.Process.Pid) {
+		t.Errorf("the groups' members are %v", members)
+	}
+	must(t, cmd.Process.Kill())
+	run.wait()
+	until(t, "no process is left", func() bool { return len(r.processes()) == 0 })
+	again := r.start()
+	again.tell("exit 0")
+	again.ends(0)
 }
 
 // namespace is the application's namespace of processes.

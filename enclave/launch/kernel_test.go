@@ -31,11 +31,9 @@ func TestDelegatedGroup(t *testing.T) {
 	}
 	dir := t.TempDir()
 	program := filepath.Join(dir, "launch.test")
-	build := exec.Command("go", "test", "-c", "-o", program, ".") // not this binary: the race detector wants more addresses than a process has there
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building what runs there: %v\n%s", err, out)
-	}
+	plain, err := plainProgram()
+	must(t, err)
+	must(t, os.WriteFile(program, plain, 0o755))
 	cmd := exec.CommandContext(t.Context(), linux, "mem=384M", "rootfstype=hostfs", "rootflags=/", "ro", "quiet", "con=null", "con0=null,fd:1", "init="+program, "--", "kernel")
 	cmd.Env = append(os.Environ(), "TMPDIR="+dir) // its memory is a file there
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

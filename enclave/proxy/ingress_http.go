@@ -77,6 +77,10 @@ func (g *Ingress) admits(r *http.Request) (status int, reason, why string) {
 // refuse answers in place of the application.
 func (g *Ingress) refuse(w http.ResponseWriter, status int, reason, why string) {
 	g.refused.add(reason)
+	answer(w, status, why)
+}
+
+func answer(w http.ResponseWriter, status int, why string) {
 	http.Error(w, "clean room: "+why, status)
 }
 
@@ -86,24 +90,30 @@ func (g *Ingress) bounded(w http.ResponseWriter, r *http.Request) io.ReadCloser 
 	if g.Endpoint.Protocol == spec.ProtocolGRPC {
 		return r.Body
 	}
-	return http.MaxBytesReader(w, progressing{r.Body, http.NewResponseController(w), g.stall}, g.maxBody)
+	return http.MaxBytesReader(w, &progressing{ReadCloser: r.Body, control: http.NewResponseController(w), g: g}, g.maxBody)
 }
 
 // progressing gives up a body that does not go on.
 type progressing struct {
 	io.ReadCloser
 	control *http.ResponseController
-	stall   time.Duration
+	g       *Ingress
+	stalled bool
 }
 
 var errStalled = errors.New("the body did not go on")
 
-func (p progressing) Read(b []byte) (int, error) {
-	_ = p.control.SetReadDeadline(time.Now().Add(p.stall))
+func (p *progressing) Read(b []byte) (int, error) {
+	if p.stalled {
+		return 0, errStalled
+	}
+	_ = p.control.SetReadDeadline(time.Now().Add(p.g.stall))
 	n, err := p.ReadCloser.Read(b)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded): // and stays so: net/http would read on without end
-		err = errStalled
+		// Counted here: the application may still answer what it has of the request.
+		p.g.refused.add(statement.IngressStalled)
+		p.stalled, err = true, errStalled
 	case err != nil: // the next request has a time of its own
 		_ = p.control.SetReadDeadline(time.Time{})
 	}
@@ -183,7 +193,7 @@ func (g *Ingress) failed(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.Is(err, errStalled):
 		w.Header().Set("Connection", "close")
-		g.refuse(w, http.StatusRequestTimeout, statement.IngressStalled, "the body did not go on")
+		answer(w, http.StatusRequestTimeout, errStalled.Error()) // it is counted
 	case errors.As(err, &no):
 		g.refuse(w, http.StatusForbidden, statement.IngressKept, no.Error())
 	case errors.As(err, &large):

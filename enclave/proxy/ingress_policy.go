@@ -75,11 +75,11 @@ func (g *Ingress) judgeRequest(w http.ResponseWriter, r *http.Request) (*http.Re
 	m := IngressMessage{Method: r.Method, Host: r.Host, Path: r.URL.EscapedPath(), Query: r.URL.RawQuery, Headers: lowered(r.Header), Size: r.ContentLength}
 	var err error
 	if r.Body, err = m.readBody(r.Body, r.Header); err != nil {
-		reason, why := statement.IngressUnreadable, "the body ended early"
 		if errors.Is(err, errStalled) {
-			reason, why = statement.IngressStalled, errStalled.Error()
+			answer(w, http.StatusRequestTimeout, errStalled.Error()) // it is counted
+		} else {
+			g.refuse(w, http.StatusBadRequest, statement.IngressUnreadable, "the body ended early")
 		}
-		g.refuse(w, http.StatusBadRequest, reason, why)
 		return r, false
 	}
 	address, _, _ := net.SplitHostPort(r.RemoteAddr)
