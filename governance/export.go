@@ -39,29 +39,53 @@ type ExportedEntry struct {
 
 // Export verifies the log through view, which is new, and writes it, or, if run is
 // not "", that run's entries and the contract version that it carries out, each
-// with a proof.
+// with a proof. For a run the log is read and hashed, and neither folded nor its
+// signatures checked: what is exported is what the log has of the run, none left out,
+// and Auditor.AuditRun judges it.
 func Export(ctx context.Context, w io.Writer, log Source, view *View, run string) error {
-	picked := picker{run: run}
-	out := json.NewEncoder(w)
 	signed, err := log.Checkpoint(ctx)
 	if err != nil {
 		return err
 	}
-	head := ExportHead{Type: exportType, Ledger: view.key, Checkpoint: string(signed), Run: run}
-	if run == "" {
-		if err := out.Encode(head); err != nil {
-			return err
-		}
-		var failed error
-		err := view.Advance(ctx, log, signed, func(s Seen) {
-			failed = errors.Join(failed, out.Encode(ExportedEntry{Entry: s.Entry, Index: s.Index}))
-		})
-		return errors.Join(err, failed)
+	head, out := ExportHead{Type: exportType, Ledger: view.key, Checkpoint: string(signed), Run: run}, json.NewEncoder(w)
+	if run != "" {
+		return exportRun(ctx, out, log, view, head)
 	}
-	if err := view.Advance(ctx, log, signed, picked.see); err != nil {
+	if err := out.Encode(head); err != nil {
 		return err
 	}
-	return picked.write(out, head, view.Tree().Size())
+	var failed error
+	err = view.Advance(ctx, log, signed, func(s Seen) {
+		failed = errors.Join(failed, out.Encode(ExportedEntry{Entry: s.Entry, Index: s.Index}))
+	})
+	return errors.Join(err, failed)
+}
+
+func exportRun(ctx context.Context, out *json.Encoder, log Source, view *View, head ExportHead) error {
+	at, err := OpenCheckpoint([]byte(head.Checkpoint), view.key)
+	if err != nil {
+		return err
+	}
+	if _, err := view.witnesses.Cosigned([]byte(head.Checkpoint)); err != nil {
+		return err
+	}
+	if at.Size < view.remembered.Size {
+		return view.breaks("the ledger shows a log of %d entries, there were %d before: it was rolled back", at.Size, view.remembered.Size)
+	}
+	picked := picker{run: head.Run}
+	if err := picked.read(ctx, log, at.Size); err != nil {
+		return err
+	}
+	root, err := tlog.TreeHash(at.Size, &picked)
+	if err != nil || root != at.Root {
+		return errors.Join(err, view.breaks("the ledger's %d entries do not have the root of its checkpoint: an entry was changed, moved, dropped or put in", at.Size))
+	}
+	if was := view.remembered; was.Size > 0 {
+		if root, err := tlog.TreeHash(was.Size, &picked); err != nil || root != was.Root {
+			return errors.Join(err, view.breaks("the ledger's first %d entries are not the ones that were there before", was.Size))
+		}
+	}
+	return picked.write(out, head, at.Size)
 }
 
 // picker keeps what a run's export needs: the tree's hashes (64 bytes an entry)
@@ -84,24 +108,39 @@ func (p *picker) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 	return list, nil
 }
 
-func (p *picker) see(s Seen) {
-	more, err := tlog.StoredHashes(s.Index, s.Entry, p)
+func (p *picker) read(ctx context.Context, log Source, size int64) error {
+	batches, stop := readAhead(ctx, log, 0, size)
+	defer stop()
+	next := int64(0)
+	for b := range batches {
+		if b.err != nil {
+			return fmt.Errorf("reading entries from %d on: %w", next, b.err)
+		}
+		for i, e := range b.opened {
+			p.see(next+int64(i), b.entries[i], e)
+		}
+		next += int64(len(b.opened))
+	}
+	if p.err == nil && next != size {
+		p.err = errors.Join(ctx.Err(), fault.Errorf(fault.Refused, "keep the ledger's files and its checkpoint: they are the evidence", "the ledger shows %d entries, its checkpoint is of %d", next, size))
+	}
+	return p.err
+}
+
+func (p *picker) see(index int64, entry []byte, o opened) {
+	more, err := tlog.StoredHashesForRecordHash(index, o.leaf, p)
 	p.hashes, p.err = append(p.hashes, more...), errors.Join(p.err, err)
-	if s.Statement == nil {
+	if o.err != nil {
 		return
 	}
-	e := ExportedEntry{Entry: s.Entry, Index: s.Index}
-	if contract, ok := contractOf(s.Statement.Body); ok {
-		digest, err := contract.Digest()
-		if p.versions == nil {
-			p.versions = map[string][]ExportedEntry{}
-		}
-		p.versions[digest], p.err = append(slices.Clone(p.rotated), e), errors.Join(p.err, err)
+	e := ExportedEntry{Entry: entry, Index: index}
+	if contract, ok := contractOf(o.Body); ok {
+		p.seeVersion(contract, e)
 	}
-	if s.Statement.Body.Type() == statement.TypeRotate {
+	if o.Body.Type() == statement.TypeRotate {
 		p.rotated = append(p.rotated, e)
 	}
-	body, ok := s.Statement.Body.(statement.RunBody)
+	body, ok := o.Body.(statement.RunBody)
 	if !ok || body.Header().ID != p.run {
 		return
 	}
@@ -109,6 +148,17 @@ func (p *picker) see(s Seen) {
 		p.entries = append(p.entries, p.versions[begin.ContractDigest]...)
 	}
 	p.entries = append(p.entries, e)
+}
+
+// seeVersion keeps a contract version as the log first brings it.
+func (p *picker) seeVersion(contract statement.Contract, e ExportedEntry) {
+	digest, err := contract.Digest()
+	if p.err = errors.Join(p.err, err); p.versions == nil {
+		p.versions = map[string][]ExportedEntry{}
+	}
+	if p.versions[digest] == nil {
+		p.versions[digest] = append(slices.Clone(p.rotated), e)
+	}
 }
 
 // contractOf returns the contract version that a statement brings.

@@ -178,11 +178,8 @@ func (s *State) used(fingerprint string) bool {
 // rotate puts the new key in the old one's place. What the party has said stays
 // said.
 func (s *State) rotate(r rotation) {
-	if s.retired == nil {
-		s.retired = map[string]statement.PublicKey{}
-	}
 	old, next := r.old.Fingerprint(), r.next.Fingerprint()
-	s.retired[old] = r.next
+	s.retire(old, r.next)
 	delete(s.keys, old)
 	s.keys[next] = signer{r.party, r.next}
 	if s.vouchers[old] {
@@ -190,6 +187,13 @@ func (s *State) rotate(r rotation) {
 		s.vouchers[next] = true
 	}
 	if r.rotateRecovery {
-		s.retired[r.recovery.Fingerprint()] = r.nextRecovery
+		s.retire(r.recovery.Fingerprint(), r.nextRecovery)
 	}
+}
+
+func (s *State) retire(old string, by statement.PublicKey) {
+	if s.retired == nil {
+		s.retired = map[string]statement.PublicKey{}
+	}
+	s.retired[old] = by
 }

@@ -69,10 +69,13 @@ func (s *State) judgeBegin(o *statement.Opened, body *statement.RunBegin) (judge
 	r := &run{key: key, version: o.Version, replica: body.Replica, evidence: evidence, sequence: 1, previous: o.EntryDigest()}
 	return judged{o, func(entry int64) {
 		r.begun = entry
-		id := parseRunID(body.Run.ID)
-		s.runs.set(id, r)
-		s.auditKeys.set(parseKeyID(key.Fingerprint()), id)
+		s.addRun(parseRunID(body.Run.ID), r)
 	}}, nil
+}
+
+func (s *State) addRun(id runID, r *run) {
+	s.runs.set(id, r)
+	s.auditKeys.set(parseKeyID(r.key.Fingerprint()), id)
 }
 
 // checkChain holds a record to its place: after exactly the record before it,

@@ -34,6 +34,16 @@ func jobBody(j statement.Job) body {
 	}
 }
 
+// Follow reads the log to its newest checkpoint, so that Party is what it says there.
+func (r *Run) Follow(ctx context.Context) error {
+	release, err := r.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return r.look(ctx)
+}
+
 // RecordRefusal records that a step was not taken, and why.
 func (r *Run) RecordRefusal(ctx context.Context, step string, why error) error {
 	_, err := r.Record(ctx, Event{Kind: EventRefusal, Name: step, Detail: why.Error()})

@@ -73,7 +73,7 @@ func TestPartyAfterARotation(t *testing.T) {
 		t.Errorf("%q, %v", name, ok)
 	}
 	l.put(t, w.rotate("alice2", "alice", "alice2", "bob"))
-	if err := r.CheckConsent(t.Context(), statement.ScopeExecution, "going on"); err != nil {
+	if err := r.Follow(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if name, ok := r.Party(w.keys["alice2"].Public()); !ok || name != "alice" {

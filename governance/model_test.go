@@ -421,6 +421,9 @@ func (s *State) answerTo(id, scope string) Answer {
 
 func testRunID(i int) string { return hex.EncodeToString(append(make([]byte, 15), byte(i))) }
 
+// restart goes on with what a snapshot of the fold is restored to.
+func (p *play) restart(*rapid.T) { p.state = restored(p.T, &p.state) }
+
 func (p *play) begin(*rapid.T) {
 	i, version := rapid.IntRange(0, 3).Draw(p.T, "run"), p.version()
 	digest, same := p.digest()
@@ -488,7 +491,7 @@ func TestFoldAgreesWithTheReference(t *testing.T) {
 			contract: map[int]statement.Contract{}, runs: map[int]*playRun{}, reached: reached}
 		rt.Repeat(map[string]func(*rapid.T){
 			"propose": p.propose, "amend": p.amend, "approve": p.approve, "reject": p.reject, "withdraw": p.withdraw,
-			"grant": p.grant, "revoke": p.revoke, "agree": p.agree, "agree again": p.agree, "tick": p.tick, "replay": p.replay,
+			"grant": p.grant, "revoke": p.revoke, "agree": p.agree, "agree again": p.agree, "tick": p.tick, "replay": p.replay, "restart": p.restart,
 			"rotate": p.rotate, "rotate again": p.rotate, "stolen": p.stolen,
 			"begin": p.begin, "begin again": p.begin, "check": p.check, "check again": p.check, "access": p.access,
 			"access again": p.access, "complete": p.complete,

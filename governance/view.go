@@ -22,6 +22,8 @@ type View struct {
 	signed    []byte
 	time      time.Time
 	broken    error
+
+	remembered Checkpoint // that the log must go on from; zero for none
 }
 
 // Seen is one entry as Advance meets it.
@@ -40,6 +42,15 @@ func NewView(key string) *View { return NewCosignedView(key, Witnesses{}) }
 // NewCosignedView is NewView of a log whose checkpoints count only with the
 // cosignatures of witnesses.
 func NewCosignedView(key string, w Witnesses) *View { return &View{key: key, witnesses: w} }
+
+// Remember has the view refuse a log that does not go on from a checkpoint that the
+// ledger signed before. It is called before the first Advance.
+func (v *View) Remember(signed []byte) (err error) {
+	if v.remembered, err = OpenCheckpoint(signed, v.key); err != nil {
+		return fmt.Errorf("the remembered head: %w", err)
+	}
+	return nil
+}
 
 // State returns the fold of the verified entries. The caller only reads it.
 func (v *View) State() *State { return &v.state }
@@ -78,6 +89,9 @@ func (v *View) Advance(ctx context.Context, log Source, signed []byte, visit fun
 	if next.Size < v.tree.Size() {
 		return v.breaks("the ledger shows a log of %d entries after one of %d: it was rolled back", next.Size, v.tree.Size())
 	}
+	if next.Size < v.remembered.Size {
+		return v.breaks("the ledger shows a log of %d entries, there were %d before: it was rolled back", next.Size, v.remembered.Size)
+	}
 	at, err := v.witnesses.Cosigned(signed)
 	if err != nil {
 		return err
@@ -111,7 +125,9 @@ func (v *View) readTo(ctx context.Context, log Source, to int64, visit func(Seen
 		if len(b.entries) == 0 || int64(len(b.entries)) > to-from {
 			return v.breaks("the ledger returned %d entries of %d asked for", len(b.entries), to-from)
 		}
-		v.fold(from, b, visit)
+		if v.fold(from, b, visit); v.broken != nil {
+			return v.broken
+		}
 		from += int64(len(b.entries))
 	}
 	if from < to {
@@ -126,6 +142,10 @@ func (v *View) fold(from int64, b batch, visit func(Seen)) {
 		seen := Seen{Index: from + int64(i), Entry: b.entries[i]}
 		seen.Statement, seen.Refused = v.state.apply(seen.Index, e)
 		v.tree.addLeaf(e.leaf)
+		if v.tree.Size() == v.remembered.Size && v.tree.Root() != v.remembered.Root {
+			v.breaks("the ledger's first %d entries are not the ones that were there before", v.remembered.Size)
+			return
+		}
 		if visit != nil {
 			visit(seen)
 		}

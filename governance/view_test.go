@@ -3,6 +3,7 @@ package governance
 import (
 	"bytes"
 	"context"
+	"io"
 	"strings"
 	"testing"
 
@@ -187,4 +188,60 @@ func TestViewPassesOverWhatTheFoldRefuses(t *testing.T) {
 	if v.State().Status() != Accepted || len(refused) != 3 || refused[5] != NotAParty || refused[6] != WrongState || refused[7] != Malformed {
 		t.Errorf("%s %v", v.State().Status(), refused)
 	}
+}
+
+// TestARememberedHeadHolds: a view goes on from it, and refuses a log that was rolled
+// back behind it or is another one, also where a run alone is exported.
+func TestARememberedHeadHolds(t *testing.T) {
+	w, l := auditedLog(t)
+	signed, err := l.Checkpoint(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.put(t, w.by("alice", 1, &statement.ConsentGrant{Scopes: execution()}))
+	grown := l.entries
+	last := len(grown) - 2 // under the remembered head
+	for name, tc := range map[string]struct {
+		entries [][]byte
+		want    string
+	}{
+		"grown":          {grown, ""},
+		"as it was":      {grown[:len(grown)-1], ""},
+		"rolled back":    {grown[:len(grown)-2], "it was rolled back"},
+		"another":        {append(append(grown[:last:last], w.by("bob", 1, &statement.ConsentGrant{Scopes: execution()})), grown[last+1:]...), "are not the ones that were there before"},
+		"nothing at all": {nil, "it was rolled back"},
+	} {
+		l.entries = tc.entries
+		for how, read := range map[string]func(*View) error{
+			"read":     func(v *View) error { return v.AdvanceToNewest(t.Context(), l, nil) },
+			"exported": func(v *View) error { return Export(t.Context(), io.Discard, l, v, runIDOf(t, grown)) },
+		} {
+			v := NewView(l.key)
+			if err := v.Remember(signed); err != nil {
+				t.Fatal(err)
+			}
+			if err := read(v); (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("%s, %s: %v, want %q", name, how, err, tc.want)
+			}
+		}
+	}
+	if err := NewView(newMemLog(t).key).Remember(signed); err == nil || !strings.Contains(err.Error(), "remembered head") {
+		t.Errorf("another ledger's: %v", err)
+	}
+}
+
+// runIDOf is the first run's of a log.
+func runIDOf(t *testing.T, entries [][]byte) string {
+	t.Helper()
+	for _, e := range entries {
+		o, err := statement.Open(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if begin, ok := o.Body.(*statement.RunBegin); ok {
+			return begin.Run.ID
+		}
+	}
+	t.Fatal("the log has no run")
+	return ""
 }

@@ -2,7 +2,7 @@
 //
 // Life of a server: `cloister-ledger init` makes a log for the parties whose
 // documents it is given; `cloister-ledger serve` opens each log it is given, which
-// verifies it from its first entry, listens, and prints "ready" and the URL of
+// verifies what came since its fold was last saved, or all of it, listens, and prints "ready" and the URL of
 // each. SIGTERM lets what is being answered come to its end.
 //
 // A backup is `cloister-ledger backup`, also while servers append; a plain copy of a

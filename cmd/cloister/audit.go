@@ -116,9 +116,12 @@ func eachLine(c *urfave.Context, print func(governance.Line, *statement.Statemen
 	if err != nil {
 		return err
 	}
-	view := governance.NewCosignedView(key, witnesses)
+	view, err := watch(c, key, witnesses)
+	if err != nil {
+		return err
+	}
 	var failed error
-	err = view.AdvanceToNewest(c.Context, log, func(seen governance.Seen) {
+	err = view.follow(c.Context, log, func(seen governance.Seen) {
 		if seen.Statement == nil || failed != nil {
 			return
 		}
@@ -202,5 +205,9 @@ func exportProven(c *urfave.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return governance.Export(c.Context, w, log, governance.NewCosignedView(key, witnesses), c.String("run"))
+	view, err := watch(c, key, witnesses)
+	if err != nil {
+		return err
+	}
+	return governance.Export(c.Context, w, log, view.View, c.String("run"))
 }

@@ -11,6 +11,7 @@ import (
 
 	"cloister/governance"
 	"cloister/governance/page"
+	"cloister/internal/fault"
 
 	urfave "github.com/urfave/cli/v2"
 )
@@ -27,7 +28,11 @@ func auditPageCommand() *urfave.Command {
 			if err != nil {
 				return err
 			}
-			shown := cosigned{log, witnesses}
+			_, was, err := recall(c, key)
+			if err != nil {
+				return err
+			}
+			shown := &cosigned{log, key, witnesses, was}
 			if _, err := shown.Checkpoint(c.Context); err != nil {
 				return err
 			}
@@ -42,18 +47,37 @@ func auditPageCommand() *urfave.Command {
 }
 
 // cosigned shows the page only checkpoints that the specification's witnesses
-// cosigned; the rest it checks itself.
+// cosigned, of no less than was seen before; the rest it checks itself.
 type cosigned struct {
 	governance.Source
+	key       string
 	witnesses governance.Witnesses
+	was       []byte
 }
 
-func (s cosigned) Checkpoint(ctx context.Context) ([]byte, error) {
+func (s *cosigned) Checkpoint(ctx context.Context) ([]byte, error) {
 	signed, err := s.Source.Checkpoint(ctx)
 	if err == nil {
 		_, err = s.witnesses.Cosigned(signed)
 	}
+	if err == nil && s.was != nil {
+		err = notBefore(s.key, signed, s.was)
+	}
 	return signed, err
+}
+
+// notBefore is what can be said of two checkpoints without the log between them.
+func notBefore(key string, signed, was []byte) error {
+	before, err := governance.OpenCheckpoint(was, key)
+	if err != nil {
+		return err
+	}
+	now, err := governance.OpenCheckpoint(signed, key)
+	if err == nil && (now.Size < before.Size || now.Size == before.Size && now.Root != before.Root) {
+		err = fault.Errorf(fault.Refused, "keep the ledger's files and its checkpoint: they are the evidence",
+			"the ledger shows a log of %d entries after one of %d: it was rolled back, or is another", now.Size, before.Size)
+	}
+	return err
 }
 
 func servePage(ctx context.Context, l net.Listener, handler http.Handler) error {

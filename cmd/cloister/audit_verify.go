@@ -1,13 +1,9 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"cloister/enclave/evidence"
 	"cloister/governance"
@@ -25,7 +21,6 @@ func auditVerifyCommand() *urfave.Command {
 			"the log has only grown. Exit code 5 where anything does not hold.",
 		Flags: auditFlags(jsonFlag(),
 			&urfave.StringFlag{Name: "export", Usage: "check this `FILE` of audit export, in place of a ledger"},
-			&urfave.StringFlag{Name: "heads", Usage: "where seen heads are remembered, `DIR`; by default with the user's configuration"},
 			&urfave.StringFlag{Name: "platform", Usage: "judge the runs' evidence, of this platform: `amd`, or simulated:GUESTDIR"},
 			&urfave.Uint64Flag{Name: "min-svn", Usage: "the lowest version `N` of the utility VM that is good enough", Value: minimumUVMSVN}),
 		Action: action(runAuditVerify),
@@ -116,40 +111,4 @@ func evidenceJudge(c *urfave.Context) (func(*statement.RunBegin, statement.Contr
 	}
 	judge, err := evidence.Named(c.String("platform"), c.Uint64("min-svn"))
 	return judge.Run, err
-}
-
-// head is the file that remembers a ledger's head; "" for none.
-type head string
-
-// recall returns the head that was seen last of the ledger with this key, nil
-// the first time. A head that cannot be read is an error: it may be the one that
-// would have shown a rollback.
-func recall(c *urfave.Context, key string) (head, []byte, error) {
-	dir := c.String("heads")
-	if dir == "" {
-		config, err := os.UserConfigDir()
-		if err != nil {
-			return "", nil, fault.Errorf(fault.Usage, "name a directory with --heads", "remembering the ledger's head: %w", err)
-		}
-		dir = filepath.Join(config, "cloister", "heads")
-	}
-	path := filepath.Join(dir, strings.TrimPrefix(statement.Digest([]byte(key)), "sha256:"))
-	signed, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return head(path), nil, nil
-	}
-	if err != nil {
-		return "", nil, fmt.Errorf("reading the remembered head: %w", err)
-	}
-	return head(path), signed, nil
-}
-
-func (h head) remember(signed []byte) error {
-	if h == "" {
-		return nil
-	}
-	if err := os.MkdirAll(filepath.Dir(string(h)), 0o700); err != nil {
-		return fault.Errorf(fault.Usage, "name a directory with --heads", "remembering the ledger's head: %w", err)
-	}
-	return replaceFile(string(h), signed)
 }

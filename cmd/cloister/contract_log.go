@@ -57,8 +57,11 @@ func readLog(c *urfave.Context) (lines []saidLine, err error) {
 	if err != nil {
 		return nil, err
 	}
-	view := governance.NewCosignedView(key, witnesses)
-	err = view.AdvanceToNewest(c.Context, l, func(seen governance.Seen) {
+	view, err := watch(c, key, witnesses)
+	if err != nil {
+		return nil, err
+	}
+	err = view.follow(c.Context, l, func(seen governance.Seen) {
 		if seen.Statement == nil {
 			return
 		}

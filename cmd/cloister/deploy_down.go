@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -21,7 +22,7 @@ func deployLogsCommand() *urfave.Command {
 			"what an application says is for those who consent to logging.\n" + placeHelp,
 		Flags: append(placeFlags(), text("container", "only of the container `NAME`"),
 			&urfave.IntFlag{Name: "tail", Usage: "the last `N` lines of each container; 0 is all that is kept"}),
-		Action: action(func(c *urfave.Context, args []string) error {
+		Action: action(withTimeout(func(ctx context.Context, c *urfave.Context, args []string) error {
 			if c.Int("tail") < 0 {
 				return fault.Errorf(fault.Usage, "give a number from 0", "--tail is %d", c.Int("tail"))
 			}
@@ -29,8 +30,6 @@ func deployLogsCommand() *urfave.Command {
 			if err != nil {
 				return err
 			}
-			ctx, cancel := withTimeout(c)
-			defer cancel()
 			var said bytes.Buffer
 			if err := room.Logs(ctx, c.String("container"), c.Int("tail"), &said); err != nil {
 				return err
@@ -40,7 +39,7 @@ func deployLogsCommand() *urfave.Command {
 			}
 			_, err = io.WriteString(c.App.Writer, cli.Printable(said.String()))
 			return err
-		}, "DIR", "SPEC"),
+		}), "DIR", "SPEC"),
 	}
 }
 
@@ -52,17 +51,15 @@ func deployDownCommand() *urfave.Command {
 			"provision destroy` takes those of a volume.\n" + placeHelp +
 			"\nJSON: units (as of up; changed says what was deleted now), left (words).",
 		Flags: append(placeFlags(), &urfave.BoolFlag{Name: "all", Usage: "also what another template made under these names"}, jsonFlag()),
-		Action: action(func(c *urfave.Context, args []string) error {
+		Action: action(withTimeout(func(ctx context.Context, c *urfave.Context, args []string) error {
 			s, room, err := deployed(c, args)
 			if err != nil {
 				return err
 			}
-			ctx, cancel := withTimeout(c)
-			defer cancel()
 			units, err := room.Down(ctx, c.Bool("all"))
 			d := takenDown{Units: units, Left: leftOf(s)}
 			return first(err, printResult(c, d, d.print))
-		}, "DIR", "SPEC"),
+		}), "DIR", "SPEC"),
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -106,9 +107,17 @@ func deployed(c *urfave.Context, args []string) (spec.Specification, *deploy.Roo
 	return s, room, err
 }
 
-// withTimeout bounds what is waited for.
-func withTimeout(c *urfave.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(c.Context, c.Duration("timeout"))
+// withTimeout makes an action of run, which --timeout bounds.
+func withTimeout(run func(ctx context.Context, c *urfave.Context, args []string) error) func(*urfave.Context, []string) error {
+	return func(c *urfave.Context, args []string) error {
+		ctx, cancel := context.WithTimeout(c.Context, c.Duration("timeout"))
+		defer cancel()
+		err := run(ctx, c, args)
+		if errors.Is(err, context.DeadlineExceeded) && fault.KindOf(err) == fault.Internal {
+			return fault.Errorf(fault.Unavailable, "give the command again, which goes on where this one stopped, or wait longer with --timeout", "%s is not done after %s: %w", c.Command.HelpName, c.Duration("timeout"), err)
+		}
+		return err
+	}
 }
 
 // printUnits prints a line each, and one for each container.

@@ -22,7 +22,7 @@ func deployStatusCommand() *urfave.Command {
 			"step that each run of the contract's newest version recorded last.\n" + placeHelp +
 			"\nExit code 3 where nothing is deployed.\n\nJSON: units (as of up), runs (run, replica, state, step, entry, time).",
 		Flags:  append(append(readerFlags(), placeFlags()...), jsonFlag()),
-		Action: action(deployStatus, "DIR", "SPEC"),
+		Action: action(withTimeout(deployStatus), "DIR", "SPEC"),
 	}
 }
 
@@ -42,13 +42,11 @@ type step struct {
 	Time    string `json:"time"`
 }
 
-func deployStatus(c *urfave.Context, args []string) error {
+func deployStatus(ctx context.Context, c *urfave.Context, args []string) error {
 	s, room, err := deployed(c, args)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := withTimeout(c)
-	defer cancel()
 	status := roomStatus{Runs: []step{}}
 	if status.Units, err = room.Status(ctx); err != nil {
 		return err

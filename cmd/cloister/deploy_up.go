@@ -29,22 +29,23 @@ func deployUpCommand() *urfave.Command {
 			"that is waited for. Then what is missing is made; interrupted, the same command goes\n" +
 			"on, and makes nothing twice. It returns when everything runs, or with --wait when it\n" +
 			"has ended; where it has, with the first exit code of a container that is not 0.\n" + placeHelp +
-			"\nJSON: contract, version, waits (volume, owner, declined), units (kind, name, state,\n" +
+			"\nJSON: contract, version, containerPolicy, waits (volume, owner, declined), units (kind, name, state,\n" +
 			"detail, containers, changed).",
 		Flags: append(append(append(partyFlags(), imageFlags()...), placeFlags()...), versionFlag(),
 			&urfave.BoolFlag{Name: "yes", Usage: "do it"},
 			&urfave.BoolFlag{Name: "wait", Usage: "also wait until it has ended"},
 			jsonFlag()),
-		Action: action(deployUp, "--ledger", "--party", "DIR", "SPEC"),
+		Action: action(withTimeout(deployUp), "--ledger", "--party", "DIR", "SPEC"),
 	}
 }
 
 // deployment is what `deploy up` reports.
 type deployment struct {
-	Contract string        `json:"contract"`
-	Version  uint64        `json:"version"`
-	Waits    []waited      `json:"waits"`
-	Units    []deploy.Unit `json:"units"`
+	Contract        string        `json:"contract"`
+	Version         uint64        `json:"version"`
+	ContainerPolicy string        `json:"containerPolicy"` // digest: HOST_DATA
+	Waits           []waited      `json:"waits"`
+	Units           []deploy.Unit `json:"units"`
 }
 
 // waited is a volume whose owner has not said that its keys are in place.
@@ -54,13 +55,11 @@ type waited struct {
 	Declined string `json:"declined,omitempty"`
 }
 
-func deployUp(c *urfave.Context, args []string) error {
+func deployUp(ctx context.Context, c *urfave.Context, args []string) error {
 	s, t, err := verified(c, args)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := withTimeout(c)
-	defer cancel()
 	l, done, err := openAgreed(ctx, c, s)
 	defer done()
 	if err != nil {
@@ -71,7 +70,7 @@ func deployUp(c *urfave.Context, args []string) error {
 		return err
 	}
 	k, _ := l.view.State().Contract()
-	d := deployment{Contract: k.ID, Version: k.Version, Waits: l.waits()}
+	d := deployment{Contract: k.ID, Version: k.Version, ContainerPolicy: k.ContainerPolicy, Waits: l.waits()}
 	if !c.Bool("yes") {
 		if d.Units, err = room.Status(ctx); err != nil {
 			return err
@@ -103,6 +102,9 @@ func ending(c *urfave.Context, d deployment, err error) error {
 	if printed := printResult(c, d, d.print); err != nil || printed != nil {
 		return first(err, printed)
 	}
+	if slices.ContainsFunc(d.Units, func(u deploy.Unit) bool { return u.Ended() && !u.Changed }) {
+		fmt.Fprintln(c.App.ErrWriter, "it has ended before: `cloister deploy down`, and then up, starts another run")
+	}
 	if slices.ContainsFunc(d.Units, func(u deploy.Unit) bool { return u.State == deploy.Failed }) {
 		if code := deploy.ExitCode(d.Units); code != 0 {
 			fmt.Fprintf(c.App.ErrWriter, "a container has ended with exit code %d: `cloister deploy logs` has what it said\n", code)
@@ -123,6 +125,7 @@ func first(errs ...error) error {
 }
 
 func (d deployment) plan(stdout, stderr io.Writer) {
+	fmt.Fprintf(stdout, "contract %s version %d, accepted, under container policy %s\n", cli.Printable(d.Contract), d.Version, d.ContainerPolicy)
 	for _, w := range d.Waits {
 		fmt.Fprintf(stdout, "%-10s %s\n", "wait", w)
 	}

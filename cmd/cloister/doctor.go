@@ -11,6 +11,7 @@ import (
 	"cloister/enclave/kbs"
 	"cloister/enclave/vault"
 	"cloister/governance"
+	witnesses "cloister/governance/cosign"
 	"cloister/governance/remote"
 	"cloister/internal/cli"
 	"cloister/internal/fault"
@@ -87,9 +88,18 @@ func runDoctor(c *urfave.Context, names []string) error {
 		if err != nil {
 			return "", err
 		}
-		return remote.Probe(ctx, log, s.Governance.LedgerKey,
-			governance.Witnesses{Keys: s.Governance.Witnesses, Threshold: s.Governance.Threshold})
+		view, err := watch(c, s.Governance.LedgerKey, governance.Witnesses{Keys: s.Governance.Witnesses, Threshold: s.Governance.Threshold})
+		if err != nil {
+			return "", err
+		}
+		return remote.Probe(ctx, log, view.View)
 	})
+	if log, _, done, err := findLog(c); err == nil {
+		defer done()
+		for _, w := range witnesses.Ask(s.Governance.Witnesses, s.Governance.WitnessAddresses, log) {
+			try("the witness "+w.Name, w.Ask)
+		}
+	}
 	return check.Err()
 }
 

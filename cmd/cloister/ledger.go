@@ -1,28 +1,33 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
+	"cloister/enclave/evidence"
 	"cloister/governance"
 	"cloister/governance/remote"
 	"cloister/governance/statement"
+	"cloister/internal/fault"
+	"cloister/policy/spec"
 
 	urfave "github.com/urfave/cli/v2"
 )
 
 func ledgerFlag() urfave.Flag {
-	return &urfave.StringFlag{Name: "ledger", Usage: "the log's `URL`, with \",ca=FILE\" where its certificate is not the system's to trust; for reading, also a ledger's directory"}
+	return &urfave.StringFlag{Name: "ledger", Usage: "the log's `URL`, with \",ca=FILE\" where its certificate is not the system's to trust, and \",platform=simulated:DIR\" where it is attested by cloister local's; for reading, also a ledger's directory"}
 }
 
 // readerFlags name a log that is read, and who reads.
 func readerFlags() []urfave.Flag {
-	return []urfave.Flag{ledgerFlag(), &urfave.StringFlag{Name: "party", Usage: "the signing key of the party who reads, `PARTYFILE`"}}
+	return []urfave.Flag{ledgerFlag(), headsFlag(), &urfave.StringFlag{Name: "party", Usage: "the signing key of the party who reads, `PARTYFILE`"}}
 }
 
 func partyFlags() []urfave.Flag {
-	return []urfave.Flag{ledgerFlag(),
+	return []urfave.Flag{ledgerFlag(), headsFlag(),
 		&urfave.StringFlag{Name: "party", Usage: "the signing key of the party who speaks, `PARTYFILE`"}}
 }
 
@@ -51,9 +56,57 @@ func findLog(c *urfave.Context) (log remote.Keyed, key string, done func(), err 
 		signer, done = private, private.Destroy
 	}
 	if log, err = remote.Find(c.String("ledger"), signer); err == nil {
+		err = demandNamed(c, log)
+	}
+	if err == nil {
 		key, err = log.Key(c.Context)
 	}
 	return log, key, done, err
+}
+
+// demandNamed is demand with the specification of --specification, where that is
+// given.
+func demandNamed(c *urfave.Context, log remote.Keyed) error {
+	if c.String("specification") == "" {
+		return nil
+	}
+	s, err := loadSpec(c.String("specification"))
+	if err != nil {
+		return err
+	}
+	return demand(log, s)
+}
+
+// demand has a ledger prove what the specification says that it must be, before
+// anything is said to it. A directory, which only reads, proves nothing: what is
+// signed there is signed by the key that the specification pins.
+func demand(log remote.Keyed, s spec.Specification) error {
+	g := s.Governance
+	at, ok := log.(*remote.Log)
+	if g.LedgerPolicy == "" || !ok {
+		return nil
+	}
+	judge, err := ledgerJudge(at.Platform, s)
+	if err != nil {
+		return err
+	}
+	at.Demand(func(a remote.Attestation) error {
+		return judge.Ledger(a.Evidence, a.TLSKey, g.LedgerKey, g.LedgerPolicy)
+	})
+	return nil
+}
+
+func ledgerJudge(platform string, s spec.Specification) (evidence.Judge, error) {
+	if platform == "" && s.Kind == spec.Simulated {
+		return evidence.Judge{}, fault.Errorf(fault.Usage, "add ,platform=simulated:DIR to --ledger, the folder of cloister local", "the ledger is to be attested by a simulated platform, and which one is not said")
+	}
+	judge, err := evidence.Named(cmp.Or(platform, "amd"), uint64(s.Attestation.MinSVN))
+	if err != nil {
+		return judge, err
+	}
+	services, err := s.Attestation.TransparencyServices()
+	judge.Anchors.UVMLedgers = slices.Concat(judge.Anchors.UVMLedgers, services)
+	return judge, err
 }
 
 // trusted returns whose signatures a checkpoint needs: what --specification says
@@ -68,9 +121,10 @@ func trusted(c *urfave.Context, key string) (string, governance.Witnesses, error
 	return g.LedgerKey, governance.Witnesses{Keys: g.Witnesses, Threshold: g.Threshold}, err
 }
 
-// openView follows the log to its newest checkpoint. done lets go of the key of
+// openView follows the log to its newest checkpoint, from what was seen of it before.
+// done lets go of the key of
 // the party that reads, without which the log tells nothing more.
-func openView(c *urfave.Context) (log governance.Log, view *governance.View, done func(), err error) {
+func openView(c *urfave.Context) (log governance.Log, view *watched, done func(), err error) {
 	log, key, done, err := findLog(c)
 	if err != nil {
 		return nil, nil, done, err
@@ -79,8 +133,10 @@ func openView(c *urfave.Context) (log governance.Log, view *governance.View, don
 	if err != nil {
 		return nil, nil, done, err
 	}
-	view = governance.NewCosignedView(key, witnesses)
-	return log, view, done, view.AdvanceToNewest(c.Context, log, nil)
+	if view, err = watch(c, key, witnesses); err != nil {
+		return nil, nil, done, err
+	}
+	return log, view, done, view.follow(c.Context, log, nil)
 }
 
 // say appends a party's statement about the newest version of the contract, and
@@ -123,6 +179,9 @@ func speak(c *urfave.Context, body func(s *governance.State, party string) (b st
 	receipt, err := l.Append(c.Context, entry)
 	if err == nil {
 		err = view.Advance(c.Context, l, receipt.Checkpoint, nil)
+	}
+	if err == nil {
+		err = view.remember()
 	}
 	if err != nil {
 		return said{}, fmt.Errorf("%s by %s: %w", b.Type(), name, err)

@@ -52,19 +52,19 @@ func (r ran) words() string {
 // runLog follows a log and keeps what completions say, which the fold forgets.
 type runLog struct {
 	log         governance.Source
-	view        *governance.View
+	view        *watched
 	keys        map[string]statement.PublicKey
 	completions map[string]*statement.Completion
 	seen        func(governance.Seen) // is told of each statement, if set; it is not verified before advance returns
 }
 
-func newRunLog(log governance.Source, key string, w governance.Witnesses) *runLog {
-	return &runLog{log: log, view: governance.NewCosignedView(key, w), keys: map[string]statement.PublicKey{}, completions: map[string]*statement.Completion{}}
+func newRunLog(log governance.Source, view *watched) *runLog {
+	return &runLog{log: log, view: view, keys: map[string]statement.PublicKey{}, completions: map[string]*statement.Completion{}}
 }
 
 // advance follows the log to its newest checkpoint.
 func (l *runLog) advance(ctx context.Context) error {
-	return l.view.AdvanceToNewest(ctx, l.log, func(seen governance.Seen) {
+	return l.view.follow(ctx, l.log, func(seen governance.Seen) {
 		if seen.Statement == nil {
 			return
 		}
@@ -125,7 +125,11 @@ func openRuns(c *urfave.Context) (*runLog, func(), error) {
 	if err != nil {
 		return nil, done, err
 	}
-	l := newRunLog(log, key, witnesses)
+	view, err := watch(c, key, witnesses)
+	if err != nil {
+		return nil, done, err
+	}
+	l := newRunLog(log, view)
 	return l, done, l.advance(c.Context)
 }
 

@@ -52,6 +52,10 @@ func TestMain(m *testing.M) {
 //	                              certificate in receiver.pem, that answers so, and
 //	                              then 200; what it takes, whose signature must be the
 //	                              key's, is in received.1 and so on
+//	cse FILE KEYFILE SEALED BLOCK seal a file in Azure clean room's CSE layout, under a
+//	                              new key, in a block of BLOCK bytes
+//	runtime DIR                   make a layout that stands for the runtime's images
+//	port VAR                      put a port on which nothing listens in $VAR
 //	taken N                       go on when the receiver has taken N messages
 //	strike METHOD NAME TIMES DO   what the proxy does to requests for blobs whose
 //	                              path contains NAME, see proxy_test.go
@@ -76,7 +80,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "secret": secret, "secrets": secrets, "serve": startServed, "begin": beginServed, "await": awaitServed, "end": endServed, "capture": capture,
 			"loadenv": loadenv, "noise": noise, "flip": flip, "azurite": startAzurite, "strike": strikeProxy,
-			"registry": startRegistry, "image": makeImage, "receiver": startReceiver, "taken": awaitTaken,
+			"registry": startRegistry, "image": makeImage, "receiver": startReceiver, "taken": awaitTaken, "cse": makeCSE, "runtime": makeRuntime, "port": findPort,
 		},
 	})
 }

@@ -35,7 +35,7 @@ func teardownCommand() *urfave.Command {
 			&urfave.BoolFlag{Name: "data", Usage: "also delete the containers, with EVERYTHING in them"},
 			&urfave.BoolFlag{Name: "end-runs", Usage: "although a run is live: it is asked to end, and seals what was written"},
 			&urfave.BoolFlag{Name: "yes", Usage: "do it"}),
-		Action: action(teardown, "--specification", "--ledger", "--party"),
+		Action: action(withTimeout(teardown), "--specification", "--ledger", "--party"),
 	}
 }
 
@@ -46,13 +46,11 @@ type tornDown struct {
 	Left  []string         `json:"left"`
 }
 
-func teardown(c *urfave.Context, _ []string) error {
+func teardown(ctx context.Context, c *urfave.Context, _ []string) error {
 	s, err := loadSpec(c.String("specification"))
 	if err != nil {
 		return err
 	}
-	ctx, cancel := withTimeout(c)
-	defer cancel()
 	party, unended, err := recorded(ctx, c, s)
 	if err != nil {
 		return err

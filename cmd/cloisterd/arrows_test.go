@@ -291,6 +291,8 @@ func (o *observer) recorded() (arrows []arrow) {
 			arrows = append(arrows, arrow{at, "consent"})
 		case e.Type == "completion":
 			arrows = append(arrows, arrow{at, "end"})
+		case e.Type == "job":
+			arrows = append(arrows, arrow{at, map[string]string{"start": "audit job", "end": "audit job end", "result": "audit result"}[e.Body.Phase]})
 		case e.Body.Phase != "":
 			arrows = append(arrows, arrow{at, strings.TrimSpace("audit execution " + strings.TrimPrefix(e.Body.Phase, "start"))})
 		case e.Body.Volume != "":
@@ -418,7 +420,7 @@ func (tc arrowsCase) room(t *testing.T, port string) *site {
 			c.Azurite, c.Roles = azurite.Start(t).Endpoint, true
 		}
 		if tc.called {
-			buildServer(t, c)
+			buildProgram(t, c, "server")
 			work += "$IN/server 8080 >/dev/null 2>&1 &\n"
 			c.Application = []string{"--start", "manual"}
 			c.Ports = [][]string{{"--name", "web", "--port", port, "--application-port", "8080"}}

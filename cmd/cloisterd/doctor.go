@@ -12,6 +12,7 @@ import (
 	"cloister/enclave/azure"
 	"cloister/enclave/vault"
 	"cloister/governance"
+	"cloister/governance/cosign"
 	"cloister/governance/remote"
 	"cloister/internal/cli"
 	"cloister/internal/fault"
@@ -62,6 +63,11 @@ func runDoctor(c *urfave.Context) error {
 	}
 	try("mounts", v.fuse)
 	try("the ledger "+cmp.Or(c.String("ledger"), v.spec.Governance.Ledger), v.ledger(known))
+	if log, err := openLedger(v.c.String("ledger"), v.spec, v.platform); err == nil {
+		for _, w := range cosign.Ask(v.spec.Governance.Witnesses, v.spec.Governance.WitnessAddresses, log) {
+			try("the witness "+w.Name, w.Ask)
+		}
+	}
 	if !located {
 		return check.Err()
 	}
@@ -173,7 +179,7 @@ func (v *visit) fuse(context.Context) (string, error) {
 // nothing there. Without a platform there is no more to see than a checkpoint.
 func (v *visit) ledger(attested bool) func(context.Context) (string, error) {
 	return func(ctx context.Context) (string, error) {
-		log, err := openLedger(v.c.String("ledger"), v.spec.Governance)
+		log, err := openLedger(v.c.String("ledger"), v.spec, v.platform)
 		if err != nil {
 			return "", err
 		}
@@ -187,7 +193,7 @@ func (v *visit) ledger(attested bool) func(context.Context) (string, error) {
 			return "", err
 		}
 		defer run.Destroy()
-		return remote.Probe(ctx, log, g.LedgerKey, witnesses)
+		return remote.Probe(ctx, log, governance.NewCosignedView(g.LedgerKey, witnesses))
 	}
 }
 

@@ -44,7 +44,10 @@ func (r *room) watch(ctx context.Context, stop context.CancelCauseFunc) {
 func (r *room) goOn(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
 	defer cancel()
-	if err := r.record.CheckConsent(ctx, enclave.ScopeExecution, "going on with "+r.spec.Application.Name); err != nil {
+	began := time.Now()
+	err := r.record.CheckConsent(ctx, enclave.ScopeExecution, "going on with "+r.spec.Application.Name)
+	r.monitor.consent.took(began, 0, err)
+	if err != nil {
 		return err
 	}
 	if r.says.allowed.Load() {

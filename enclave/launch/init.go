@@ -60,10 +60,13 @@ func (a Application) describe() description {
 	return d
 }
 
-// Init must be the first thing that main calls. In the process that Run
-// started it is the namespaces' init and does not return, but ends the
+// Init must be the first thing that main calls. In the process that Run, or
+// StartAlone, started it is the namespaces' init and does not return, but ends the
 // process; anywhere else it returns at once.
 func Init() {
+	if len(os.Args) == 1 && os.Args[0] == aloneName {
+		initAlone()
+	}
 	if len(os.Args) != 1 || os.Args[0] != initName || os.Getpid() != 1 {
 		return
 	}
@@ -74,9 +77,13 @@ func Init() {
 	os.Exit(exit)
 }
 
+// passedOn are the signals of an init that its application gets, and the one by
+// which it hears of children's ends.
+var passedOn = []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCHLD}
+
 func runInit() (exit int, err error) {
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCHLD)
+	signal.Notify(signals, passedOn...)
 
 	runtime, err := serveSockets()
 	if err != nil {

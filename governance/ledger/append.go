@@ -115,6 +115,7 @@ func (l *Ledger) round(ctx context.Context) error {
 	}
 	if taken := l.takeWaiting(); len(taken) > 0 {
 		l.commit(ctx, taken)
+		l.saveSometimes()
 	}
 	return nil
 }

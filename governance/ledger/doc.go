@@ -15,9 +15,18 @@
 //	ledger.key   the key that signs it, mode 0600
 //	ledger.pub   its verifier key, as a specification names it
 //	parties      who may propose the contract: fingerprints of keys, a line each
+//	snapshot     what the log came to when that was last saved, mode 0600
+//	asked-N      what its servers were asked in the last minutes (package service)
 //	refused      statements that were refused, where the contract has them kept, and
 //	             refused.older before those
 //	lock         held by whoever appends
+//
+// A start reads the log from the snapshot on, which this program made with the
+// ledger's key, over a checkpoint, and authenticated; what does not hold in any way
+// is passed over, and the log read from its first entry. So a changed snapshot costs
+// time and changes nothing, and damage to the tiles before it shows to the readers of
+// these entries, or with WithoutSnapshot. It is saved every 32,768 entries and by
+// Close.
 //
 // Several processes may serve one directory, on one machine or over a file system
 // that has POSIX locks, links and renames; one process opens it once. They take

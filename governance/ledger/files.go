@@ -17,18 +17,26 @@ const (
 
 // putCheckpoint returns when the checkpoint is durable: old or new, never half.
 func putCheckpoint(dir tiles.Dir, signed []byte) error {
-	path := filepath.Join(string(dir), tiles.CheckpointPath)
+	if err := replace(string(dir), tiles.CheckpointPath, signed, 0o644); err != nil {
+		return fmt.Errorf("writing the checkpoint: %w", err)
+	}
+	return nil
+}
+
+// replace puts a file into the place of the one of that name, durably.
+func replace(dir, name string, data []byte, mode os.FileMode) error {
+	path := filepath.Join(dir, name)
 	temporary := path + ".new"
 	if err := os.Remove(temporary); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("writing the checkpoint: %w", err)
+		return err
 	}
-	if err := writeNew(temporary, signed, 0o644); err != nil {
-		return fmt.Errorf("writing the checkpoint: %w", err)
+	if err := writeNew(temporary, data, mode); err != nil {
+		return err
 	}
 	if err := os.Rename(temporary, path); err != nil {
-		return fmt.Errorf("writing the checkpoint: %w", err)
+		return err
 	}
-	return syncDir(string(dir))
+	return syncDir(dir)
 }
 
 func writeNew(path string, data []byte, mode os.FileMode) error {

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -23,31 +24,64 @@ import (
 // verifier key. parties are the fingerprints of the keys of which one may propose
 // the contract, and may read before there is one. An empty name takes a random one.
 func Init(dir, name string, parties ...string) (string, error) {
+	secret, public, err := generate(dir, name, parties)
+	if err != nil {
+		return "", err
+	}
+	return public, create(dir, secret, public, parties, writeNew)
+}
+
+// Create makes a ledger as Init does, and opens it. Its key is in this process alone
+// and ends with it: nobody, whoever has the directory, signs in its place, and what is
+// in there can be read from then on, and not be continued.
+func Create(ctx context.Context, dir string, parties []string, options ...Option) (*Ledger, error) {
+	secret, public, err := generate(dir, "", parties)
+	if err != nil {
+		return nil, err
+	}
+	butTheKey := func(path string, data []byte, mode os.FileMode) error {
+		if filepath.Base(path) == keyFile {
+			return nil
+		}
+		return writeNew(path, data, mode)
+	}
+	if err := create(dir, secret, public, parties, butTheKey); err != nil {
+		return nil, err
+	}
+	signer, err := note.NewSigner(secret)
+	if err != nil {
+		return nil, err
+	}
+	seal, err := newSealKey([]byte(secret))
+	if err != nil {
+		return nil, err
+	}
+	return openWith(ctx, dir, public, signer, seal, options)
+}
+
+// generate makes the key of a ledger that is to be in dir.
+func generate(dir, name string, parties []string) (secret, public string, err error) {
 	if len(parties) == 0 {
-		return "", fault.Errorf(fault.Usage, "name the party that is to propose the contract", "nobody could propose a contract in ledger %s", dir)
+		return "", "", fault.Errorf(fault.Usage, "name the party that is to propose the contract", "nobody could propose a contract in ledger %s", dir)
 	}
 	if err := emptyDir(dir); err != nil {
-		return "", err
+		return "", "", err
 	}
 	if name == "" {
 		var id [8]byte
 		if _, err := rand.Read(id[:]); err != nil {
-			return "", err
+			return "", "", err
 		}
 		name = "cloister-ledger-" + hex.EncodeToString(id[:])
 	}
 	if err := statement.CheckName(name); err != nil {
-		return "", fault.Errorf(fault.Usage, "give a name of lower-case letters, digits, dots and dashes", "the ledger's %w", err)
+		return "", "", fault.Errorf(fault.Usage, "give a name of lower-case letters, digits, dots and dashes", "the ledger's %w", err)
 	}
-	secret, public, err := note.GenerateKey(rand.Reader, name)
-	if err != nil {
-		return "", err
-	}
-	return public, create(dir, secret, public, parties)
+	return note.GenerateKey(rand.Reader, name)
 }
 
 // create writes the checkpoint last: with it, the directory is a ledger.
-func create(dir, secret, public string, parties []string) error {
+func create(dir, secret, public string, parties []string, write func(path string, data []byte, mode os.FileMode) error) error {
 	signer, err := note.NewSigner(secret)
 	if err != nil {
 		return err
@@ -62,7 +96,7 @@ func create(dir, secret, public string, parties []string) error {
 		data string
 	}{{keyFile, 0o600, secret + "\n"}, {tiles.KeyFile, 0o644, public + "\n"},
 		{partiesFile, 0o644, strings.Join(parties, "\n") + "\n"}, {lockFile, 0o644, ""}} {
-		if err := writeNew(filepath.Join(dir, f.name), []byte(f.data), f.mode); err != nil {
+		if err := write(filepath.Join(dir, f.name), []byte(f.data), f.mode); err != nil {
 			return err
 		}
 	}
@@ -78,25 +112,26 @@ func (l *Ledger) mayPropose(fingerprint string) (bool, error) {
 	return slices.Contains(strings.Fields(string(raw)), fingerprint), nil
 }
 
-func readSigner(path, public string) (note.Signer, error) {
+func readSigner(path, public string) (signer note.Signer, made sealKey, err error) {
 	if err := checkPrivate(path); err != nil {
-		return nil, err
+		return nil, made, err
 	}
 	raw, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading the ledger's key: %w", err)
+		return nil, made, fmt.Errorf("reading the ledger's key: %w", err)
 	}
 	defer clear(raw)
-	signer, err := note.NewSigner(string(bytes.TrimSpace(raw)))
-	if err != nil {
+	secret := bytes.TrimSpace(raw)
+	if signer, err = note.NewSigner(string(secret)); err != nil {
 		// The error of a malformed key must not carry the key.
-		return nil, fault.Errorf(fault.Refused, "restore it from a backup", "%s is not a ledger's key", path)
+		return nil, made, fault.Errorf(fault.Refused, "restore it from a backup", "%s is not a ledger's key", path)
 	}
 	verifier, err := note.NewVerifier(public)
 	if err != nil || verifier.Name() != signer.Name() || verifier.KeyHash() != signer.KeyHash() {
-		return nil, fault.Errorf(fault.Refused, "restore both from one backup", "%s is not the key that %s names", path, tiles.KeyFile)
+		return nil, made, fault.Errorf(fault.Refused, "restore both from one backup", "%s is not the key that %s names", path, tiles.KeyFile)
 	}
-	return signer, nil
+	made, err = newSealKey(secret)
+	return signer, made, err
 }
 
 // checkPrivate refuses a key that others can read.

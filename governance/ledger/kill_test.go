@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -60,7 +61,8 @@ func appendForChild(dir string) error {
 	if err != nil {
 		return err
 	}
-	opened, err := Open(context.Background(), dir)
+	// The fold is saved with every commit, so that a kill also falls into that.
+	opened, err := Open(context.Background(), dir, func(l *Ledger) { l.saveEvery = 1 })
 	if err != nil {
 		return err
 	}
@@ -180,6 +182,9 @@ func checkAfterKill(t *testing.T, dir string, a *author, out string, unsaid int6
 		}
 	}
 	l := open(t, dir)
+	if want := folded(t, dir); !reflect.DeepEqual(l.view, want) {
+		t.Errorf("the ledger goes by\n%+v, its log says\n%+v", l.view, want)
+	}
 	a.counter = 200
 	r, err := l.Append(t.Context(), a.grant())
 	check(t, err)

@@ -59,21 +59,32 @@ type Ledger struct {
 	turn    chan struct{}
 	view    *governance.View
 	foreign error // an entry was met that no ledger appends
+	saved   int64 // entries that the newest snapshot holds
+
+	seal      sealKey
+	saveEvery int64 // entries
+	distrust  bool  // of snapshots
 }
 
-// Open opens the ledger in dir and verifies the whole log. Close ends it.
+// Open opens the ledger in dir and verifies its log: what came after the newest
+// snapshot, and all where there is none that this program made with the ledger's key.
+// Close ends it.
 func Open(ctx context.Context, dir string, options ...Option) (*Ledger, error) {
+	key, err := tiles.Dir(dir).Key()
+	if err != nil {
+		return nil, err
+	}
+	signer, seal, err := readSigner(filepath.Join(dir, keyFile), key)
+	if err != nil {
+		return nil, err
+	}
+	return openWith(ctx, dir, key, signer, seal, options)
+}
+
+func openWith(ctx context.Context, dir, key string, signer note.Signer, seal sealKey, options []Option) (*Ledger, error) {
 	d := tiles.Dir(dir)
-	key, err := d.Key()
-	if err != nil {
-		return nil, err
-	}
-	signer, err := readSigner(filepath.Join(dir, keyFile), key)
-	if err != nil {
-		return nil, err
-	}
 	l := &Ledger{dir: d, reader: tiles.NewReader(d.Fetch), key: key, signer: signer, cosign: alone, turn: make(chan struct{}, 1),
-		lock: lockedfile.MutexAt(filepath.Join(dir, lockFile)), view: governance.NewView(key)}
+		lock: lockedfile.MutexAt(filepath.Join(dir, lockFile)), view: governance.NewView(key), seal: seal, saveEvery: snapshotEvery}
 	for _, o := range options {
 		o(l)
 	}
@@ -91,7 +102,7 @@ func alone(_ context.Context, signed []byte, _ func(context.Context, int64) (tlo
 // start follows the log before Tessera touches it, and then under the lock lets
 // Tessera make its files where they are not there yet.
 func (l *Ledger) start(ctx context.Context) error {
-	if err := l.follow(ctx); err != nil {
+	if err := l.begin(func() error { return l.follow(ctx) }); err != nil {
 		return err
 	}
 	unlock, err := l.lockFiles(ctx)
@@ -99,12 +110,24 @@ func (l *Ledger) start(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
+	l.saveSometimes()
 	l.store, err = openStore(filepath.Join(string(l.dir), tiles.TileDir), l.signer.Name())
 	return err
 }
 
-// Close ends what Tessera does in the background. Nobody appends after it.
-func (l *Ledger) Close() { l.store.close() }
+// Close ends what Tessera does in the background. Nobody appends after it. What was
+// appended since the newest snapshot is saved, or read at the next start.
+func (l *Ledger) Close() {
+	defer l.store.close()
+	l.turn <- struct{}{}
+	defer func() { <-l.turn }()
+	if unlock, err := l.lock.Lock(); err == nil {
+		if l.view.Tree().Size() > l.saved {
+			_ = l.save()
+		}
+		unlock()
+	}
+}
 
 // follow verifies what was appended since. A ledger appends only what the fold
 // accepts, so an entry that it refuses was put in by somebody with the key.

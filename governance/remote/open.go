@@ -13,11 +13,13 @@ import (
 	"cloister/internal/fault"
 )
 
-// Parse reads a log's address: its URL and, after ",ca=", a file of certificates in
-// PEM that are believed for it instead of the system's.
+// Parse reads a log's address: its URL; after ",ca=", a file of certificates in PEM
+// that are believed for it instead of the system's; and after ",platform=" whose
+// evidence is believed of a ledger that is to be attested.
 func Parse(address string) (Options, error) {
+	address, platform, _ := strings.Cut(address, ",platform=")
 	url, ca, given := strings.Cut(address, ",ca=")
-	o := Options{URL: url}
+	o := Options{URL: url, Platform: platform}
 	if !given {
 		return o, nil
 	}
@@ -66,10 +68,9 @@ func (d directory) Append(context.Context, ...[]byte) (governance.Receipt, error
 	return governance.Receipt{}, fault.Errorf(fault.Usage, "start cloister-ledger serve, and give its URL", "to append to the ledger in %s, a server is needed", string(d.dir))
 }
 
-// Probe verifies a log with the key, and that the witnesses cosigned its newest
-// checkpoint; it writes nothing, and returns what it comes to, in words.
-func Probe(ctx context.Context, log governance.Source, key string, witnesses governance.Witnesses) (string, error) {
-	view := governance.NewCosignedView(key, witnesses)
+// Probe verifies a log by a new view; it writes nothing, and returns what the log comes
+// to, in words.
+func Probe(ctx context.Context, log governance.Source, view *governance.View) (string, error) {
 	if err := view.AdvanceToNewest(ctx, log, nil); err != nil {
 		return "", err
 	}

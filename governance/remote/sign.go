@@ -28,8 +28,8 @@ import (
 const Scheme = "Cloister"
 
 // MaxAge is how far a request's time may be from the server's: what NTP and a
-// slow network need. For twice as long a server remembers what it was asked, so
-// that nobody plays it again.
+// slow network need. As long as a request is good the ledger's servers remember it,
+// also over a restart, so that nobody plays it again.
 const MaxAge = 2 * time.Minute
 
 // Sign signs a request. body is what it carries.
@@ -61,7 +61,8 @@ var credentials = regexp.MustCompile(`^` + Scheme + ` key="([A-Za-z0-9+/=]{1,100
 
 // Asked is a request that its sender signed.
 type Asked struct {
-	Key statement.PublicKey
+	Key  statement.PublicKey
+	Time time.Time // of signing, by the sender's clock, to the millisecond
 	// ID is of what was signed, key and nonce among it: of two requests with one
 	// ID, one is the other played again.
 	ID [sha256.Size]byte
@@ -92,7 +93,7 @@ func Verify(r *http.Request, body []byte, now time.Time) (Asked, error) {
 		return Asked{}, denied("the request: %w", err)
 	}
 	// Not of the signature: one of ECDSA can be turned into another that is valid.
-	return Asked{key, sha256.Sum256(append(key.SPKI(), message...))}, nil
+	return Asked{key, time.UnixMilli(ms), sha256.Sum256(append(key.SPKI(), message...))}, nil
 }
 
 func denied(format string, args ...any) error {

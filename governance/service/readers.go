@@ -15,19 +15,18 @@ import (
 	"cloister/internal/fault"
 )
 
-// readers is what this process remembers of who reads: runs that have not begun,
-// and requests that were made. Another process that serves the same log knows
-// neither, nor does this one started again: a run introduces itself there too, and
-// who broke TLS can play a request again there until it is too old.
+// readers is what a server remembers of who reads: runs that have not begun, and
+// requests that were made. Of the runs another process that serves the same log
+// knows nothing, nor does this one started again: a run introduces itself there too.
 type readers struct {
 	// judging holds one token: judging evidence takes milliseconds of a processor,
 	// and whoever reaches the server can ask for it.
 	judging chan struct{}
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards admitted
 	admitted map[reader]string
-	asked    [2]map[[32]byte]bool // requests of this time and of the time before
-	since    time.Time            // when this time began
+
+	asked map[*ledger.Ledger]*replays
 }
 
 type reader struct {
@@ -44,8 +43,12 @@ const (
 	maxAsked = 1 << 17
 )
 
-func newReaders() *readers {
-	return &readers{judging: make(chan struct{}, 1), admitted: map[reader]string{}}
+func newReaders(logs map[string]*ledger.Ledger) *readers {
+	r := &readers{judging: make(chan struct{}, 1), admitted: map[reader]string{}, asked: map[*ledger.Ledger]*replays{}}
+	for _, l := range logs {
+		r.asked[l] = newReplays(string(l.Dir()))
+	}
+	return r
 }
 
 // contract is for everybody: a run needs it to say what its evidence is about.
@@ -123,7 +126,7 @@ func (s *service) mayRead(r *http.Request, l *ledger.Ledger) error {
 	if err := s.mustKnow(r.Context(), l, asked.Key.Fingerprint()); err != nil {
 		return err
 	}
-	return s.readers.note(asked)
+	return s.readers.asked[l].note(asked)
 }
 
 func (s *service) mustKnow(ctx context.Context, l *ledger.Ledger, fingerprint string) error {
@@ -154,7 +157,7 @@ func (r *readers) digest(who reader) (digest string, ok bool) {
 }
 
 func (r *readers) admit(who reader, digest string, asked remote.Asked) error {
-	if err := r.note(asked); err != nil {
+	if err := r.asked[who.log].note(asked); err != nil {
 		return err
 	}
 	r.mu.Lock()
@@ -163,27 +166,5 @@ func (r *readers) admit(who reader, digest string, asked remote.Asked) error {
 		clear(r.admitted)
 	}
 	r.admitted[who] = digest
-	return nil
-}
-
-// note refuses a request that was made before. A request is good until MaxAge
-// after its time and from MaxAge before it, so what was asked in the last two
-// times of twice MaxAge is all that there is to remember.
-func (r *readers) note(asked remote.Asked) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if now := time.Now(); r.asked[0] == nil || now.Sub(r.since) > 2*remote.MaxAge {
-		if now.Sub(r.since) > 4*remote.MaxAge {
-			r.asked[0] = nil
-		}
-		r.asked[1], r.asked[0], r.since = r.asked[0], map[[32]byte]bool{}, now
-	}
-	if r.asked[0][asked.ID] || r.asked[1][asked.ID] {
-		return &status{http.StatusConflict, governance.Refuse(governance.Replayed, "sign each request anew", "this request was made before")}
-	}
-	if len(r.asked[0]) >= maxAsked {
-		return &status{http.StatusServiceUnavailable, fault.Errorf(fault.Unavailable, "ask less often", "more than %d reads within %s", maxAsked, 2*remote.MaxAge)}
-	}
-	r.asked[0][asked.ID] = true
 	return nil
 }

@@ -11,7 +11,12 @@ import (
 	"log/slog"
 	"math/big"
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -191,6 +196,78 @@ func TestAReadIsNotPlayedAgain(t *testing.T) {
 		again.Header.Set("Authorization", header)
 		if code, said := do(t, again); code != http.StatusConflict || !strings.Contains(said, "replayed") || strings.Contains(said, "payload") {
 			t.Errorf("%s: %d %s", name, code, said)
+		}
+	}
+}
+
+// TestARestartedLedgerKnowsWhatItWasAsked: also one that was killed, whose disk was
+// full in the middle of a line, and one beside it that serves the same log.
+func TestARestartedLedgerKnowsWhatItWasAsked(t *testing.T) {
+	s := agreed(t)
+	var asked []*http.Request
+	for range 3 {
+		r := s.readRequest(t)
+		check(t, remote.Sign(r, nil, s.key, time.Now()))
+		if code, said := do(t, r.Clone(t.Context())); code != http.StatusOK {
+			t.Fatalf("%d %s", code, said)
+		}
+		asked = append(asked, r)
+		files, err := filepath.Glob(filepath.Join(string(s.ledger.Dir()), "asked-*"))
+		if err != nil || len(files) == 0 {
+			t.Fatal("nothing is remembered", err)
+		}
+		f, err := os.OpenFile(files[len(files)-1], os.O_WRONLY|os.O_APPEND, 0)
+		check(t, err)
+		_, err = f.WriteString("0123 a part of a line")
+		check(t, errors.Join(err, f.Close()))
+	}
+	old := s.server.Config.Handler
+	s.restart(t)
+	for _, r := range asked {
+		if code, said := do(t, r.Clone(t.Context())); code != http.StatusConflict || !strings.Contains(said, "replayed") {
+			t.Errorf("after a restart: %d %s", code, said)
+		}
+	}
+	r := s.readRequest(t)
+	check(t, remote.Sign(r, nil, s.key, time.Now()))
+	if code, said := do(t, r.Clone(t.Context())); code != http.StatusOK {
+		t.Errorf("a new request: %d %s", code, said)
+	}
+	s.server.Config.Handler = old
+	if code, _ := do(t, r); code != http.StatusConflict {
+		t.Errorf("beside the one that answered: %d", code)
+	}
+}
+
+// TestOneOfManyServersAnswers: of those that are asked the same at the same time.
+func TestOneOfManyServersAnswers(t *testing.T) {
+	s := agreed(t)
+	var servers []http.Handler
+	for range 4 {
+		s.restart(t)
+		servers = append(servers, s.server.Config.Handler)
+	}
+	for range 25 {
+		signed := s.readRequest(t)
+		check(t, remote.Sign(signed, nil, s.key, time.Now()))
+		var all sync.WaitGroup
+		var answered atomic.Int32
+		for _, server := range servers {
+			all.Go(func() {
+				r := httptest.NewRequest(http.MethodGet, signed.URL.String(), nil)
+				r.Host = signed.URL.Host
+				r.Header = signed.Header.Clone()
+				w := httptest.NewRecorder()
+				if server.ServeHTTP(w, r); w.Code == http.StatusOK {
+					answered.Add(1)
+				} else if w.Code != http.StatusConflict {
+					t.Errorf("%d %s", w.Code, w.Body)
+				}
+			})
+		}
+		all.Wait()
+		if n := answered.Load(); n != 1 {
+			t.Fatalf("%d servers answered one request", n)
 		}
 	}
 }

@@ -42,7 +42,8 @@ func ledgerRows() []row {
 		{"append to a long log, idle, median", "ms", ledger(idleAppend), []reference{{bar: within(150, "ms")}}},
 		{"audit verify of a run exported from a long log", "s", ledger(verifyRun), []reference{{bar: within(1, "s")}}},
 		{"audit verify of a long log", "entries/s", ledger(verifyLog), []reference{{bar: reach(20_000, "entries/s")}}},
-		{"start of the ledger of a long log", "s", ledger(func(_ context.Context, _ *lab, s *servedLog) (float64, error) { return s.started.Seconds(), nil }), []reference{{bar: alone}}},
+		{"start of the ledger of a long log, saved", "s", ledger(startAgain), []reference{{bar: within(2, "s")}}},
+		{"first start of the ledger of a long log", "s", ledger(func(_ context.Context, _ *lab, s *servedLog) (float64, error) { return s.started.Seconds(), nil }), []reference{{bar: alone}}},
 		{"memory of that ledger, at its peak", "MiB", ledger(peakOfLedger), []reference{{bar: within(256, "MiB")}}},
 	}
 }
@@ -60,8 +61,13 @@ func (l *lab) serveLog() (*servedLog, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a log of %d entries: %w", l.entries, err)
 	}
+	return l.serve(log)
+}
+
+// serve starts a server of the log, beside any that is there.
+func (l *lab) serve(log *longLog) (*servedLog, error) {
 	s := &servedLog{longLog: log, server: exec.Command(filepath.Join(l.bin, "cloister-ledger"), "serve", "--listen", "127.0.0.1:0", "--rate", "1000000", "--anyone-reads", log.dir)}
-	errs, err := os.Create(filepath.Join(filepath.Dir(log.dir), "log"))
+	errs, err := os.OpenFile(filepath.Join(filepath.Dir(log.dir), "log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -88,6 +94,15 @@ func (l *lab) serveLog() (*servedLog, error) {
 	go io.Copy(io.Discard, out)
 	s.address = strings.TrimSpace(strings.TrimPrefix(line, "ready ")) + ",ca=" + filepath.Join(log.dir, "tls.pem")
 	return s, nil
+}
+
+// startAgain is with what the first server saved at its start.
+func startAgain(_ context.Context, l *lab, s *servedLog) (float64, error) {
+	again, err := l.serve(s.longLog)
+	if err != nil {
+		return 0, err
+	}
+	return again.started.Seconds(), nil
 }
 
 func (s *servedLog) client() (*logs.Log, error) { return logs.Open(s.address, nil) }

@@ -60,9 +60,9 @@ var rules = []rule{
 	{"internal/hsm", nil, "cloister and its helper say no more to each other than this"},
 
 	{"cmd/cloister-pkcs11", []string{"internal/hsm"}, "it has a stranger's C library in its process: it must have nothing else"},
-	{"cmd/cloister-shim", []string{"enclave/sidecar/shim"}, "it is measured into every application's image: nothing that it can do without"},
+	{"cmd/cloister-shim", []string{"enclave/sidecar/shim", "enclave/launch"}, "it is measured into every application's image: nothing that it can do without"},
 	{"cmd/cloister-rego", []string{"enclave/rego", "enclave/launch"}, "it evaluates what strangers wrote and sent: it must have nothing to lose"},
-	{"cmd/cloister-ledger", []string{"governance/", "enclave/evidence", "internal/cli"}, "it keeps the record, and knows nothing of what the record is about, but whose evidence may read it"},
+	{"cmd/cloister-ledger", []string{"governance/", "enclave/evidence", "enclave/snp", "enclave/snp/", "internal/cli"}, "it keeps the record, and knows nothing of what the record is about, but whose evidence may read it, and how to show its own"},
 	{"cmd/cloisterd", []string{"fs/", "enclave/", "policy/", "governance/", "attested/proof", "internal/cli", "internal/memory"}, "the trusted computing base: never prep, never the emulator"},
 	{"cmd/cloister", []string{"fs/", "enclave/", "policy/", "governance/", "attested/", "prep/", "internal/", "docs"}, "binaries join the packages; quickstart has the guide's steps"},
 	{"cmd/", []string{"fs/", "enclave/", "policy/", "governance/", "attested/", "prep/", "internal/"}, "binaries join the packages"},

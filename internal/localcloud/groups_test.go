@@ -211,6 +211,33 @@ func TestGroupsRefused(t *testing.T) {
 	}
 }
 
+// A group has only the identities that its maker may give away.
+func TestGroupsIdentities(t *testing.T) {
+	g := startGroups(t)
+	maker, err := g.AddIdentity("maker")
+	if err != nil {
+		t.Fatal(err)
+	}
+	room := group + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/room-9"
+	body := strings.Replace(g.form("exit 0", "Never"), `{"location"`, `{"identity":{"type":"UserAssigned","userAssignedIdentities":{"`+room+`":{}}},"location"`, 1)
+	put := func(status int, text string) {
+		t.Helper()
+		want(t, g.Cloud, "maker", management, "PUT", g.url("room", ""), body, status, text)
+	}
+	give := func(name, scope, role string) {
+		t.Helper()
+		url, assigned := assignment(g.Cloud, scope, name, role, maker.ObjectID)
+		g.want("PUT", url, assigned, 201, "")
+	}
+	put(403, "perform action 'Microsoft.ContainerInstance/containerGroups/write'")
+	give("11111111-0000-4000-8000-000000000011", group, "5d977122-f97e-4b4d-a52f-6b43003ddb4d")
+	put(400, "The identity '"+room+"' was not found")
+	g.want("PUT", g.Endpoints().Manager+room+"?api-version=2023-01-31", `{"location":"simulated"}`, 201, "")
+	put(403, "action(s) 'Microsoft.ManagedIdentity/userAssignedIdentities/assign/action' on the linked scope(s) '"+room+"'")
+	give("11111111-0000-4000-8000-000000000012", room, "f1a07417-d97a-45cb-824c-7a7467783830")
+	put(201, room)
+}
+
 // Without a runtime groups are kept, and say that nothing runs.
 func TestGroupsSayThatNothingRuns(t *testing.T) {
 	c := startWithRoles(t, "")

@@ -23,6 +23,7 @@ type listeners struct {
 	mu       sync.Mutex // guards what follows
 	services []*service
 	servers  []*http.Server
+	served   []net.Listener
 	closed   bool
 }
 
@@ -110,7 +111,7 @@ func (l *listeners) run(listener net.Listener, h http.Handler) *http.Server {
 		ErrorLog: log.New(io.Discard, "", 0),
 	}
 	l.mu.Lock()
-	l.servers = append(l.servers, server)
+	l.servers, l.served = append(l.servers, server), append(l.served, listener)
 	closed := l.closed
 	l.mu.Unlock()
 	if closed {
@@ -144,8 +145,8 @@ func (l *listeners) probe(ctx context.Context, ca *wire.CA) error {
 // close stops serving: requests under way get stopTime to end.
 func (l *listeners) close() error {
 	l.mu.Lock()
-	servers, services := l.servers, l.services
-	l.servers, l.closed = nil, true
+	servers, served, services := l.servers, l.served, l.services
+	l.servers, l.served, l.closed = nil, nil, true
 	l.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()
@@ -153,6 +154,12 @@ func (l *listeners) close() error {
 	for _, s := range servers {
 		if err := s.Shutdown(ctx); err != nil {
 			errs = append(errs, s.Close())
+		}
+	}
+	// A Serve that had not begun closes its listener only when it does.
+	for _, listener := range served {
+		if err := listener.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
 		}
 	}
 	for _, s := range services {

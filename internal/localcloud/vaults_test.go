@@ -24,7 +24,9 @@ func TestVaultsByTheManagementPlane(t *testing.T) {
 	c := start()
 	t.Cleanup(func() { c.Close() })
 	m := c.Endpoints().Manager
-	at := func(rest string) string { return m + group + "/providers/Microsoft.KeyVault/vaults/" + rest + "?api-version=2023-07-01" }
+	at := func(rest string) string {
+		return m + group + "/providers/Microsoft.KeyVault/vaults/" + rest + "?api-version=2023-07-01"
+	}
 	body := func(sku string) string {
 		return `{"location":"simulated","properties":{"tenantId":"` + identity.Tenant + `","sku":{"family":"A","name":"` + sku + `"}}}`
 	}

@@ -107,8 +107,15 @@ func (s Specification) Sorted() Specification {
 	s.Application.Ports = sortedBy(s.Application.Ports, func(p uint32) uint32 { return p })
 	s.Network.Allow = sortedBy(s.Network.Allow, Destination.String)
 	s.Governance.Witnesses = sortedBy(s.Governance.Witnesses, func(w string) string { return w })
+	s.Governance.WitnessAddresses = sortedBy(s.Governance.WitnessAddresses, func(w string) string { return w })
 	for i := range s.DataSinks {
 		s.DataSinks[i].Recipients = sortedBy(s.DataSinks[i].Recipients, func(r string) string { return r })
+	}
+	if s.Jobs != nil {
+		j := *s.Jobs
+		j.Start = sortedBy(j.Start, func(p string) string { return p })
+		j.Results = sortedBy(j.Results, func(p string) string { return p })
+		s.Jobs = &j
 	}
 	if s.Deployment != nil {
 		d := *s.Deployment

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +24,12 @@ const (
 
 // groupsVersion is the version of the resource group's own interface.
 const groupsVersion = "2021-04-01"
+
+const groupKind = "Microsoft.ContainerInstance/containerGroups"
+
+// groupName is what the service takes for one:
+// https://learn.microsoft.com/azure/azure-resource-manager/management/resource-name-rules
+var groupName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
 // azure keeps container groups in a resource group.
 type azure struct {
@@ -47,6 +54,11 @@ func InAzure(ctx context.Context, client *provision.Client, group, location stri
 		location = found.Location
 	}
 	resources, err := t.Resources(location)
+	for _, r := range resources {
+		if r.Kind != groupKind || !groupName.MatchString(r.Name) {
+			return nil, fault.Errorf(fault.Usage, "generate it again with `cloister deploy template`", "the template has a %.80q %.80q, which is none of a clean room's", r.Kind, r.Name)
+		}
+	}
 	return &Room{platform: a, resources: resources, Pause: 2 * time.Second}, err
 }
 

@@ -257,6 +257,29 @@ func TestNamesOfOthers(t *testing.T) {
 	}
 }
 
+// A folder's template is a file of anybody's: nothing but container groups comes of it.
+func TestOnlyContainerGroups(t *testing.T) {
+	good := string(armTemplate(t, "run").Text)
+	client := provision.New(provision.Options{})
+	for name, tc := range map[string]struct{ group, text string }{
+		"resource group":   {"a/../b", good},
+		"type":             {"g", strings.Replace(good, "Microsoft.ContainerInstance/containerGroups", "Microsoft.Compute/virtualMachines", 1)},
+		"name":             {"g", strings.Replace(good, "[format('study-{0}', copyIndex())]", "a/../../b", 1)},
+		"expression":       {"g", strings.Replace(good, "[format('study-{0}', copyIndex())]", "[concat('a', 'b')]", 1)},
+		"copies":           {"g", strings.Replace(good, `"count":2`, `"count":2000000`, 1)},
+		"no name":          {"g", strings.Replace(good, `"name":"[format`, `"nam":"[format`, 1)},
+		"nothing":          {"g", `{}`},
+		"no template":      {"g", `[]`},
+		"resource of text": {"g", `{"resources":["a"]}`},
+		"no JSON":          {"g", `{`},
+	} {
+		_, err := InAzure(t.Context(), client, tc.group, "here", template.Template{Name: template.ARM, Text: []byte(tc.text)})
+		if fault.KindOf(err) != fault.Usage || len(fault.Hints(err)) == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // Each refusal says which resource, which permission is missing, and who has it.
 func TestRefusalsOfAzure(t *testing.T) {
 	s := newSite(t, "stranger")

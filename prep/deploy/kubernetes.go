@@ -71,6 +71,8 @@ type kubeStatus struct {
 	Reason     string `json:"reason"`
 	Message    string `json:"message"`
 	Ready      int    `json:"ready"`
+	Succeeded  int    `json:"succeeded"`
+	Failed     int    `json:"failed"`
 	Conditions []struct {
 		Type    string `json:"type"`
 		Status  string `json:"status"`
@@ -248,7 +250,7 @@ func (s kubeStatus) job(completions int) string {
 			return Failed
 		}
 	}
-	if s.Ready > 0 && s.Ready >= completions {
+	if n := s.Ready + s.Succeeded + s.Failed; n > 0 && n >= completions {
 		return Running
 	}
 	return Pending

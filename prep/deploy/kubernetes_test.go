@@ -214,6 +214,15 @@ func TestStatusAndLogsOfKubernetes(t *testing.T) {
 	if err := r.Logs(t.Context(), "count", 0, &said); err != nil || said.String() != "said by count\n" {
 		t.Errorf("%q, %v", &said, err)
 	}
+	for status, want := range map[string]string{
+		`{}`: Pending, `{"ready":3}`: Pending, `{"ready":4}`: Running, `{"ready":1,"succeeded":2,"failed":1}`: Running,
+		`{"succeeded":4,"conditions":[{"type":"Complete","status":"True"}]}`: Succeeded, `{"conditions":[{"type":"Failed","status":"True"}]}`: Failed, `{"conditions":[{"type":"Failed","status":"False"}]}`: Pending,
+	} {
+		var s kubeStatus
+		if err := json.Unmarshal([]byte(status), &s); err != nil || s.job(4) != want {
+			t.Errorf("%s: a job is %s, want %s: %v", status, s.job(4), want, err)
+		}
+	}
 	// Another account's, or another policy's, is not ours.
 	a.objects["/api/v1/namespaces/rooms/serviceaccounts/study"]["metadata"].(map[string]any)["annotations"].(map[string]any)["azure.workload.identity/client-id"] = "x"
 	if _, err := r.Up(t.Context()); fault.KindOf(err) != fault.Conflict || !strings.Contains(err.Error(), "it has another azure.workload.identity/client-id") {

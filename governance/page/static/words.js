@@ -56,6 +56,7 @@ export function clauses(contract, specification) {
     ['It may read', list('source', (v) => `data ${v.name}, of ${v.owner}${at(v)}`)],
     ['It may write', list('sink', (v) => `output ${v.name}, of ${v.owner}${at(v)}, sealed for ${others(v) ? count(others(v), 'recipient key') : 'its owner alone'}`)],
     ...(specification ? [['It may reach', network(specification)]] : []),
+    ...(specification?.jobs ? [['It may work for', jobs(specification.jobs)]] : []),
   ];
 }
 
@@ -64,6 +65,12 @@ function program(s) {
   const { name, command, image, governanceAPI } = s.application;
   return [`application ${name}: ${command.join(' ')}`, ...(image ? [`from image ${image.reference}`] : []),
     ...(governanceAPI ? ['which may put words of its own into this record, with all parties’ consent to logging'] : [])];
+}
+
+function jobs(j) {
+  const who = (names) => (names ?? []).join(' and ') || 'nobody';
+  return [`${who(j.start)} may start ${count(j.count || 1, 'job')} in a run, ${j.atOnce || 1} at a time${j.consent === 'job' ? ', each of which asks for consent' : ''}`,
+    j.maxResult ? `${who(j.results)} may have anything that a job puts into its result, at most ${count(j.maxResult, 'byte')} of each` : 'a job’s result is for nobody'];
 }
 
 function network({ network: n, endpoints = [] }) {

@@ -7,8 +7,11 @@ import (
 	"net/http"
 	"path"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
+
+	"cloister/internal/localcloud/access"
 )
 
 const groupKind = "microsoft.containerinstance/containergroups"
@@ -106,10 +109,13 @@ func groupOf(id resourceID, r resource) (Group, error) {
 
 // madeGroup starts the group. The same again changes nothing, also where it has
 // ended; another one in its place is refused, as by the service.
-func madeGroup(s *Service, _ *http.Request, id resourceID, made resource) error {
+func madeGroup(s *Service, r *http.Request, id resourceID, made resource) error {
 	list, _ := made.properties()["containers"].([]any)
 	if len(list) == 0 {
 		return refuse(http.StatusBadRequest, "MissingContainerGroupContainers", "The container group has no containers.")
+	}
+	if err := s.mayAssign(r, id, made); err != nil {
+		return err
 	}
 	before := s.find(id.path)
 	if before != nil && !sameGroup(before, made) {
@@ -124,6 +130,26 @@ func madeGroup(s *Service, _ *http.Request, id resourceID, made resource) error 
 		return nil
 	}
 	return s.run(id, made)
+}
+
+// mayAssign lets a group have only identities that there are, and that who makes the
+// group may give to one.
+func (s *Service) mayAssign(r *http.Request, id resourceID, made resource) error {
+	const assign = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"
+	caller, _ := r.Context().Value(callerKey{}).(string)
+	attached, _ := made["identity"].(map[string]any)
+	list, _ := attached["userAssignedIdentities"].(map[string]any)
+	for _, name := range slices.Sorted(maps.Keys(list)) {
+		identity := parseID(name)
+		if s.find(identity.path) == nil {
+			return refuse(http.StatusBadRequest, "FailedIdentityOperation", "The identity '%s' was not found.", identity.path)
+		}
+		if s.Enforce && !s.Roles.Allows(caller, access.Management, assign, identity.path) {
+			return refuse(http.StatusForbidden, "LinkedAuthorizationFailed", "The client '%s' has permission to perform action 'Microsoft.ContainerInstance/containerGroups/write' on scope '%s'; "+
+				"however, it does not have permission to perform action(s) '%s' on the linked scope(s) '%s' (respectively) or the linked scope(s) are invalid.", caller, id.path, assign, identity.path)
+		}
+	}
+	return nil
 }
 
 func (s *Service) run(id resourceID, r resource) error {

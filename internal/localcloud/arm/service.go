@@ -1,6 +1,7 @@
 package arm
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -79,6 +80,9 @@ func New(c Config) (*Service, error) {
 	return s, s.openVaults()
 }
 
+// callerKey is the object id of who asks, in a request's context.
+type callerKey struct{}
+
 // Handler serves the wire protocol.
 func (s *Service) Handler() http.Handler {
 	return s.Server.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -93,6 +97,7 @@ func (s *Service) Handler() http.Handler {
 			return
 		}
 		wire.SetCaller(r, caller)
+		r = r.WithContext(context.WithValue(r.Context(), callerKey{}, caller))
 		status, body, err := s.serve(r, caller)
 		var e *apiError
 		switch {

@@ -25,6 +25,7 @@ const (
 type run struct {
 	arm.Group
 	dir     string
+	pause   time.Duration // the first, before it is started again
 	stop    chan struct{} // closed to end it
 	ended   chan struct{} // closed when it is
 	started chan error    // of the first start
@@ -34,7 +35,7 @@ type run struct {
 }
 
 func newRun(g arm.Group, dir string) *run {
-	return &run{Group: g, dir: dir, stop: make(chan struct{}), ended: make(chan struct{}), started: make(chan error, 1)}
+	return &run{Group: g, dir: dir, pause: firstPause, stop: make(chan struct{}), ended: make(chan struct{}), started: make(chan error, 1)}
 }
 
 func (r *run) start(program string, variables []string) error {
@@ -66,7 +67,7 @@ func (r *run) supervise(program string, variables []string) {
 	defer close(r.ended)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+	for pause := r.pause; ; pause = min(2*pause, longestPause) {
 		exit, err := r.once(program, variables)
 		if err != nil {
 			exit = 126 // as of a shell that cannot start a program
