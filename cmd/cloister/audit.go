@@ -116,7 +116,7 @@ func eachLine(c *urfave.Context, print func(governance.Line, *statement.Statemen
 	if err != nil {
 		return err
 	}
-	view, err := watch(c, key, witnesses)
+	view, err := newWatched(c, key, witnesses)
 	if err != nil {
 		return err
 	}
@@ -205,7 +205,7 @@ func exportProven(c *urfave.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	view, err := watch(c, key, witnesses)
+	view, err := newWatched(c, key, witnesses)
 	if err != nil {
 		return err
 	}

@@ -81,14 +81,13 @@ func followRuns(ctx context.Context, c *urfave.Context, s spec.Specification) (*
 }
 
 func followRunsWith(ctx context.Context, c *urfave.Context, s spec.Specification, seen func(*governance.State, governance.Seen)) (*runLog, func(), error) {
-	log, _, done, err := findLog(c)
+	log, view, done, err := watchedLogOf(c, s)
 	if err != nil {
 		return nil, done, err
 	}
-	g := s.Governance
-	l := newRunLog(log, g.LedgerKey, governance.Witnesses{Keys: g.Witnesses, Threshold: g.Threshold})
+	l := newRunLog(log, view)
 	if seen != nil {
-		l.seen = func(e governance.Seen) { seen(l.view.State(), e) }
+		l.seen = func(e governance.Seen) { seen(view.State(), e) }
 	}
 	return l, done, l.advance(ctx)
 }

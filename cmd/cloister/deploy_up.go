@@ -178,14 +178,14 @@ func verified(c *urfave.Context, args []string) (spec.Specification, template.Te
 // agreed is the log of a contract that is accepted for a specification.
 type agreed struct {
 	log  governance.Log
-	view *governance.View
+	view *watched
 	test func() error // that it still is
 }
 
 // openAgreed follows the log, with the specification's own trust in it, and refuses
 // a contract that is not accepted for exactly this specification.
 func openAgreed(ctx context.Context, c *urfave.Context, s spec.Specification) (*agreed, func(), error) {
-	log, _, done, err := findLog(c)
+	log, view, done, err := watchedLogOf(c, s)
 	if err != nil {
 		return nil, done, err
 	}
@@ -193,8 +193,7 @@ func openAgreed(ctx context.Context, c *urfave.Context, s spec.Specification) (*
 	if err != nil {
 		return nil, done, err
 	}
-	g := s.Governance
-	l := &agreed{log: log, view: governance.NewCosignedView(g.LedgerKey, governance.Witnesses{Keys: g.Witnesses, Threshold: g.Threshold})}
+	l := &agreed{log: log, view: view}
 	l.test = func() error {
 		k, _, err := newest(c, l.view.State())
 		if err != nil {
@@ -209,7 +208,7 @@ func openAgreed(ctx context.Context, c *urfave.Context, s spec.Specification) (*
 }
 
 func (l *agreed) advance(ctx context.Context) error {
-	if err := l.view.AdvanceToNewest(ctx, l.log, nil); err != nil {
+	if err := l.view.follow(ctx, l.log, nil); err != nil {
 		return err
 	}
 	return l.test()

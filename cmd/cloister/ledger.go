@@ -44,8 +44,22 @@ type said struct {
 }
 
 // findLog returns the log that --ledger names, its key, and what lets go of the key
-// of the party that reads.
+// of the party that reads. Where --specification is given, the ledger must be what
+// that says.
 func findLog(c *urfave.Context) (log remote.Keyed, key string, done func(), err error) {
+	var of *spec.Specification
+	if path := c.String("specification"); path != "" {
+		s, err := loadSpec(path)
+		if err != nil {
+			return nil, "", func() {}, err
+		}
+		of = &s
+	}
+	return findLogOf(c, of)
+}
+
+// findLogOf is findLog with this specification, nil for none.
+func findLogOf(c *urfave.Context, s *spec.Specification) (log remote.Keyed, key string, done func(), err error) {
 	done = func() {}
 	var signer statement.Signer
 	if path := c.String("party"); path != "" {
@@ -55,26 +69,13 @@ func findLog(c *urfave.Context) (log remote.Keyed, key string, done func(), err 
 		}
 		signer, done = private, private.Destroy
 	}
-	if log, err = remote.Find(c.String("ledger"), signer); err == nil {
-		err = demandNamed(c, log)
+	if log, err = remote.Find(c.String("ledger"), signer); err == nil && s != nil {
+		err = demand(log, *s)
 	}
 	if err == nil {
 		key, err = log.Key(c.Context)
 	}
 	return log, key, done, err
-}
-
-// demandNamed is demand with the specification of --specification, where that is
-// given.
-func demandNamed(c *urfave.Context, log remote.Keyed) error {
-	if c.String("specification") == "" {
-		return nil
-	}
-	s, err := loadSpec(c.String("specification"))
-	if err != nil {
-		return err
-	}
-	return demand(log, s)
 }
 
 // demand has a ledger prove what the specification says that it must be, before
@@ -133,7 +134,7 @@ func openView(c *urfave.Context) (log governance.Log, view *watched, done func()
 	if err != nil {
 		return nil, nil, done, err
 	}
-	if view, err = watch(c, key, witnesses); err != nil {
+	if view, err = newWatched(c, key, witnesses); err != nil {
 		return nil, nil, done, err
 	}
 	return log, view, done, view.follow(c.Context, log, nil)

@@ -125,7 +125,7 @@ func openRuns(c *urfave.Context) (*runLog, func(), error) {
 	if err != nil {
 		return nil, done, err
 	}
-	view, err := watch(c, key, witnesses)
+	view, err := newWatched(c, key, witnesses)
 	if err != nil {
 		return nil, done, err
 	}

@@ -63,7 +63,11 @@ func runsWatch(c *urfave.Context, _ []string) error {
 	if err != nil {
 		return err
 	}
-	w := &watch{runLog: newRunLog(log, key, witnesses), run: c.String("run"), json: c.Bool("json"), ledger: statement.Digest([]byte(key)), where: where}
+	view, err := newWatched(c, key, witnesses)
+	if err != nil {
+		return err
+	}
+	w := &watch{runLog: newRunLog(log, view), run: c.String("run"), json: c.Bool("json"), ledger: statement.Digest([]byte(key)), where: where}
 	w.seen = w.take
 	if w.tell, err = startTeller(ctx, c, where, cancel); err != nil {
 		return err
