@@ -226,7 +226,7 @@ func (c *Client) container(v Volume, id string) resource {
 func found(there bool, err error) (state, detail string, _ error) {
 	switch {
 	case fault.KindOf(err) == fault.Conflict:
-		return Differs, err.Error(), nil
+		return Differs, told(err), nil
 	case err != nil:
 		return "", "", err
 	case there:
