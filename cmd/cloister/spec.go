@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -145,9 +146,11 @@ func showCanonical(c *urfave.Context, path string) error {
 
 func specDigestCommand() *urfave.Command {
 	return &urfave.Command{
-		Name:      "digest",
-		Usage:     "print the digest of a valid specification, whatever its layout",
-		ArgsUsage: "FILE",
+		Name:        "digest",
+		Usage:       "print the digest of a valid specification, whatever its layout",
+		ArgsUsage:   "FILE",
+		Description: "JSON: digest.",
+		Flags:       []urfave.Flag{jsonFlag()},
 		Action: func(c *urfave.Context) error {
 			args, err := anyOrder(c, nil, "FILE")
 			if err != nil {
@@ -161,8 +164,7 @@ func specDigestCommand() *urfave.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(c.App.Writer, digest)
-			return err
+			return printResult(c, map[string]string{"digest": digest}, func(stdout, _ io.Writer) { fmt.Fprintln(stdout, digest) })
 		},
 	}
 }
