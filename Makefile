@@ -62,9 +62,10 @@ demo: build
 # a second opinion on layers' hashes; swtpm as the TPM of a confidential VM; SoftHSM as
 # a token for keys, and a C compiler for the helper that speaks to it; strace to kill a
 # program at a system call; Chromium to look at the ledger's page; Azurite as the
-# blob store; podman and runc to run the images, busybox as what is in an application's.
+# blob store; podman and runc to run the images, busybox as what is in an application's;
+# Linux in user mode as a kernel whose control groups are all of version 2.
 test-setup:
-	@./internal/setup/install fuse3 git sqlite3 ripgrep:rg python3 curl tar rsync nodejs:node npm swtpm cryptsetup-bin:veritysetup strace chromium
+	@./internal/setup/install fuse3 git sqlite3 ripgrep:rg python3 curl tar rsync nodejs:node npm swtpm cryptsetup-bin:veritysetup strace chromium user-mode-linux:linux.uml
 	@./internal/setup/install softhsm2:softhsm2-util gcc libc6-dev:gcc
 	@./internal/setup/fuse
 	@./internal/setup/npm azurite azurite

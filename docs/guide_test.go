@@ -11,6 +11,8 @@ import (
 
 	"cloister/docs"
 	"cloister/docs/walk"
+	"cloister/internal/azurite"
+	"cloister/internal/fault"
 )
 
 // build makes the binaries that the guide names.
@@ -57,14 +59,15 @@ func quickstart(t *testing.T, bin string) (dir, printed string) {
 	return dir, string(out)
 }
 
-// walked walks the steps, and returns of how many it was said what they print.
-func walked(t *testing.T, bin, dir string, steps []docs.Step, err error) (said int) {
+// walked walks the steps, and returns what was printed, and of how many steps the
+// page says what they print.
+func walked(t *testing.T, bin, dir string, steps []docs.Step, err error) (printed string, said int) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 	err = walk.Walk(t.Context(), bin, dir, steps, func(s docs.Step, out string, _ time.Duration) {
-		if s.Output != "" {
+		if printed += out; s.Output != "" {
 			said++
 		}
 		t.Logf("%s: %s\n%s%s", s.Section, s.Party, s.Text, out)
@@ -72,20 +75,58 @@ func walked(t *testing.T, bin, dir string, steps []docs.Step, err error) (said i
 	if err != nil {
 		t.Fatal(err)
 	}
-	return said
+	return printed, said
 }
 
 // TestGuide carries out every command of the guide, in the folder that quickstart
-// makes, and holds what each prints against the page.
+// makes, and holds what each prints against the page; with volumes in folders, and
+// in Azurite behind the blob service that checks roles, an account for each tenant.
 func TestGuide(t *testing.T) {
 	bin := build(t)
-	dir, printed := quickstart(t, bin)
-	steps, err := docs.Steps()
-	if said := walked(t, bin, dir, steps, err); said < 10 {
-		t.Errorf("the guide says of %d blocks what they print: the walk has shown little", said)
+	for name, tc := range map[string]struct {
+		start   func(t *testing.T, dir string) // before the walk
+		refused string                         // to the hospital, the lab's output
+	}{
+		"folders": {func(*testing.T, string) {}, "refused with exit code 5"},
+		"Azurite": {keepInAzurite, "refused with exit code 4"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, quick := quickstart(t, bin)
+			tc.start(t, dir)
+			steps, err := docs.Steps()
+			printed, said := walked(t, bin, dir, steps, err)
+			if said < 10 {
+				t.Errorf("the guide says of %d blocks what they print: the walk has shown little", said)
+			}
+			if !strings.Contains(printed, tc.refused) {
+				t.Errorf("the hospital is not %s at the report", tc.refused)
+			}
+			checkWalked(t, bin, dir, quick, steps)
+		})
 	}
+}
+
+// keepInAzurite has the guide's volumes in an Azurite of its own, whose files are in
+// the store's folder, where the guide looks for what it can read.
+func keepInAzurite(t *testing.T, dir string) {
+	server, err := azurite.Launch(t.Context(), nil, "--location", filepath.Join(dir, "store"))
+	if err != nil {
+		t.Fatalf("%v (%s)", err, strings.Join(fault.Hints(err), "; "))
+	}
+	t.Cleanup(server.Close)
+	t.Setenv("AZURITE", server.Endpoint)
+	t.Cleanup(func() {
+		blobs, err := filepath.Glob(filepath.Join(dir, "store", "__blobstorage__", "*"))
+		if folders, _ := filepath.Glob(filepath.Join(dir, "store", "re*")); len(blobs) == 0 || len(folders) > 0 {
+			t.Errorf("the volumes are not in Azurite: %q, %q, %v", blobs, folders, err)
+		}
+	})
+}
+
+func checkWalked(t *testing.T, bin, dir, quick string, steps []docs.Step) {
+	t.Helper()
 	for _, s := range steps {
-		if s.File == "" && !strings.Contains(printed, s.Text) {
+		if s.File == "" && !strings.Contains(quick, s.Text) {
 			t.Errorf("quickstart does not print\n%s", s.Text)
 		}
 	}
@@ -111,7 +152,7 @@ func TestOperations(t *testing.T) {
 	}
 	walked(t, bin, dir, steps[:until], err)
 	steps, err = docs.Operations()
-	if said := walked(t, bin, dir, steps, err); said < 8 {
+	if _, said := walked(t, bin, dir, steps, err); said < 8 {
 		t.Errorf("the page says of %d blocks what they print: the walk has shown little", said)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"sync"
+	"time"
 
 	"cloister/fs/format"
 	"cloister/internal/fault"
@@ -38,7 +39,8 @@ func (f *File) ReadAt(ctx context.Context, p []byte, off int64) (n int, err erro
 		p, err = p[:f.size-off], io.EOF
 	}
 	size := f.noteRead(off, int64(len(p)))
-	defer func() { f.v.counters.read(n) }()
+	began := time.Now()
+	defer func() { f.v.counters.read(began, n) }()
 	r := replies.Get().(*reply)
 	defer r.release()
 	if err := r.plan(f, p, off); err != nil {

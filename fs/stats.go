@@ -1,6 +1,9 @@
 package fs
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // Stats counts what was asked of an input volume since it was opened.
 type Stats struct {
@@ -8,12 +11,19 @@ type Stats struct {
 	Hits, Misses uint64 // of the cache's ranges; a local store has no cache
 }
 
-type counters struct{ reads, bytes atomic.Uint64 }
+type counters struct {
+	reads, bytes atomic.Uint64
+	took         Latency
+}
 
-func (c *counters) read(n int) {
+func (c *counters) read(began time.Time, n int) {
 	c.reads.Add(1)
 	c.bytes.Add(uint64(n))
+	c.took.Took(time.Since(began))
 }
+
+// ReadLatency is how long each File.ReadAt took since the volume was opened.
+func (v *Volume) ReadLatency() *Latency { return &v.counters.took }
 
 // Stats returns the counts up to now.
 func (v *Volume) Stats() Stats {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"cloister/governance/statement"
@@ -71,6 +72,7 @@ type auditedRun struct {
 	begin       *statement.RunBegin
 	records     int
 	checkpoints error
+	refusals    refusedClients
 }
 
 // Audit reads the log and makes every check. An error means that it could not
@@ -121,7 +123,9 @@ func (a *Auditor) see(seen Seen) {
 		a.seeVersion(b.Contract)
 	case *statement.RunBegin:
 		a.order = append(a.order, b.Run.ID)
-		a.runs[b.Run.ID] = &auditedRun{begin: b}
+		a.runs[b.Run.ID] = &auditedRun{begin: b, refusals: refusedClients{}}
+	case *statement.Ingress:
+		a.runs[b.Run.ID].refusals.add(b)
 	}
 	if body, ok := seen.Statement.Body.(statement.RunBody); ok {
 		a.seeRecord(seen.Index, body.Header())
@@ -199,6 +203,7 @@ func (a *Auditor) checkRun(id string, r *run) {
 		a.found("checkpoints", id, true, "the run saw this log")
 	}
 	a.checkEvidence(audited.begin, a.versions[audited.begin.ContractDigest])
+	a.tellClients(id, audited.refusals)
 	a.checkEnd(id, r.end)
 }
 
@@ -223,4 +228,27 @@ func (a *Auditor) checkEnd(id string, end *ending) {
 	default:
 		a.found("end", id, true, "completed")
 	}
+}
+
+// refusedClients are a run's refusals by its endpoints, counts by endpoint and reason.
+type refusedClients map[statement.IngressRefusal]uint64
+
+func (r refusedClients) add(b *statement.Ingress) {
+	for _, one := range b.Refusals {
+		r[statement.IngressRefusal{Endpoint: one.Endpoint, Reason: one.Reason}] += one.Count
+	}
+}
+
+// tellClients tells what endpoints refused in all: it is judged by nobody.
+func (a *Auditor) tellClients(id string, refused refusedClients) {
+	if len(refused) == 0 {
+		return
+	}
+	var all []statement.IngressRefusal
+	for r, n := range refused {
+		r.Count = n
+		all = append(all, r)
+	}
+	slices.SortFunc(all, statement.IngressRefusal.Compare)
+	a.found("clients", id, true, "endpoints refused: %s", refusalWords(all))
 }

@@ -39,6 +39,7 @@ func (a *Auditor) AuditRun(x *Exported) (Report, error) {
 	a.checkRememberedOf(at)
 	a.skipped("consent", id, "not judged: that takes the whole log")
 	a.checkEvidence(p.begin, p.contract)
+	a.tellClients(id, p.refusals)
 	a.checkEnd(id, p.run.end)
 	a.report.Runs = []RunStatus{p.run.status(id)}
 	return a.report, nil
@@ -72,9 +73,11 @@ type proven struct {
 	run      run
 	entries  int
 	last     int64 // index of the newest entry
+	refusals refusedClients
 }
 
 func readProven(x *Exported, at Checkpoint) (p proven, err error) {
+	p.refusals = refusedClients{}
 	for p.last = -1; ; p.entries++ {
 		var e ExportedEntry
 		if err := x.read(&e); errors.Is(err, io.EOF) {
@@ -186,8 +189,11 @@ func (p *proven) record(o *statement.Opened, body statement.RunBody) error {
 		return err
 	}
 	p.run.sequence, p.run.previous = o.Signers[0].Counter, o.EntryDigest()
-	if end, ok := body.(*statement.Completion); ok {
-		p.run.complete(end)
+	switch b := body.(type) {
+	case *statement.Completion:
+		p.run.complete(b)
+	case *statement.Ingress:
+		p.refusals.add(b)
 	}
 	return nil
 }

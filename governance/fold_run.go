@@ -111,6 +111,11 @@ func (s *State) judgeRecord(o *statement.Opened, r *run, body statement.RunBody)
 		return s.judgeConsentCheck(o, r, b)
 	case *statement.RecordAccess:
 		return nothing, s.requireConsent(o, r, id, statement.ScopeExecution)
+	case *statement.Job:
+		if b.Phase == statement.PhaseEnd {
+			return nothing, nil
+		}
+		return nothing, s.requireConsent(o, r, id, statement.ScopeExecution)
 	case *statement.AppEvent:
 		return nothing, s.requireConsent(o, r, id, statement.ScopeLogging)
 	case *statement.RecordExecution:

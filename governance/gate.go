@@ -161,6 +161,14 @@ func (r *Run) RecordEgress(ctx context.Context, decisions []statement.EgressDeci
 	return err
 }
 
+// RecordIngress tells how often endpoints turned clients away: at most
+// statement.MaxIngress refusals, in their order.
+func (r *Run) RecordIngress(ctx context.Context, refusals []statement.IngressRefusal) error {
+	return r.say(ctx, func(head statement.Run) statement.Body {
+		return &statement.Ingress{Refusals: refusals, Run: head}
+	})
+}
+
 // RecordAppEvent passes on what the application says, once all parties' consent
 // to logging is in the log. data is JSON of at most statement.MaxEventData bytes.
 func (r *Run) RecordAppEvent(ctx context.Context, id, scope string, data []byte) error {

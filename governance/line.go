@@ -107,11 +107,40 @@ func runWords(body statement.Body) string {
 		return "is complete" + outputWords(b.Outputs)
 	case *statement.AppEvent:
 		return "the application says of " + b.ID + ": " + statement.Text(string(b.Data))
+	case *statement.Job:
+		return jobWords(b)
 	case *statement.Egress:
 		return egressWords(b.Decisions)
+	case *statement.Ingress:
+		return "endpoints refused: " + refusalWords(b.Refusals)
 	default:
 		return string(body.Type())
 	}
+}
+
+// jobWords say what a job does next, or came to.
+func jobWords(b *statement.Job) string {
+	switch b.Phase {
+	case statement.PhaseStart:
+		return "starts job " + b.ID + handedWords(" with parameters", b.Parameters) + forParty(b.Party)
+	case statement.PhaseResult:
+		return "hands over of job " + b.ID + handedWords(" the result", b.Result) + " to party " + b.Party
+	}
+	return because(fmt.Sprintf("job %s ended with exit code %d", b.ID, *b.Exit)+handedWords(" and the result", b.Result), b.Detail)
+}
+
+func handedWords(what string, h *statement.Handed) string {
+	if h == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s %s of %d bytes", what, h.Digest, h.Size)
+}
+
+func forParty(name string) string {
+	if name == "" {
+		return ""
+	}
+	return ", called by party " + name
 }
 
 func because(what, why string) string {
@@ -132,6 +161,15 @@ func egressWords(decisions []statement.EgressDecision) string {
 		words = append(words, fmt.Sprintf("%s%s, %d times", d.Decision, where, d.Count))
 	}
 	return "egress: " + strings.Join(words, "; ")
+}
+
+// refusalWords say for what endpoints turned clients away.
+func refusalWords(refusals []statement.IngressRefusal) string {
+	var words []string
+	for _, r := range refusals {
+		words = append(words, fmt.Sprintf("%s at %s, %d times", r.Reason, r.Endpoint, r.Count))
+	}
+	return strings.Join(words, "; ")
 }
 
 func inVolume(name string) string {

@@ -32,7 +32,8 @@ type Run struct {
 	trust    Trust
 	contract statement.Contract
 
-	checkpoint atomic.Pointer[[]byte] // the view's newest, signed
+	checkpoint atomic.Pointer[[]byte]            // the view's newest, signed
+	parties    atomic.Pointer[map[string]string] // there, by the fingerprints of their keys
 
 	// turn holds one token, and its holder owns what follows. It is a channel
 	// and not a mutex because it is held across I/O and gives way to a context.
@@ -100,6 +101,8 @@ func (r *Run) Checkpoint() []byte { return *r.checkpoint.Load() }
 func (r *Run) keepCheckpoint() {
 	_, signed := r.view.Checkpoint()
 	r.checkpoint.Store(&signed)
+	names := r.view.State().partyKeys()
+	r.parties.Store(&names)
 }
 
 // Begun reports whether run-begin is in the log, or may be. Where it is not, the

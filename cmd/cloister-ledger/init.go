@@ -24,13 +24,9 @@ func initCommand() *urfave.Command {
 			if c.NArg() != 1 {
 				return fault.Errorf(fault.Usage, "cloister-ledger init --party DOCUMENT DIR", "init takes one directory, %d are given", c.NArg())
 			}
-			var parties []string
-			for _, path := range c.StringSlice("party") {
-				p, err := partyfile.ReadDocument(path)
-				if err != nil {
-					return err
-				}
-				parties = append(parties, p.Fingerprint())
+			parties, err := fingerprints(c)
+			if err != nil {
+				return err
 			}
 			key, err := ledger.Init(c.Args().First(), "", parties...)
 			if err != nil {
@@ -43,4 +39,16 @@ func initCommand() *urfave.Command {
 			return nil
 		},
 	}
+}
+
+// fingerprints are those of the keys in the documents of --party.
+func fingerprints(c *urfave.Context) (parties []string, err error) {
+	for _, path := range c.StringSlice("party") {
+		p, err := partyfile.ReadDocument(path)
+		if err != nil {
+			return nil, err
+		}
+		parties = append(parties, p.Fingerprint())
+	}
+	return parties, nil
 }

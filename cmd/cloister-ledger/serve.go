@@ -39,6 +39,8 @@ func serveCommand() *urfave.Command {
 			&urfave.IntFlag{Name: "threshold", Usage: "`HOW MANY` of the witnesses must; all when not given"},
 			&urfave.StringFlag{Name: "platform", Usage: "let runs read before they have begun, by their evidence: of `amd`, or of simulated:DIR, as cloister local plays it", Value: "amd"},
 			&urfave.Uint64Flag{Name: "min-svn", Usage: "the lowest version `N` of a run's utility VM that is good enough", Value: minimumUVMSVN},
+			&urfave.BoolFlag{Name: "attest", Usage: "make the log in DIR, new, with keys that never leave this process, and show the platform's evidence that they are in this container; the log ends with the process"},
+			&urfave.StringSliceFlag{Name: "party", Usage: "with --attest: one of the parties of `DOCUMENT` may propose the log's contract, as of init"},
 			&urfave.BoolFlag{Name: "anyone-reads", Usage: "INSECURE: serve the record to whoever asks, not to parties and runs of the contract alone"},
 			&urfave.BoolFlag{Name: "verify", Usage: "verify each log from its first entry, not from where its fold was last saved"},
 			&urfave.IntFlag{Name: "rate", Usage: "answer at most `N` requests a second from one address", Value: 500},
@@ -61,7 +63,12 @@ func serve(c *urfave.Context) error {
 	if err != nil {
 		return err
 	}
-	logs, err := openLogs(c, judge)
+	var logs map[string]*ledger.Ledger
+	if c.Bool("attest") {
+		logs, err = createLog(c, judge)
+	} else {
+		logs, err = openLogs(c, judge)
+	}
 	if err != nil {
 		return err
 	}
@@ -72,6 +79,10 @@ func serve(c *urfave.Context) error {
 	}()
 	recosign(c, logs, log)
 	config, err := tlsConfig(c)
+	if err != nil {
+		return err
+	}
+	shown, err := attest(c, logs, config)
 	if err != nil {
 		return err
 	}
@@ -89,7 +100,7 @@ func serve(c *urfave.Context) error {
 	for name := range logs {
 		fmt.Fprintf(c.App.Writer, "ready https://%s/%s\n", listener.Addr(), name)
 	}
-	server := service.Server(service.New(service.Options{Logs: logs, Log: log, Evidence: judge.Run, AnyoneReads: c.Bool("anyone-reads"), Rate: c.Int("rate")}), log)
+	server := service.Server(service.New(service.Options{Logs: logs, Log: log, Evidence: judge.Run, Attestations: shown, AnyoneReads: c.Bool("anyone-reads"), Rate: c.Int("rate")}), log)
 	return run(c.Context, server, tls.NewListener(listener, config))
 }
 
@@ -113,13 +124,9 @@ func run(ctx context.Context, server *http.Server, listener net.Listener) error 
 func openLogs(c *urfave.Context, judge evidence.Judge) (map[string]*ledger.Ledger, error) {
 	logs := map[string]*ledger.Ledger{}
 	for _, dir := range c.Args().Slice() {
-		path, err := filepath.Abs(dir)
+		path, name, err := logName(dir)
 		if err != nil {
 			return nil, err
-		}
-		name := filepath.Base(path)
-		if err := statement.CheckName(name); err != nil {
-			return nil, fault.Errorf(fault.Usage, "rename the directory", "%s is to be part of a URL: %w", dir, err)
 		}
 		if logs[name] != nil {
 			return nil, fault.Errorf(fault.Usage, "rename one", "two directories are named %s", name)
@@ -137,6 +144,18 @@ func openLogs(c *urfave.Context, judge evidence.Judge) (map[string]*ledger.Ledge
 		}
 	}
 	return logs, nil
+}
+
+// logName is what the log in a directory is called in its URL.
+func logName(dir string) (path, name string, err error) {
+	if path, err = filepath.Abs(dir); err != nil {
+		return "", "", err
+	}
+	name = filepath.Base(path)
+	if err := statement.CheckName(name); err != nil {
+		return "", "", fault.Errorf(fault.Usage, "rename the directory", "%s is to be part of a URL: %w", dir, err)
+	}
+	return path, name, nil
 }
 
 // witnessed is the option of a log that has witnesses: a group of its own, which

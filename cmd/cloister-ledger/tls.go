@@ -36,10 +36,15 @@ func tlsConfig(c *urfave.Context) (*tls.Config, error) {
 	if (certificate == "") != (key == "") {
 		return nil, fault.Errorf(fault.Usage, "give both, or neither", "--certificate and --key belong together")
 	}
+	hosts := append(c.StringSlice("host"), hostOf(c.String("listen")), "localhost")
+	if c.Bool("attest") {
+		pair, err := selfSigned(hosts)
+		return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}}, err
+	}
 	if certificate == "" {
 		dir := c.Args().First()
 		certificate, key = filepath.Join(dir, certificateFile), filepath.Join(dir, privateFile)
-		if err := makeCertificate(certificate, key, append(c.StringSlice("host"), hostOf(c.String("listen")), "localhost")); err != nil {
+		if err := makeCertificate(certificate, key, hosts); err != nil {
 			return nil, err
 		}
 	}
@@ -60,13 +65,30 @@ func makeCertificate(certificate, keyFile string, hosts []string) error {
 	if _, err := os.Stat(certificate); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	pair, err := selfSigned(hosts)
 	if err != nil {
 		return err
 	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	private, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
 	if err != nil {
 		return err
+	}
+	defer clear(private)
+	if err := os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600); err != nil {
+		return err
+	}
+	return os.WriteFile(certificate, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}), 0o644)
+}
+
+// selfSigned makes a key and a certificate of its own for it.
+func selfSigned(hosts []string) (tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	if err != nil {
+		return tls.Certificate{}, err
 	}
 	template := &x509.Certificate{SerialNumber: serial, Subject: pkix.Name{CommonName: "cloister-ledger"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(certificateLife), IsCA: true, BasicConstraintsValid: true,
@@ -79,16 +101,5 @@ func makeCertificate(certificate, keyFile string, hosts []string) error {
 		}
 	}
 	raw, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return err
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	defer clear(private)
-	if err := os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600); err != nil {
-		return err
-	}
-	return os.WriteFile(certificate, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw}), 0o644)
+	return tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: key}, err
 }

@@ -17,11 +17,13 @@ import (
 	"path"
 	"strings"
 
+	"cloister/enclave/launch"
 	"cloister/enclave/sidecar/shim"
 	"cloister/internal/fault"
 )
 
 func main() {
+	launch.Init()
 	os.Exit(run(os.Args[1:]))
 }
 
@@ -66,7 +68,7 @@ func exitCode(err error) int {
 	}
 }
 
-const usage = "cloister-shim --share DIR --specification-digest DIGEST --mount DIR... [--env NAME=VALUE]... [--workdir DIR] -- PROGRAM [ARG...]"
+const usage = "cloister-shim --share DIR --specification-digest DIGEST --mount DIR... [--env NAME=VALUE]... [--workdir DIR] [--pod-network] -- PROGRAM [ARG...]"
 
 // parse reads the measured command line.
 func parse(args []string) (c shim.Config, err error) {
@@ -75,6 +77,7 @@ func parse(args []string) (c shim.Config, err error) {
 	flags.StringVar(&c.Share, "share", "", "")
 	flags.StringVar(&c.Specification, "specification-digest", "", "")
 	flags.StringVar(&c.WorkingDir, "workdir", "/", "")
+	flags.BoolVar(&c.PodNetwork, "pod-network", false, "")
 	flags.Func("mount", "", list(&c.Mounts))
 	flags.Func("env", "", list(&c.Environment))
 	err = flags.Parse(args)

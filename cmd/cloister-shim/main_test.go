@@ -40,11 +40,11 @@ const (
 )
 
 func TestParse(t *testing.T) {
-	c, err := parse([]string{share, digest, mount, "--mount", "/mnt/out", "--env", "A=b=c", "--env", "E=", "--workdir", "/work", "--", "/bin/sh", "-c", "--mount"})
+	c, err := parse([]string{share, digest, mount, "--mount", "/mnt/out", "--env", "A=b=c", "--env", "E=", "--workdir", "/work", "--pod-network", "--", "/bin/sh", "-c", "--mount"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Share != "/mnt" || c.Specification != "sha256:ab" || c.WorkingDir != "/work" || !reflect.DeepEqual(c.Mounts, []string{"/mnt/in", "/mnt/out"}) ||
+	if c.Share != "/mnt" || c.Specification != "sha256:ab" || c.WorkingDir != "/work" || !c.PodNetwork || !reflect.DeepEqual(c.Mounts, []string{"/mnt/in", "/mnt/out"}) ||
 		!reflect.DeepEqual(c.Environment, []string{"A=b=c", "E="}) || !reflect.DeepEqual(c.Command, []string{"/bin/sh", "-c", "--mount"}) {
 		t.Errorf("%+v", c)
 	}

@@ -88,16 +88,20 @@ func auditListCommand() *urfave.Command {
 		Name: "list", Usage: "print the entries of the record in words, a line each",
 		Flags: append(auditFlags(jsonFlag()), filterFlags()...),
 		Action: action(func(c *urfave.Context, _ []string) error {
-			out := json.NewEncoder(c.App.Writer)
 			return eachLine(c, func(e governance.Line, s *statement.Statement) error {
-				if c.Bool("json") {
-					return out.Encode(map[string]any{"entry": e.Entry, "type": e.Type, "time": e.Time, "by": e.By, "words": e.Words, "body": s.Body})
-				}
-				_, err := fmt.Fprintf(c.App.Writer, "%4d %s %-17s %s: %s\n", e.Entry, e.Time.Format("2006-01-02 15:04:05.000"), e.Type, cli.Printable(e.By), cli.Printable(e.Words))
-				return err
+				return printLine(c.App.Writer, c.Bool("json"), e, s, e.By)
 			})
 		}, "--ledger"),
 	}
+}
+
+// printLine prints an entry in words, who being the speaker, or as an object.
+func printLine(w io.Writer, asJSON bool, e governance.Line, s *statement.Statement, who string) error {
+	if asJSON {
+		return json.NewEncoder(w).Encode(map[string]any{"entry": e.Entry, "type": e.Type, "time": e.Time, "by": e.By, "words": e.Words, "body": s.Body})
+	}
+	_, err := fmt.Fprintf(w, "%4d %s %-17s %s: %s\n", e.Entry, e.Time.Format("2006-01-02 15:04:05.000"), e.Type, cli.Printable(who), cli.Printable(e.Words))
+	return err
 }
 
 // eachLine hands the entries that the filter shows to print, with the log
@@ -112,7 +116,7 @@ func eachLine(c *urfave.Context, print func(governance.Line, *statement.Statemen
 	if err != nil {
 		return err
 	}
-	view, err := watch(c, key, witnesses)
+	view, err := newWatched(c, key, witnesses)
 	if err != nil {
 		return err
 	}
@@ -201,7 +205,7 @@ func exportProven(c *urfave.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	view, err := watch(c, key, witnesses)
+	view, err := newWatched(c, key, witnesses)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,8 @@ func auditRefusedCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "refused", Usage: "print what parties and runs signed and the ledger did not append, a line each",
 		Description: "The ledger keeps it where the specification says so (refused: kept). Who signed a statement\n" +
-			"is proven by it; that it was refused, and why, is the ledger's word.",
+			"is proven by it; that it was refused, and why, is the ledger's word.\n" +
+			"What endpoints refused their clients is in the record: audit list --kind ingress.",
 		Flags: append(readerFlags(), jsonFlag()),
 		Action: action(func(c *urfave.Context, _ []string) error {
 			log, _, done, err := findLog(c)

@@ -32,7 +32,7 @@ func callCommand() *urfave.Command {
 			&urfave.StringFlag{Name: "out", Usage: "write the response's body to this new `FILE`"},
 			&urfave.BoolFlag{Name: "include", Aliases: []string{"i"}, Usage: "print the response's status and headers on standard error"},
 			&urfave.BoolFlag{Name: "http2", Usage: "speak HTTP/2"}),
-		Action: action(runCall, "--ledger", "URL"),
+		Action: action(runCall, "URL"),
 	}
 }
 

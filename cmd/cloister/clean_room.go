@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/hex"
 	"fmt"
+	"os"
 	"strings"
 
 	"cloister/attested"
@@ -18,6 +19,7 @@ import (
 // about it.
 func roomFlags() []urfave.Flag {
 	return append(readerFlags(), specificationFlag(), versionFlag(),
+		&urfave.StringFlag{Name: "export", Usage: "take the contract from this `FILE` of audit export, in place of a ledger; --specification says whose record is believed"},
 		&urfave.StringFlag{Name: "run", Usage: "only this run, its `ID`; by default any that carries the contract out"},
 		&urfave.StringFlag{Name: "platform", Usage: "whose evidence it is: `amd`, or simulated:GUESTDIR for a guest of cloister local"},
 		&urfave.Uint64Flag{Name: "min-svn", Usage: "the lowest version `N` of the utility VM that is good enough, if above the specification's", Value: minimumUVMSVN})
@@ -26,44 +28,80 @@ func roomFlags() []urfave.Flag {
 // roomClient follows the contract's log and returns a client that talks to what
 // was agreed on, and to nothing else.
 func roomClient(c *urfave.Context) (*attested.Client, error) {
-	want, err := agreedRoom(c)
+	want, _, err := agreedRoom(c)
 	return attested.New(want), err
 }
 
-// agreedRoom is what the newest accepted contract says that a clean room is.
-func agreedRoom(c *urfave.Context) (attested.Expect, error) {
+// agreedRoom is what the newest accepted contract says that a clean room is, and its
+// specification.
+func agreedRoom(c *urfave.Context) (want attested.Expect, s spec.Specification, err error) {
+	if (c.String("ledger") == "") == (c.String("export") == "") {
+		return want, s, fault.Errorf(fault.Usage, "give one of them", "%s takes --ledger or --export", c.Command.HelpName)
+	}
+	if c.String("export") != "" {
+		view, err := openExport(c)
+		if err != nil {
+			return want, s, err
+		}
+		return expected(c, view)
+	}
 	_, view, done, err := openView(c)
 	defer done()
 	if err != nil {
-		return attested.Expect{}, err
+		return want, s, err
 	}
 	return expected(c, view.View)
 }
 
-func expected(c *urfave.Context, view *governance.View) (want attested.Expect, err error) {
+// openExport folds a whole exported record. It is as old as it is: a clean room that
+// carries out a later version is refused, as one of another contract is.
+func openExport(c *urfave.Context) (*governance.View, error) {
+	if c.String("specification") == "" {
+		return nil, fault.Errorf(fault.Usage, "give the specification that the parties agreed on", "--export without --specification: a file says nothing of whose record it is")
+	}
+	f, err := os.Open(c.String("export"))
+	if err != nil {
+		return nil, fault.Errorf(fault.NotFound, "", "--export: %w", err)
+	}
+	defer f.Close()
+	x, err := governance.OpenExport(f)
+	if err != nil {
+		return nil, err
+	}
+	if x.Head.Run != "" {
+		return nil, fault.Errorf(fault.Usage, "export it without --run", "--export has one run's entries: whether its contract is accepted takes the whole record")
+	}
+	key, witnesses, err := trusted(c, "")
+	if err != nil {
+		return nil, err
+	}
+	view := governance.NewCosignedView(key, witnesses)
+	return view, view.AdvanceToNewest(c.Context, x, nil)
+}
+
+func expected(c *urfave.Context, view *governance.View) (want attested.Expect, s spec.Specification, err error) {
 	k, digest, err := newest(c, view.State())
 	if err != nil {
-		return want, err
+		return want, s, err
 	}
-	if s := view.State().Status(); s != governance.Accepted {
-		return want, fault.Errorf(fault.Conflict, "see cloister contract status", "contract %s version %d is %s, not accepted: no clean room carries it out", k.ID, k.Version, s)
+	if status := view.State().Status(); status != governance.Accepted {
+		return want, s, fault.Errorf(fault.Conflict, "see cloister contract status", "contract %s version %d is %s, not accepted: no clean room carries it out", k.ID, k.Version, status)
 	}
-	s, err := specificationOf(c, view.State())
-	if err != nil {
-		return want, err
+	if s, err = specificationOf(c, view.State()); err != nil {
+		return want, s, err
 	}
 	if want.Platform, err = platformExpected(c, s); err != nil {
-		return want, err
+		return want, s, err
 	}
 	if want.Contract, err = digestBytes(digest); err != nil {
-		return want, err
+		return want, s, err
 	}
 	if want.HostData, err = digestBytes(k.ContainerPolicy); err != nil {
-		return want, err
+		return want, s, err
 	}
 	want.Run = c.String("run")
 	want.Checkpoint = checkpointJudge(s, view)
-	return want, nil
+	return want, s, nil
 }
 
 // specificationOf is the one that the contract pins: the ledger's, or where that

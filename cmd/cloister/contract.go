@@ -75,6 +75,7 @@ func proposeCommand(name, usage string) *urfave.Command {
 				if name == "propose" {
 					return &statement.Propose{Contract: k, Specification: canonical}, k.ID, k.Version, nil
 				}
+				warnKEKs(c.App.ErrWriter, now, k, s.Specification(), canonical)
 				return &statement.Amend{Contract: k, Specification: canonical}, k.ID, k.Version, nil
 			})
 		}, saysTakes("--specification")...),

@@ -57,7 +57,7 @@ func readLog(c *urfave.Context) (lines []saidLine, err error) {
 	if err != nil {
 		return nil, err
 	}
-	view, err := watch(c, key, witnesses)
+	view, err := newWatched(c, key, witnesses)
 	if err != nil {
 		return nil, err
 	}

@@ -23,6 +23,7 @@ func (r reviewer) sections() []section {
 		{"Which data", r.data()},
 		{"Which outputs, and for whom", r.outputs()},
 		{"Which network", r.network()},
+		{"Which jobs, and whose results", r.jobs()},
 		{"Under what the keys are given out", r.keys()},
 		{"Whose record is believed", r.record()},
 		{"What shows all the same", r.leaks()},
@@ -99,12 +100,15 @@ func (r reviewer) network() []string {
 		}
 	case spec.EgressPolicy:
 		says = append(says, fmt.Sprintf("the application may send, to any host, the HTTP requests that policy %s %s lets through; what a WebSocket carries once it is let through nobody looks at", n.Policy.File, n.Policy.Digest))
+	case spec.EgressUnguarded:
+		says = append(says, "the application is in the pod's network: nothing of ours keeps it from sending anything that it has read to what that reaches, nor from answering at a port of its own, without the runtime's TLS and policies, whoever reaches the pod's address")
 	default:
 		says = append(says, "the application reaches nothing outside")
 	}
-	if r.spec.Model == spec.Distributed {
-		says = []string{"the application's container shares the pod's network: nothing of ours keeps it from what that reaches"}
-	} else if n.Egress == spec.EgressList || n.Egress == spec.EgressPolicy {
+	if r.spec.Model == spec.Distributed && n.Egress != spec.EgressUnguarded {
+		says = append(says, "that holds in a network that the shim makes for the application beside the runtime: where it may not make one, the application does not start")
+	}
+	if n.Egress == spec.EgressList || n.Egress == spec.EgressPolicy {
 		says = append(says, "the record names the hosts that it reached, before it first reaches one, and how often; what it asked for in vain is counted and not named")
 	}
 	for _, e := range r.spec.Endpoints {
@@ -114,6 +118,41 @@ func (r reviewer) network() []string {
 		says = append(says, "nobody can call it")
 	}
 	return says
+}
+
+// jobs says who may have the application work, and what of it they are told.
+func (r reviewer) jobs() []string {
+	j := r.spec.Jobs
+	switch {
+	case j == nil && r.spec.Application.Start == spec.StartManual:
+		return []string{"any party may start the run's one application, and end it"}
+	case j == nil:
+		return []string{"none; any party may end the run"}
+	}
+	says := []string{fmt.Sprintf("%s may start at most %d jobs in a run, %d at a time, with parameters of their own, which the record has by a digest and nobody else is shown; any party may cancel one",
+		cmp.Or(r.together(j.Start), "nobody"), j.Most(), j.Together())}
+	if j.Consent == spec.ConsentJob {
+		says = append(says, "each job asks for consent before it starts")
+	} else {
+		says = append(says, "no job asks for consent by itself: it is asked at the run's start, and again while it goes on")
+	}
+	if j.MaxResult == 0 {
+		return append(says, "a job's result is for nobody")
+	}
+	return append(says, fmt.Sprintf("%s may have anything the application puts into a job's result, at most %d bytes of each, and it has read all data above; the record tells its size, when it is handed over and to whom, before it is",
+		r.together(j.Results), j.MaxResult))
+}
+
+func (r reviewer) together(parties []string) string {
+	var who []string
+	for _, p := range parties {
+		if r.name != "" && p == r.name {
+			who = append(who, "you")
+			continue
+		}
+		who = append(who, "party "+p)
+	}
+	return strings.Join(who, " and ")
 }
 
 func looked(proxy string) string {
@@ -149,8 +188,14 @@ func (r reviewer) keys() []string {
 func (r reviewer) record() []string {
 	g := r.spec.Governance
 	says := []string{"ledger " + cmp.Or(g.Ledger, "on files") + " with key " + g.LedgerKey}
+	if g.LedgerPolicy != "" {
+		says = append(says, "nothing is said to it before it proves that its key is in a container under policy "+g.LedgerPolicy+": its operator signs nothing in its place; the record ends with that container")
+	}
 	if g.Refused == spec.RefusedKept {
 		says = append(says, "the ledger keeps what parties and runs signed and it refused, the newest 1 to 2 MiB of it")
+	}
+	if len(g.Witnesses) == 0 && g.LedgerPolicy != "" {
+		return append(says, "no witness: its operator can keep what is newer, such as a withdrawal, from reaching it")
 	}
 	if len(g.Witnesses) == 0 {
 		return append(says, "no witness: its operator is believed about there being nothing newer, such as a withdrawal")

@@ -19,15 +19,15 @@ import (
 func deployCommand() *urfave.Command {
 	return &urfave.Command{
 		Name:        "deploy",
-		Usage:       "write what deploys a clean room, and verify it",
-		Subcommands: []*urfave.Command{deployTemplateCommand(), deployVerifyCommand()},
+		Usage:       "write what deploys a clean room, verify it, and start, look at and end the room",
+		Subcommands: []*urfave.Command{deployTemplateCommand(), deployVerifyCommand(), deployUpCommand(), deployStatusCommand(), deployLogsCommand(), deployDownCommand()},
 	}
 }
 
 func deployTemplateCommand() *urfave.Command {
 	return &urfave.Command{
 		Name:      "template",
-		Usage:     "write " + template.ARM + " (kind aci) or " + template.Kubernetes + " (kind aks) for a specification",
+		Usage:     "write " + template.ARM + " (kind aci, and simulated) or " + template.Kubernetes + " (kind aks) for a specification",
 		ArgsUsage: "SPEC",
 		Description: "The container policy is in it. Nothing in it is secret: credentials are named.\n" +
 			"Deploy it as it is: what is changed by hand the platform refuses to start, and\n" +
@@ -81,7 +81,7 @@ func templateOf(c *urfave.Context, path string) (spec.Specification, template.Te
 	if err != nil {
 		return s, template.Template{}, err
 	}
-	if !s.Kind.StartsContainers() {
+	if s.Kind == spec.CVM {
 		_, err := template.Generate(s, cce.Inputs{}) // which says why not
 		return s, template.Template{}, err
 	}

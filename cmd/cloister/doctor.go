@@ -88,7 +88,7 @@ func runDoctor(c *urfave.Context, names []string) error {
 		if err != nil {
 			return "", err
 		}
-		view, err := watch(c, s.Governance.LedgerKey, governance.Witnesses{Keys: s.Governance.Witnesses, Threshold: s.Governance.Threshold})
+		view, err := newWatched(c, s.Governance.LedgerKey, governance.Witnesses{Keys: s.Governance.Witnesses, Threshold: s.Governance.Threshold})
 		if err != nil {
 			return "", err
 		}

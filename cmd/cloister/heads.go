@@ -13,6 +13,7 @@ import (
 	"cloister/governance"
 	"cloister/governance/statement"
 	"cloister/internal/fault"
+	"cloister/policy/spec"
 
 	urfave "github.com/urfave/cli/v2"
 )
@@ -29,14 +30,26 @@ type watched struct {
 	was  []byte // the remembered checkpoint, nil for none
 }
 
-// watch returns a new view of the ledger with key.
-func watch(c *urfave.Context, key string, w governance.Witnesses) (*watched, error) {
+// newWatched returns a new view of the ledger with key.
+func newWatched(c *urfave.Context, key string, w governance.Witnesses) (*watched, error) {
 	v := &watched{View: governance.NewCosignedView(key, w)}
 	var err error
 	if v.head, v.was, err = recall(c, key); err == nil && v.was != nil {
 		err = v.Remember(v.was)
 	}
 	return v, err
+}
+
+// watchedLogOf returns the log of a specification, with the trust that this puts in
+// it, and what lets go of the key of who reads.
+func watchedLogOf(c *urfave.Context, s spec.Specification) (log governance.Log, v *watched, done func(), err error) {
+	found, _, done, err := findLogOf(c, &s)
+	if err != nil {
+		return nil, nil, done, err
+	}
+	g := s.Governance
+	v, err = newWatched(c, g.LedgerKey, governance.Witnesses{Keys: g.Witnesses, Threshold: g.Threshold})
+	return found, v, done, err
 }
 
 // follow verifies the log up to its newest checkpoint, hands each entry to visit, and

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -24,19 +25,26 @@ var graphs = map[spec.Cloud]provision.Directory{
 // directoryClient signs in to the tenant of AZURE_TENANT_ID, or of `az login`.
 func directoryClient(c *urfave.Context) (*provision.Client, error) {
 	s := spec.Specification{Kind: spec.Kind(c.String("kind")), Cloud: spec.Cloud(c.String("cloud"))}
-	where, ok := graphs[s.Cloud]
-	if !ok {
+	where := directoryOf(s)
+	if where == (provision.Directory{}) {
 		return nil, fault.Errorf(fault.Usage, "use public, usgovernment or china", "--cloud %.80q is not known", s.Cloud)
-	}
-	if s.Kind == spec.Simulated {
-		host := strings.TrimSuffix(os.Getenv("AZURE_AUTHORITY_HOST"), "/")
-		where.Endpoint, where.Authority = host+"/v1.0", host
 	}
 	cred, err := signIn(s)
 	if err != nil {
 		return nil, err
 	}
 	return provision.New(provision.Options{Credential: cred, PrivateCloud: s.Kind == spec.Simulated, Directory: where}), nil
+}
+
+// directoryOf is the directory's interface in a specification's cloud, nothing where
+// the cloud is not known. The simulated one is where `cloister local env` says.
+func directoryOf(s spec.Specification) provision.Directory {
+	where, ok := graphs[cmp.Or(s.Cloud, spec.PublicCloud)]
+	if ok && s.Kind == spec.Simulated {
+		host := strings.TrimSuffix(os.Getenv("AZURE_AUTHORITY_HOST"), "/")
+		where.Endpoint, where.Authority = host+"/v1.0", host
+	}
+	return where
 }
 
 func cloudFlags() []urfave.Flag {

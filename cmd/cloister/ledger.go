@@ -1,19 +1,24 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
+	"cloister/enclave/evidence"
 	"cloister/governance"
 	"cloister/governance/remote"
 	"cloister/governance/statement"
+	"cloister/internal/fault"
+	"cloister/policy/spec"
 
 	urfave "github.com/urfave/cli/v2"
 )
 
 func ledgerFlag() urfave.Flag {
-	return &urfave.StringFlag{Name: "ledger", Usage: "the log's `URL`, with \",ca=FILE\" where its certificate is not the system's to trust; for reading, also a ledger's directory"}
+	return &urfave.StringFlag{Name: "ledger", Usage: "the log's `URL`, with \",ca=FILE\" where its certificate is not the system's to trust, and \",platform=simulated:DIR\" where it is attested by cloister local's; for reading, also a ledger's directory"}
 }
 
 // readerFlags name a log that is read, and who reads.
@@ -39,8 +44,22 @@ type said struct {
 }
 
 // findLog returns the log that --ledger names, its key, and what lets go of the key
-// of the party that reads.
+// of the party that reads. Where --specification is given, the ledger must be what
+// that says.
 func findLog(c *urfave.Context) (log remote.Keyed, key string, done func(), err error) {
+	var of *spec.Specification
+	if path := c.String("specification"); path != "" {
+		s, err := loadSpec(path)
+		if err != nil {
+			return nil, "", func() {}, err
+		}
+		of = &s
+	}
+	return findLogOf(c, of)
+}
+
+// findLogOf is findLog with this specification, nil for none.
+func findLogOf(c *urfave.Context, s *spec.Specification) (log remote.Keyed, key string, done func(), err error) {
 	done = func() {}
 	var signer statement.Signer
 	if path := c.String("party"); path != "" {
@@ -50,10 +69,45 @@ func findLog(c *urfave.Context) (log remote.Keyed, key string, done func(), err 
 		}
 		signer, done = private, private.Destroy
 	}
-	if log, err = remote.Find(c.String("ledger"), signer); err == nil {
+	if log, err = remote.Find(c.String("ledger"), signer); err == nil && s != nil {
+		err = demand(log, *s)
+	}
+	if err == nil {
 		key, err = log.Key(c.Context)
 	}
 	return log, key, done, err
+}
+
+// demand has a ledger prove what the specification says that it must be, before
+// anything is said to it. A directory, which only reads, proves nothing: what is
+// signed there is signed by the key that the specification pins.
+func demand(log remote.Keyed, s spec.Specification) error {
+	g := s.Governance
+	at, ok := log.(*remote.Log)
+	if g.LedgerPolicy == "" || !ok {
+		return nil
+	}
+	judge, err := ledgerJudge(at.Platform, s)
+	if err != nil {
+		return err
+	}
+	at.Demand(func(a remote.Attestation) error {
+		return judge.Ledger(a.Evidence, a.TLSKey, g.LedgerKey, g.LedgerPolicy)
+	})
+	return nil
+}
+
+func ledgerJudge(platform string, s spec.Specification) (evidence.Judge, error) {
+	if platform == "" && s.Kind == spec.Simulated {
+		return evidence.Judge{}, fault.Errorf(fault.Usage, "add ,platform=simulated:DIR to --ledger, the folder of cloister local", "the ledger is to be attested by a simulated platform, and which one is not said")
+	}
+	judge, err := evidence.Named(cmp.Or(platform, "amd"), uint64(s.Attestation.MinSVN))
+	if err != nil {
+		return judge, err
+	}
+	services, err := s.Attestation.TransparencyServices()
+	judge.Anchors.UVMLedgers = slices.Concat(judge.Anchors.UVMLedgers, services)
+	return judge, err
 }
 
 // trusted returns whose signatures a checkpoint needs: what --specification says
@@ -80,7 +134,7 @@ func openView(c *urfave.Context) (log governance.Log, view *watched, done func()
 	if err != nil {
 		return nil, nil, done, err
 	}
-	if view, err = watch(c, key, witnesses); err != nil {
+	if view, err = newWatched(c, key, witnesses); err != nil {
 		return nil, nil, done, err
 	}
 	return log, view, done, view.follow(c.Context, log, nil)

@@ -17,8 +17,8 @@ import (
 func ledgerCommand() *urfave.Command {
 	return &urfave.Command{
 		Name:        "ledger",
-		Usage:       "read a ledger's page",
-		Subcommands: []*urfave.Command{ledgerTokenCommand()},
+		Usage:       "know an attested ledger's key, read a ledger's page",
+		Subcommands: []*urfave.Command{ledgerKeyCommand(), ledgerTokenCommand()},
 	}
 }
 

@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 
 	"cloister/internal/cli"
 	"cloister/internal/fault"
@@ -40,31 +42,48 @@ func localUpCommand() *urfave.Command {
 		Name:  "up",
 		Usage: "run the services in the foreground; prints \"ready DIR\" when they answer",
 		Description: "With --roles the services check role assignments, as Azure's do: the identity\n" +
-			"\"owner\" (local env --identity owner) has every role, and gives others theirs.",
+			"\"owner\" (local env --identity owner) has every role, and gives others theirs.\n\n" +
+			"Each --tenant is a directory of its own, with a subscription, a vault, an HSM and,\n" +
+			"with --azurite, a storage account, which refuse what another tenant's directory\n" +
+			"issued; its owner is local env --tenant NAME --identity owner. There is always the\n" +
+			"tenant without a name, too. Tenants of a run before are there without being named.",
 		Flags: []urfave.Flag{
 			localDir(),
 			&urfave.BoolFlag{Name: "roles", Usage: "check role assignments; without, every identity may do everything"},
+			&urfave.StringSliceFlag{Name: "tenant", Usage: "play the tenant `NAME` too; repeated"},
 			&urfave.StringFlag{Name: "azurite", Usage: "also serve blobs, kept by the Azurite that runs at `URL` (http://127.0.0.1:PORT)"},
+			&urfave.StringFlag{Name: "runtime", Usage: "run container groups of kind simulated with this cloisterd, `BIN`; without, they are kept and nothing runs"},
 		},
 		Action: func(c *urfave.Context) error {
 			if _, err := cli.Args(c); err != nil {
 				return err
 			}
 			fmt.Fprint(errWriter(c), localBanner)
-			cloud, err := localcloud.Start(c.Context, localcloud.Config{Dir: c.String("dir"), Roles: c.Bool("roles"), Azurite: c.String("azurite")})
+			cloud, err := localcloud.Start(c.Context, localcloud.Config{Dir: c.String("dir"), Roles: c.Bool("roles"), Tenants: c.StringSlice("tenant"), Azurite: c.String("azurite"), Runtime: c.String("runtime")})
 			if err != nil {
 				return err
 			}
-			e := cloud.Endpoints()
-			fmt.Fprintf(errWriter(c), "simulated attestation  %s\nsimulated vault        %s\nsimulated HSM          %s\nsimulated authority    %s\nsimulated broker       %s\nsimulated manager      %s\n",
-				e.Attestation, e.Vault, e.HSM, e.Authority, e.Broker, e.Manager)
-			if e.Blob != "" && c.String("azurite") != "" {
-				fmt.Fprintf(errWriter(c), "simulated blobs        %s\n", e.Blob)
-			}
+			sayEndpoints(errWriter(c), cloud.Endpoints(), c.String("azurite") != "")
 			fmt.Fprintf(c.App.Writer, "ready %s\n", c.String("dir"))
 			<-c.Context.Done()
 			return cloud.Close()
 		},
+	}
+}
+
+// sayEndpoints names the services, and at a tenant's own the tenant.
+func sayEndpoints(w io.Writer, e localcloud.Endpoints, blobs bool) {
+	fmt.Fprintf(w, "simulated attestation  %s\nsimulated authority    %s\nsimulated broker       %s\nsimulated manager      %s\n",
+		e.Attestation, e.Authority, e.Broker, e.Manager)
+	for _, name := range append([]string{""}, slices.Sorted(maps.Keys(e.Tenants))...) {
+		at, of := e.In(name), ""
+		if name != "" {
+			of = "  of " + name
+		}
+		fmt.Fprintf(w, "simulated vault        %s%s\nsimulated HSM          %s%s\n", at.Vault, of, at.HSM, of)
+		if blobs {
+			fmt.Fprintf(w, "simulated blobs        %s%s\n", at.Blob, of)
+		}
 	}
 }
 
@@ -179,7 +198,7 @@ func localEnvCommand() *urfave.Command {
 		Flags: []urfave.Flag{
 			localDir(),
 			&urfave.StringFlag{Name: "identity", Usage: "act as the identity `NAME`, made if there is none (default: the clean room's)"},
-			&urfave.StringFlag{Name: "tenant", Usage: "of the tenant `NAME`, which has none of the cloud's resources (default: the tenant that has)"},
+			&urfave.StringFlag{Name: "tenant", Usage: "of the tenant `NAME`; one that `local up` did not name has a directory and no resources (default: the tenant that is always there)"},
 			&urfave.StringFlag{Name: "federated-token", Usage: "write the identity's workload token to `FILE` and name it"},
 		},
 		Action: func(c *urfave.Context) error {
@@ -215,14 +234,11 @@ func localEnvironment(c *urfave.Context, e localcloud.Endpoints) ([]string, erro
 	if err != nil {
 		return nil, err
 	}
-	if i.Tenant != "" {
-		e.Tenant = i.Tenant
-	}
-	lines := e.Environment(i.ClientID)
+	lines := e.In(c.String("tenant")).Environment(i.ClientID)
 	if file == "" {
 		return lines, nil
 	}
-	token, err := admin.FederatedToken(c.Context, name)
+	token, err := admin.FederatedTokenIn(c.Context, c.String("tenant"), name)
 	if err != nil {
 		return nil, err
 	}

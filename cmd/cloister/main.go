@@ -51,6 +51,7 @@ func commands() []*urfave.Command {
 		ledgerCommand(),
 		runsCommand(),
 		resultsCommand(),
+		teardownCommand(),
 		auditCommand(),
 		evidenceCommand(),
 		witnessCommand(),

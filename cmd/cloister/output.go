@@ -70,6 +70,7 @@ func action(run func(c *urfave.Context, args []string) error, takes ...string) u
 // second. It implements prep.Progress.
 type progress struct {
 	total, done atomic.Int64
+	counts      bool // things, not bytes
 	began       time.Time
 	stopped     chan struct{}
 	gone        sync.WaitGroup
@@ -80,8 +81,13 @@ const showAfter = time.Second
 
 // startProgress begins to watch work called name. The caller stops it before
 // it prints anything.
-func startProgress(c *urfave.Context, name string) *progress {
-	p := &progress{began: time.Now(), stopped: make(chan struct{})}
+func startProgress(c *urfave.Context, name string) *progress { return watchWork(c, name, false) }
+
+// startCounter is startProgress for work that is counted in things, called name.
+func startCounter(c *urfave.Context, name string) *progress { return watchWork(c, name, true) }
+
+func watchWork(c *urfave.Context, name string, counts bool) *progress {
+	p := &progress{counts: counts, began: time.Now(), stopped: make(chan struct{})}
 	if !isTerminal(c.App.ErrWriter) {
 		return p
 	}
@@ -114,10 +120,15 @@ func (p *progress) elapsed() time.Duration { return time.Since(p.began).Round(ti
 
 func (p *progress) show(w io.Writer, name string) {
 	bars := mpb.New(mpb.WithOutput(w), mpb.WithWidth(40))
+	so, rate := decor.CountersKiloByte("% .1f / % .1f "), decor.NewAverageSpeed(decor.SizeB1000(0), "% .1f ", p.began)
+	least := int64(1)
+	if p.counts {
+		so, rate, least = decor.CountersNoUnit("%d / %d "), decor.NewAverageSpeed(0, "%.1f/s ", p.began), 0
+	}
 	bar := bars.AddBar(0,
-		mpb.PrependDecorators(decor.Name(name+" "), decor.CountersKiloByte("% .1f / % .1f ")),
+		mpb.PrependDecorators(decor.Name(name+" "), so),
 		mpb.AppendDecorators(
-			decor.NewAverageSpeed(decor.SizeB1000(0), "% .1f ", p.began),
+			rate,
 			decor.NewAverageETA(decor.ET_STYLE_GO, p.began, nil)))
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -125,7 +136,7 @@ func (p *progress) show(w io.Writer, name string) {
 		// A bar that reaches its total is finished; until the work has ended
 		// there is always a byte to go.
 		done := p.done.Load()
-		bar.SetTotal(max(p.total.Load(), done+1), false)
+		bar.SetTotal(max(p.total.Load(), done+least), false)
 		bar.SetCurrent(done)
 		select {
 		case <-tick.C:

@@ -98,9 +98,20 @@ func imageSources(c *urfave.Context) (map[string]string, error) {
 
 // registryTransport trusts what --ca-file names beside the system's.
 func registryTransport(c *urfave.Context) (http.RoundTripper, error) {
+	roots, err := caRoots(c)
+	if err != nil || roots == nil {
+		return remote.DefaultTransport, err
+	}
+	t := remote.DefaultTransport.(*http.Transport).Clone()
+	t.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	return t, nil
+}
+
+// caRoots are the system's certificates and those of --ca-file, nil without it.
+func caRoots(c *urfave.Context) (*x509.CertPool, error) {
 	file := c.String("ca-file")
 	if file == "" {
-		return remote.DefaultTransport, nil
+		return nil, nil
 	}
 	pem, err := os.ReadFile(file)
 	if err != nil {
@@ -113,9 +124,7 @@ func registryTransport(c *urfave.Context) (http.RoundTripper, error) {
 	if !roots.AppendCertsFromPEM(pem) {
 		return nil, fault.Errorf(fault.Usage, "give certificates in PEM", "--ca-file %s holds no certificate", file)
 	}
-	t := remote.DefaultTransport.(*http.Transport).Clone()
-	t.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
-	return t, nil
+	return roots, nil
 }
 
 // readInfrastructure returns the infrastructure details that the flags name, or

@@ -25,7 +25,7 @@ func prepCommand() *urfave.Command {
 			"SAS in the URL, AZURE_STORAGE_CONNECTION_STRING, or the identity you are signed\n" +
 			"in with.",
 		Subcommands: []*urfave.Command{
-			keygenCommand(), estimateCommand(), encryptCommand(), uploadCommand(), decryptCommand(), inspectCommand(), verifyCommand(), pruneCommand(), importCommand(), recoverCommand(), prepSinkCommand(), mergeCommand(), escrowCommand(),
+			keygenCommand(), estimateCommand(), encryptCommand(), rekeyCommand(), uploadCommand(), decryptCommand(), inspectCommand(), verifyCommand(), pruneCommand(), importCommand(), recoverCommand(), prepSinkCommand(), mergeCommand(), escrowCommand(),
 		},
 	}
 }

@@ -95,13 +95,9 @@ func provisionApply(c *urfave.Context, names []string) error {
 		return err
 	}
 	defer root.Destroy()
-	var done []provisioned
-	for _, v := range volumes {
-		p, err := owner.apply(c, s, v, root)
-		if err != nil {
-			return fmt.Errorf("provisioning %s: %w", v.Name, err)
-		}
-		done = append(done, p)
+	done, err := owner.applyAll(c, s, volumes, root)
+	if err != nil {
+		return err
 	}
 	entry, err := sayProvisioned(c, done)
 	if err != nil {
@@ -196,7 +192,7 @@ func provisionClient(c *urfave.Context, s spec.Specification) (*provision.Client
 		return nil, err
 	}
 	return provision.New(provision.Options{Credential: cred, PrivateCloud: s.Kind == spec.Simulated,
-		Manager: manager(s.Kind, s.Cloud, c.String("subscription")), HSMScope: scope}), nil
+		Manager: manager(s.Kind, s.Cloud, c.String("subscription")), Directory: directoryOf(s), HSMScope: scope}), nil
 }
 
 // check refuses, before any key is placed, a release policy that is not this
@@ -238,30 +234,6 @@ func volumeOf(s spec.Specification, name string) (spec.Source, bool) {
 	return spec.Source{}, false
 }
 
-func (o *owner) apply(c *urfave.Context, s spec.Specification, v spec.Source, root *format.RootSecret) (provisioned, error) {
-	if v.Key.Broker != nil {
-		id, dek, err := o.dek(v, root)
-		if err != nil {
-			return provisioned{}, err
-		}
-		defer dek.Destroy()
-		return o.applyBroker(c.Context, v, id, dek)
-	}
-	want, release, err := o.volume(c.Context, c, s, v, root)
-	if err != nil {
-		return provisioned{}, err
-	}
-	defer release()
-	done, err := o.vaults.Apply(c.Context, want)
-	p := provisioned{Volume: v.Name, KEK: done.KEK, KEKChanged: done.KEKChanged, Secret: done.Secret, SecretChanged: done.SecretChanged}
-	for _, i := range done.Items {
-		if i.Kind != provision.KindKEK && i.Kind != provision.KindSecret {
-			p.Access = append(p.Access, i)
-		}
-	}
-	return p, err
-}
-
 func (o *owner) dek(v spec.Source, root *format.RootSecret) (id format.VolumeID, dek *envelope.DEK, err error) {
 	if id, err = format.ParseVolumeID(v.Volume); err != nil || root == nil {
 		return id, nil, err
@@ -283,6 +255,10 @@ func (o *owner) volume(ctx context.Context, c *urfave.Context, s spec.Specificat
 	if err != nil {
 		return want, nil, err
 	}
+	vaults, err := vaultsToMake(c)
+	if err != nil {
+		return want, nil, err
+	}
 	id, dek, err := o.dek(v, root)
 	if err != nil {
 		return want, nil, err
@@ -292,7 +268,7 @@ func (o *owner) volume(ctx context.Context, c *urfave.Context, s spec.Specificat
 			dek.Destroy()
 		}
 	}
-	return provision.Volume{Name: v.Name, Principal: principal, Container: containerOf(v.Store), Writes: isSink(s, v.Name),
+	return provision.Volume{Name: v.Name, Principal: principal, Container: containerOf(v.Store), Writes: isSink(s, v.Name), Make: vaults,
 		KEK: provision.KEK{Vault: v.Key.Vault, Name: v.Key.KEK, Policy: o.policy},
 		DEK: provision.WrappedDEK{Vault: vault, Name: secret, VolumeID: id, KeyVersion: o.keyVersion, DEK: dek}}, release, nil
 }

@@ -22,15 +22,35 @@ func accessFlags() []urfave.Flag {
 	return []urfave.Flag{
 		&urfave.StringFlag{Name: "subscription", EnvVars: []string{"AZURE_SUBSCRIPTION_ID"}, Usage: "the `ID` of the subscription that vault and storage account are in"},
 		&urfave.StringSliceFlag{Name: "principal", Usage: "give the roles to the object `ID`, or IDENTITY=ID for one identity of the specification; " +
-			"without, to the managed identity of the specification's resource id"},
+			"without, to the managed identity of the specification's resource id, or to the application that was admitted in its place"},
 	}
+}
+
+// vaultFlags have a Key Vault made where the party has none.
+func vaultFlags() []urfave.Flag {
+	return []urfave.Flag{
+		&urfave.StringFlag{Name: "vault-group", Usage: "where there is no Key Vault at the specification's address, make one of SKU premium in the resource `GROUP`"},
+		&urfave.StringFlag{Name: "vault-location", Usage: "with --vault-group: the Azure `REGION`"},
+	}
+}
+
+// vaultsToMake is nil where none is to be made.
+func vaultsToMake(c *urfave.Context) (*provision.Vaults, error) {
+	group, location := c.String("vault-group"), c.String("vault-location")
+	if (group == "") != (location == "") {
+		return nil, fault.Errorf(fault.Usage, "give both", "--vault-group and --vault-location go together")
+	}
+	if group == "" {
+		return nil, nil
+	}
+	return &provision.Vaults{Group: group, Location: location}, nil
 }
 
 // accessHelp is of every command that gives or takes roles.
 const accessHelp = "Roles are given on exactly the key, the secret and the container of a volume, and\n" +
 	"only where it is known whom to: by --principal, or by the resource id of the\n" +
-	"identity in the specification. In another tenant than the identity's own, the\n" +
-	"principal is the service principal that the multi-tenant application has there.\n"
+	"identity in the specification. Where the specification gives the identity a tenant,\n" +
+	"that is the service principal of the application that was admitted to it.\n"
 
 // managers are the management planes of Azure's clouds (azcore, cloud.go).
 var managers = map[spec.Cloud]string{
@@ -69,6 +89,13 @@ func (o *owner) principalOf(ctx context.Context, c *urfave.Context, s spec.Speci
 		if name == identity.Name {
 			return id, provision.CheckPrincipal(id)
 		}
+	}
+	if known && identity.TenantID != "" {
+		id, err := o.vaults.Principal(ctx, identity.ClientID)
+		if err != nil && fault.KindOf(err) != fault.NotFound {
+			err = fault.Errorf(fault.KindOf(err), "or give --principal "+identity.Name+"=OBJECT-ID, which cloister identity admit prints", "%w", err)
+		}
+		return id, err
 	}
 	if !known || identity.ResourceID == "" || c.String("subscription") == "" {
 		fmt.Fprintf(c.App.ErrWriter, "%s: no roles are looked at or given: --principal, or an identity with a resource id, and --subscription say to whom\n", v.Name)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"cloister/enclave/kbs"
 	"cloister/fs/format"
 	"cloister/internal/fault"
 	"cloister/policy"
@@ -22,7 +23,7 @@ import (
 
 // ownerFlags are those of every command about a party's resources in vaults.
 func ownerFlags() []urfave.Flag {
-	return append(append(append(keyFlags(), imageFlags()...), accessFlags()...), specificationFlag(), releasePolicyFlag(), keyVersionFlag(), jsonFlag())
+	return append(append(append(append(keyFlags(), imageFlags()...), accessFlags()...), vaultFlags()...), specificationFlag(), releasePolicyFlag(), keyVersionFlag(), jsonFlag())
 }
 
 func releasePolicyFlag() urfave.Flag {
@@ -160,8 +161,9 @@ func readWanted(c *urfave.Context, names []string) (*wanted, error) {
 	if err != nil {
 		return nil, err
 	}
-	if i := slices.IndexFunc(sources, func(v spec.Source) bool { return v.Key.Broker != nil }); i >= 0 {
-		return nil, fault.Errorf(fault.Usage, "a broker shows an owner nothing: apply places the keys anew each time", "the keys of volume %q are at a key broker", sources[i].Name)
+	shows := c.Command.Name == "plan" || c.Command.Name == "status" || c.Command.Name == "apply"
+	if i := slices.IndexFunc(sources, func(v spec.Source) bool { return v.Key.Broker != nil }); i >= 0 && !shows {
+		return nil, fault.Errorf(fault.Usage, "its operator takes keys from a broker, and its policy says who has them", "the keys of volume %q are at a key broker", sources[i].Name)
 	}
 	o, err := newOwner(c, s, sources)
 	if err != nil {
@@ -176,6 +178,10 @@ func readWanted(c *urfave.Context, names []string) (*wanted, error) {
 		w.release = root.Destroy
 	}
 	for _, v := range sources {
+		if v.Key.Broker != nil {
+			w.volumes = append(w.volumes, provision.Volume{Name: v.Name})
+			continue
+		}
 		want, release, err := o.volume(c.Context, c, s, v, root)
 		if err != nil {
 			w.destroy()
@@ -189,14 +195,16 @@ func readWanted(c *urfave.Context, names []string) (*wanted, error) {
 }
 
 func (w *wanted) status(c *urfave.Context) (items []provision.Item, err error) {
-	for _, v := range w.volumes {
-		list, err := w.owner.vaults.Status(c.Context, v)
-		if err != nil {
-			return nil, err
+	lists := make([][]provision.Item, len(w.volumes))
+	err = eachVolume(len(w.volumes), func(i int) (err error) {
+		if w.sources[i].Key.Broker != nil {
+			lists[i] = brokerItems(w.sources[i])
+			return nil
 		}
-		items = append(items, list...)
-	}
-	return items, nil
+		lists[i], err = w.owner.vaults.Status(c.Context, w.volumes[i])
+		return err
+	})
+	return slices.Concat(lists...), err
 }
 
 // plan is what is decided on: of the contract, where --ledger is given.
@@ -204,6 +212,10 @@ func (w *wanted) plan(c *urfave.Context) (plan, error) {
 	digest, err := w.spec.Digest()
 	p := plan{Specification: digest, KeyReleasePolicy: w.owner.policy.Digest()}
 	for i, v := range w.volumes {
+		if b := w.sources[i].Key.Broker; b != nil {
+			p.Volumes = append(p.Volumes, plannedVolume{Name: v.Name, KEK: kbs.Address(b.URL, b.KEK), Secret: kbs.Address(b.URL, b.Resource), KeyVersion: w.owner.keyVersion})
+			continue
+		}
 		p.Volumes = append(p.Volumes, plannedVolume{v.Name, v.KEK.Vault + "/keys/" + v.KEK.Name, w.sources[i].Key.Secret, v.DEK.KeyVersion, v.Principal, v.Container, v.Writes})
 	}
 	if err != nil || !c.IsSet("ledger") {

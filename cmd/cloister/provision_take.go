@@ -83,8 +83,9 @@ func provisionRotateCommand() *urfave.Command {
 			"starts reads the new wrapped DEK and is released the new version. With --retire the\n" +
 			"version before is disabled: a run that has read the old wrapped DEK and not yet the\n" +
 			"KEK then fails, and is started again.\n\n" +
-			"Whoever was given the DEK can open the volume still. `cloister prep encrypt --new-key`\n" +
-			"makes the next epoch under a new DEK, of the next key version; as its reference is\n" +
+			"Whoever was given the DEK can open the volume still. `cloister prep rekey`, or with a\n" +
+			"changed folder `cloister prep encrypt --new-key`, makes the next epoch under a new DEK,\n" +
+			"of the next key version; as its reference is\n" +
 			"another, the contract is amended, and `cloister provision apply --key-version N`\n" +
 			"stores the new DEK. What is in an epoch before stays open to who could open that.\n\nJSON: a list of volume, kek, before, secret, retired.",
 		Flags:  append(ownerFlags(), &urfave.BoolFlag{Name: "retire", Usage: "disable the KEK's version before"}),

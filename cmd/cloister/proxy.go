@@ -26,7 +26,7 @@ func proxyCommand() *urfave.Command {
 			"(curl http://ADDRESS/…), HTTP/2 and gRPC in plain with prior knowledge, WebSockets,\n" +
 			"bytes. Every user of this machine can connect.",
 		Flags:  append(roomFlags(), &urfave.StringFlag{Name: "listen", Usage: "the loopback `ADDRESS` to listen at", Value: "127.0.0.1:0"}),
-		Action: action(runProxy, "--ledger", "HOST:PORT"),
+		Action: action(runProxy, "HOST:PORT"),
 	}
 }
 

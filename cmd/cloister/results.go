@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"slices"
 
 	"cloister/fs/format"
+	"cloister/governance/partyfile"
 	"cloister/governance/statement"
 	"cloister/internal/cli"
 	"cloister/internal/fault"
@@ -24,12 +26,14 @@ func resultsCommand() *urfave.Command {
 		ArgsUsage: "OUTDIR",
 		Description: "OUTDIR is made, with a folder for each output. Which they are, and in which state,\n" +
 			"is the run's completion record in the verified log; each must be signed by that run's\n" +
-			"key and have the DEK that the contract pins. With --party alone, those that are sealed\n" +
-			"for the party; with --key also those that are its own.\n\n" +
+			"key and have the DEK that the contract pins. Those that are sealed for the party are\n" +
+			"opened with the recipient key in its --party file, or in --identity where that has\n" +
+			"another, as after a rotation; with --key also those that are its own.\n\n" +
 			"JSON: run, outputs (name, reference, folder, files, bytes), others (names of outputs\n" +
 			"that this party does not read).",
 		Flags: auditFlags(jsonFlag(),
 			&urfave.StringFlag{Name: "key", Usage: "the owner's `KEYFILE`, for outputs of this party's own"}, passphraseFileFlag(),
+			&urfave.StringFlag{Name: "identity", Usage: "the `PARTYFILE` of this party whose key outputs are sealed for", DefaultText: "that of --party"},
 			&urfave.StringFlag{Name: "run", Usage: "the run `ID`; by default the newest that is complete"},
 			&urfave.BoolFlag{Name: "partial", Usage: "also of a run that ended incomplete: its outputs are what was durable then"}),
 		Action: action(runResults, "--ledger", "--party", "OUTDIR"),
@@ -68,7 +72,7 @@ func runResults(c *urfave.Context, args []string) error {
 	case !r.Completed:
 		return fault.Errorf(fault.Unavailable, "wait for its end with `cloister runs wait`", "run %s has no completion record: nothing says which state its outputs are in", r.ID)
 	case !r.Complete && !c.Bool("partial"):
-		return fault.Errorf(fault.Incomplete, "take what was durable with --partial, or run it again", "run %s ended incomplete: %s", r.ID, r.Detail)
+		return r.incomplete("take what was durable with --partial, or run it again")
 	}
 	s, err := specificationOf(c, l.view.State())
 	if err != nil {
@@ -177,10 +181,8 @@ func newResultReader(c *urfave.Context) (*resultReader, error) {
 	}
 	signer.Destroy()
 	r := &resultReader{party: name}
-	if r.own, err = readIdentity(c.String("party")); err != nil && fault.KindOf(err) != fault.Usage {
+	if r.own, err = ownIdentity(c, name); err != nil {
 		return nil, err
-	} else if err != nil {
-		r.own = nil
 	}
 	if c.String("key") != "" {
 		if r.root, err = readKey(c); err != nil {
@@ -189,6 +191,24 @@ func newResultReader(c *urfave.Context) (*resultReader, error) {
 		}
 	}
 	return r, nil
+}
+
+// ownIdentity is the party's recipient key, nil where it has none and none was named.
+func ownIdentity(c *urfave.Context, party string) (opener, error) {
+	path := cmp.Or(c.String("identity"), c.String("party"))
+	p, err := partyfile.Read(path)
+	if err != nil {
+		return nil, fmt.Errorf("--identity: %w", err)
+	}
+	none := p.Recipient == nil
+	p.Destroy()
+	switch {
+	case p.Name != party:
+		return nil, fault.Errorf(fault.Usage, "give a file of the party that reads", "--identity: %s is of party %s, --party of %s", path, p.Name, party)
+	case none && c.String("identity") == "":
+		return nil, nil
+	}
+	return readIdentity(path)
 }
 
 // keyFor is the key for a sink, nil where the party has none.

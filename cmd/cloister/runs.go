@@ -20,11 +20,11 @@ import (
 func runsCommand() *urfave.Command {
 	return &urfave.Command{
 		Name:  "runs",
-		Usage: "list the runs of a contract, and wait for one to end",
+		Usage: "list the runs of a contract, wait for one to end, and tell of it",
 		Description: "What a run says of itself is signed by the key in its attestation report; the log\n" +
 			"is verified on the way. A run without an end is shown as running or incomplete: the\n" +
 			"record cannot tell which.",
-		Subcommands: []*urfave.Command{runsListCommand(), runsWaitCommand()},
+		Subcommands: []*urfave.Command{runsListCommand(), runsWaitCommand(), runsWatchCommand()},
 	}
 }
 
@@ -55,6 +55,7 @@ type runLog struct {
 	view        *watched
 	keys        map[string]statement.PublicKey
 	completions map[string]*statement.Completion
+	seen        func(governance.Seen) // is told of each statement, if set; it is not verified before advance returns
 }
 
 func newRunLog(log governance.Source, view *watched) *runLog {
@@ -74,6 +75,9 @@ func (l *runLog) advance(ctx context.Context) error {
 			}
 		case *statement.Completion:
 			l.completions[b.Run.ID] = b
+		}
+		if l.seen != nil {
+			l.seen(seen)
 		}
 	})
 }
@@ -121,12 +125,17 @@ func openRuns(c *urfave.Context) (*runLog, func(), error) {
 	if err != nil {
 		return nil, done, err
 	}
-	view, err := watch(c, key, witnesses)
+	view, err := newWatched(c, key, witnesses)
 	if err != nil {
 		return nil, done, err
 	}
 	l := newRunLog(log, view)
 	return l, done, l.advance(c.Context)
+}
+
+// incomplete is the error of a run that ended so.
+func (r ran) incomplete(hint string) error {
+	return fault.Errorf(fault.Incomplete, hint, "run %s ended incomplete: %s", r.ID, r.Detail)
 }
 
 func runsListCommand() *urfave.Command {
@@ -191,7 +200,7 @@ func runsWait(c *urfave.Context, _ []string) error {
 		return err
 	}
 	if !r.Complete {
-		return fault.Errorf(fault.Incomplete, "see what it says and run it again", "run %s ended incomplete: %s", r.ID, r.Detail)
+		return r.incomplete("see what it says and run it again")
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -22,13 +23,25 @@ type served struct {
 	cmd      *exec.Cmd
 	out, err string // files
 	done     chan error
+
+	mu   sync.Mutex // guards what follows
+	said bytes.Buffer
+	over bool
+	more *sync.Cond // it said more, or is over
 }
 
 func startServed(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, !neg && len(args) >= 2, "serve NAME PROGRAM [ARG...]")
+	beginServed(ts, neg, args)
+	awaitServed(ts, neg, []string{args[0], "^ready "})
+}
+
+func beginServed(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, !neg && len(args) >= 2, "begin NAME PROGRAM [ARG...]")
 	program, err := lookup(ts, args[1])
 	ts.Check(err)
 	s := &served{cmd: exec.Command(program, args[2:]...), out: ts.MkAbs(args[0] + ".out"), err: ts.MkAbs(args[0] + ".err"), done: make(chan error, 1)}
+	s.more = sync.NewCond(&s.mu)
 	s.cmd.Dir, s.cmd.Env = ts.MkAbs("."), environment(ts)
 	stderr, err := os.Create(s.err)
 	ts.Check(err)
@@ -39,31 +52,38 @@ func startServed(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(s.cmd.Start())
 	ts.Defer(func() { s.cmd.Process.Kill() }) //nolint:errcheck // it has ended already
 	of(ts).served[args[0]] = s
-	ready := make(chan bool, 1)
-	go s.read(bufio.NewReader(stdout), ready)
-	if !<-ready {
-		ts.Fatalf("%s ended before it was ready: %s", args[1], ts.ReadFile(s.err))
+	go s.read(bufio.NewReader(stdout))
+}
+
+// awaitServed goes on once a program has said a line with a regexp.
+func awaitServed(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, !neg && len(args) == 2 && of(ts).served[args[0]] != nil, "await NAME REGEXP")
+	s, line := of(ts).served[args[0]], regexp.MustCompile("(?m)"+args[1])
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for !line.Match(s.said.Bytes()) {
+		if s.over {
+			ts.Fatalf("%s ended before it said %s: %s%s", args[0], args[1], s.said.String(), ts.ReadFile(s.err))
+		}
+		s.more.Wait()
 	}
 }
 
-// read copies what the program says to its file, and tells when it is ready, or
-// will never be.
-func (s *served) read(stdout *bufio.Reader, ready chan<- bool) {
-	var said bytes.Buffer
+// read takes what the program says, and puts it in its file once it has ended.
+func (s *served) read(stdout *bufio.Reader) {
 	for {
 		line, err := stdout.ReadString('\n')
-		said.WriteString(line)
+		s.mu.Lock()
+		s.said.WriteString(line)
+		s.over = err != nil
+		s.more.Broadcast()
+		s.mu.Unlock()
 		if err != nil {
 			break
 		}
-		if strings.HasPrefix(line, "ready ") {
-			ready <- true
-			ready = make(chan bool, 1)
-		}
 	}
 	err := s.cmd.Wait()
-	s.done <- errors.Join(onlyStart(err), os.WriteFile(s.out, said.Bytes(), 0o600))
-	ready <- false
+	s.done <- errors.Join(onlyStart(err), os.WriteFile(s.out, s.said.Bytes(), 0o600))
 }
 
 // onlyStart drops the error that says no more than the exit code.
@@ -101,7 +121,8 @@ func lookup(ts *testscript.TestScript, program string) (string, error) {
 
 // environment is the script's, as far as these programs look at it.
 func environment(ts *testscript.TestScript) (env []string) {
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "TESTSCRIPT_COMMAND", "AZURE_STORAGE_CONNECTION_STRING"} {
+	names := []string{"PATH", "HOME", "TMPDIR", "TESTSCRIPT_COMMAND", "XDG_CONFIG_HOME", "AZURE_STORAGE_CONNECTION_STRING"}
+	for _, name := range append(names, of(ts).loaded...) {
 		env = append(env, name+"="+ts.Getenv(name))
 	}
 	return env
@@ -122,6 +143,7 @@ func loadenv(ts *testscript.TestScript, neg bool, args []string) {
 		name, value, ok := strings.Cut(strings.TrimSpace(line), "=")
 		usage(ts, ok, "lines of VAR=VALUE")
 		ts.Setenv(name, value)
+		of(ts).loaded = append(of(ts).loaded, name)
 	}
 }
 

@@ -34,6 +34,8 @@ func TestMain(m *testing.M) {
 //	secrets FILE...               every line of these files but comments and PEM's
 //	                              headers is one
 //	serve NAME PROGRAM [ARG...]   start it, and go on when it says "ready ..."
+//	begin NAME PROGRAM [ARG...]   start it, and go on at once
+//	await NAME REGEXP             go on when it has said a line with the regexp
 //	end NAME SIGNAL CODE          signal it, and demand this exit code; what it
 //	                              said is in NAME.out and NAME.err
 //	capture VAR FILE REGEXP       put what the regexp's group matches in $VAR
@@ -46,6 +48,15 @@ func TestMain(m *testing.M) {
 //	registry CAFILE               serve an empty image registry over TLS at $REGISTRY
 //	image DIR PATH...             make an OCI layout of an image of one layer that
 //	                              holds these empty files, and directories ("etc/")
+//	receiver KEYFILE STATUS...    serve a webhook over TLS at $RECEIVER, with the
+//	                              certificate in receiver.pem, that answers so, and
+//	                              then 200; what it takes, whose signature must be the
+//	                              key's, is in received.1 and so on
+//	cse FILE KEYFILE SEALED BLOCK seal a file in Azure clean room's CSE layout, under a
+//	                              new key, in a block of BLOCK bytes
+//	runtime DIR                   make a layout that stands for the runtime's images
+//	port VAR                      put a port on which nothing listens in $VAR
+//	taken N                       go on when the receiver has taken N messages
 //	strike METHOD NAME TIMES DO   what the proxy does to requests for blobs whose
 //	                              path contains NAME, see proxy_test.go
 func TestScripts(t *testing.T) {
@@ -67,9 +78,9 @@ func TestScripts(t *testing.T) {
 		},
 		Setup: setUp(t),
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "secret": secret, "secrets": secrets, "serve": startServed, "end": endServed, "capture": capture,
+			"exits": exits, "secret": secret, "secrets": secrets, "serve": startServed, "begin": beginServed, "await": awaitServed, "end": endServed, "capture": capture,
 			"loadenv": loadenv, "noise": noise, "flip": flip, "azurite": startAzurite, "strike": strikeProxy,
-			"registry": startRegistry, "image": makeImage,
+			"registry": startRegistry, "image": makeImage, "receiver": startReceiver, "taken": awaitTaken, "cse": makeCSE, "runtime": makeRuntime, "port": findPort,
 		},
 	})
 }
@@ -77,11 +88,12 @@ func TestScripts(t *testing.T) {
 // setUp gives a script what these commands need.
 func setUp(t *testing.T) func(*testscript.Env) error {
 	bin := t.TempDir()
-	build := exec.Command("go", "build", "-tags", "urfave_cli_no_docs", "-o", bin+"/", "cloister/cmd/cloister-ledger")
+	build := exec.Command("go", "build", "-tags", "urfave_cli_no_docs", "-o", bin+"/", "cloister/cmd/cloister-ledger", "cloister/cmd/cloisterd")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building cloister-ledger: %v\n%s", err, out)
+		t.Fatalf("building cloister-ledger and cloisterd: %v\n%s", err, out)
 	}
 	return func(e *testscript.Env) error {
+		e.Setenv("CLOISTERD", filepath.Join(bin, "cloisterd"))
 		e.Setenv("XDG_CONFIG_HOME", filepath.Join(e.WorkDir, ".config")) // where heads are remembered
 		e.Setenv("PATH", e.Getenv("PATH")+string(filepath.ListSeparator)+bin)
 		e.Values[scriptKey{}] = &script{t: t, served: map[string]*served{}}
@@ -93,8 +105,11 @@ func setUp(t *testing.T) func(*testscript.Env) error {
 type script struct {
 	t       *testing.T
 	secrets []string
+	loaded  []string // names of variables
 	served  map[string]*served
 	proxy   *proxy
+
+	receiver *receiver // nil without one
 }
 
 type scriptKey struct{}

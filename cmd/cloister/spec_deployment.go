@@ -10,7 +10,7 @@ import (
 func setModelCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: "model", Usage: "how runtime and application share containers: monolithic or distributed", ArgsUsage: "FILE MODEL",
-		Flags: []urfave.Flag{text("accept-risk", "distributed: a `SENTENCE` that says why the parties accept that application and runtime share a network and the attestation device")},
+		Flags: []urfave.Flag{text("accept-risk", "distributed: a `SENTENCE` that says why the parties accept that the application has a container of its own, in one pod with the runtime and the attestation device")},
 		Action: func(c *urfave.Context) error {
 			args, err := anyOrder(c, nil, "FILE", "MODEL")
 			if err != nil {

@@ -52,7 +52,7 @@ func endpointOf(c *urfave.Context, file string) (e spec.Endpoint, err error) {
 
 func setNetworkCommand() *urfave.Command {
 	return &urfave.Command{
-		Name: "network", Usage: "what the application reaches: closed, list or policy", ArgsUsage: "FILE EGRESS",
+		Name: "network", Usage: "what the application reaches: closed, list, policy, or unguarded in the distributed model", ArgsUsage: "FILE EGRESS",
 		Flags: []urfave.Flag{
 			&urfave.StringSliceFlag{Name: "allow", Usage: "list: a `HOST:PORT` that it reaches; may be repeated"},
 			text("policy", "policy: the Rego `FILE` that judges each request, beside the specification"),

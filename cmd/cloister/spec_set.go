@@ -14,7 +14,7 @@ func specSetCommand() *urfave.Command {
 	return &urfave.Command{
 		Name:        "set",
 		Usage:       "set a part of a specification; comments and layout stay",
-		Subcommands: []*urfave.Command{setKindCommand(), setCloudCommand(), setGovernanceCommand(), setAttestationCommand(), setModelCommand(), setNetworkCommand(), setRuntimeCommand(), setDeploymentCommand()},
+		Subcommands: []*urfave.Command{setKindCommand(), setCloudCommand(), setGovernanceCommand(), setAttestationCommand(), setModelCommand(), setNetworkCommand(), setRuntimeCommand(), setDeploymentCommand(), setJobsCommand()},
 	}
 }
 
@@ -58,6 +58,7 @@ func setGovernanceCommand() *urfave.Command {
 		Flags: []urfave.Flag{
 			text("ledger", "where a run finds the ledger, `URL[,ca=FILE]`; FILE is the root of its certificate, else the system's are taken. What makes it believed is its key"),
 			text("ledger-key", "public `KEY` of the ledger, NAME+HASH+BASE64 as cloister-ledger init prints it"),
+			text("ledger-policy", "the container policy under which the ledger must prove to run, `FILE` or its digest sha256:…; cloister ledger key checks it"),
 			&urfave.StringSliceFlag{Name: "witness", Usage: "public `KEY[@URL]` of a witness that must cosign, as cloister witness init or serve prints it; may be repeated"},
 			&urfave.Uint64Flag{Name: "threshold", Usage: "`HOW MANY` of the witnesses must; all when not given"},
 			text("refused", "`WHAT` becomes of statements that the ledger refuses: kept"),
@@ -83,6 +84,9 @@ func setGovernanceCommand() *urfave.Command {
 			if g.LedgerKey, err = publicKey(c.String("ledger-key"), signingKey); err != nil {
 				return err
 			}
+			if g.LedgerPolicy, err = policyDigest(c, "ledger-policy"); err != nil {
+				return err
+			}
 			if g.Threshold, err = number(c, "threshold"); err != nil {
 				return err
 			}
@@ -101,6 +105,7 @@ func setGovernance(d *yaml.Document, g spec.Governance) (*yaml.Document, error) 
 		e.put(g.LedgerCA != "", "governance", "ledgerCA", g.LedgerCA, func(s *spec.Specification) { s.Governance.LedgerCA = g.LedgerCA })
 	}
 	set(g.LedgerKey != "", "ledgerKey", g.LedgerKey, func(to *spec.Governance) { to.LedgerKey = g.LedgerKey })
+	set(g.LedgerPolicy != "", "ledgerPolicy", g.LedgerPolicy, func(to *spec.Governance) { to.LedgerPolicy = g.LedgerPolicy })
 	set(len(g.Witnesses) > 0, "witnesses", g.Witnesses, func(to *spec.Governance) { to.Witnesses = g.Witnesses })
 	if len(g.Witnesses) > 0 { // others do not keep the addresses
 		e.put(len(g.WitnessAddresses) > 0, "governance", "witnessAddresses", g.WitnessAddresses, func(s *spec.Specification) { s.Governance.WitnessAddresses = g.WitnessAddresses })

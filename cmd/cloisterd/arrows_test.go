@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"cloister/internal/azurite"
 	"cloister/internal/cleanroom"
 	"cloister/internal/localcloud"
 	"cloister/internal/localcloud/wire"
@@ -34,20 +35,84 @@ type arrow struct {
 	what string
 }
 
-// order is what comes before what, for code volume "code" and data volume
-// "source": each arrow but the last of a row is there, and comes before the next.
-// A record counts from its inclusion in the ledger.
-var order = [][]string{
-	{"consent", "audit wrapped-dek code", "secret code", "audit kek code", "attestation", "release code", "audit code code", "read code",
-		"audit wrapped-dek source", "secret source", "audit kek source", "release source", "audit data source", "read source",
-		"audit execution", "application"},
-	{"audit wrapped-dek source", "secret report"},
-	{"audit wrapped-dek report", "secret report", "audit kek report", "release report", "audit data report", "audit execution"},
+// drawn is an arrow of a diagram, or a part of one: what it says there, and as what
+// it is seen here.
+type drawn struct{ arrow, seen string }
+
+// cleanRoom is the diagram "Clean Room - Execution". A record counts from its
+// inclusion in the ledger. Two arrows are later than they are drawn: the identity's
+// token is got when it is first needed, so that a room that waits for a call has
+// asked nobody for anything; and the application is made when it is to work, so that
+// nothing of it is there while keys are fetched.
+var cleanRoom = []drawn{
+	{"Customer -> ACI -> Clean Room: Deploy template", "deploy"},
+	{"Client -> Clean Room: DoWork()", "call"},
+	{"Clean Room -> Governance: Consent/Check()", "consent"},
+	{"Clean Room -> Governance: Audit/RecordAccess(Wrapped DEK)", "audit wrapped-dek source"},
+	{"Clean Room -> AD: Get identity token", "identity token"},
+	{"Clean Room -> AKV: Get(Wrapped DEK, identity token)", "secret source"},
+	{"Clean Room -> Governance: Audit/RecordAccess(KEK)", "audit kek source"},
+	{"over mHSM: Check Clean Room attestation", "attestation"},
+	{"Clean Room -> mHSM: Get(KEK, attestation token)", "release source"},
+	{"Clean Room -> Governance: Audit/RecordAccess(Data)", "audit data source"},
+	{"Clean Room -> Blob: Download(encrypted data)", "read source"},
+	{"Clean Room -> Governance: Audit/RecordExecution(Application)", "audit execution"},
+	{"Clean Room -> Application (created): DoWork(clear data)", "application"},
+	{"Application -> Clean Room, destroyed", "application gone"},
+	{"Clean Room -> Governance: what became of it", "audit execution end"},
+	{"Clean Room -> Client: Result, as the record has it", "end"},
+}
+
+// collaboration is the diagram "Collaboration - Execution": code volume "code" of
+// one party, data volume "source" of another.
+var collaboration = []drawn{
+	{"ISV -> ACI -> Clean Room: Deploy template", "deploy"},
+	{"Client -> Clean Room: DoWork()", "call"},
+	{"Clean Room -> Governance: Consent/Check()", "consent"},
+	{"Clean Room -> Governance: Audit/RecordAccess(Wrapped CodeDEK)", "audit wrapped-dek code"},
+	{"Clean Room -> AD: Get identity token", "identity token"},
+	{"Clean Room -> AKV: Get(Wrapped CodeDEK, identity token)", "secret code"},
+	{"Clean Room -> Governance: Audit/RecordAccess(Wrapped CodeKEK)", "audit kek code"},
+	{"over mHSM: Check attestation", "attestation"},
+	{"Clean Room -> mHSM: Get(CodeKEK, attestation token)", "release code"},
+	{"Clean Room -> Governance: Audit/RecordAccess(Code)", "audit code code"},
+	{"Clean Room -> Blob: Download(encrypted code)", "read code"},
+	{"Clean Room -> Governance: Audit/RecordAccess(Wrapped DataDEK)", "audit wrapped-dek source"},
+	{"Clean Room -> AKV: Get(Wrapped DataDEK, identity token)", "secret source"},
+	{"Clean Room -> Governance: Audit/RecordAccess(Wrapped DataKEK)", "audit kek source"},
+	{"Clean Room -> mHSM: Get(DataKEK, attestation token)", "release source"},
+	{"Clean Room -> Governance: Audit/RecordAccess(Data)", "audit data source"},
+	{"Clean Room -> Blob: Download(encrypted data)", "read source"},
+	{"Clean Room -> Governance: Audit/RecordExecution(Application)", "audit execution"},
+	{"Clean Room -> Application (created): DoWork(clear data)", "application"},
+	{"Application -> Clean Room -> Client: Result", "result"},
+	{"Clean Room -x Application, destroyed", "application gone"},
+	{"Clean Room -> Governance: what became of it", "audit execution end"},
+	{"Clean Room -> Governance: the end, as the record has it", "end"},
+}
+
+// order is what comes before what in a room: the diagram, without what only a call
+// or a client brings where there is none; and the same of the output, which the
+// diagrams do not have. Each arrow but the last of a row is there, and comes before
+// the next.
+func (tc arrowsCase) order() [][]string {
+	var row []string
+	for _, d := range tc.diagram {
+		if tc.called || d.seen != "call" && d.seen != "result" {
+			row = append(row, d.seen)
+		}
+	}
+	order := [][]string{row, {"audit wrapped-dek source", "secret report"},
+		{"audit wrapped-dek report", "secret report", "audit kek report", "release report", "audit data report", "audit execution"}}
+	if tc.blobs {
+		order = append(order, []string{"audit data report", "write report", "end"})
+	}
+	return order
 }
 
 // outOfOrder says which arrows are not in the order, or not there. Of arrows that
 // were seen several times the first counts.
-func outOfOrder(arrows []arrow) error {
+func outOfOrder(order [][]string, arrows []arrow) error {
 	first := map[string]time.Time{}
 	for _, a := range arrows {
 		if t, ok := first[a.what]; !ok || a.at.Before(t) {
@@ -79,6 +144,7 @@ type observer struct {
 	mu       sync.Mutex // guards what follows
 	arrows   []arrow
 	included map[uint64]time.Time // by entry
+	there    bool                 // the application, when it was last looked for
 }
 
 func observe(r *site) *observer {
@@ -89,6 +155,9 @@ func observe(r *site) *observer {
 	must(r.t, err)
 	r.t.Cleanup(func() { syscall.Close(o.inotify) })
 	for store, name := range map[string]string{"code": "code", "input": "source"} {
+		if r.Azurite != "" || store == "code" && r.Code == "" {
+			continue // its log tells of each read
+		}
 		must(r.t, filepath.WalkDir(r.Path("store", store), func(path string, e fs.DirEntry, err error) error {
 			if err != nil || !e.IsDir() {
 				return err
@@ -117,6 +186,9 @@ func (o *observer) beforeLedger() {
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = ledger.Scheme, ledger.Host, r.In.Host
+			if r.In.Method == http.MethodPost {
+				o.look()
+			}
 		},
 		ModifyResponse: o.answered,
 		Transport:      &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}},
@@ -169,9 +241,21 @@ func (o *observer) look() {
 			}
 		}
 	}
-	if slices.ContainsFunc(o.processes(), func(line string) bool { return strings.Contains(line, private+"/told") }) {
+	there := slices.ContainsFunc(o.processes(), func(line string) bool { return strings.Contains(line, private+"/told") })
+	switch {
+	case there:
 		o.arrows = append(o.arrows, arrow{time.Now(), "application"})
+	case o.there:
+		o.arrows = append(o.arrows, arrow{time.Now(), "application gone"})
 	}
+	o.there = there
+}
+
+// saw notes what the test itself did, or was given.
+func (o *observer) saw(what string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.arrows = append(o.arrows, arrow{time.Now(), what})
 }
 
 func le32(b []byte) uint32 {
@@ -205,6 +289,10 @@ func (o *observer) recorded() (arrows []arrow) {
 		case !ok:
 		case e.Type == "consent-check":
 			arrows = append(arrows, arrow{at, "consent"})
+		case e.Type == "completion":
+			arrows = append(arrows, arrow{at, "end"})
+		case e.Type == "job":
+			arrows = append(arrows, arrow{at, map[string]string{"start": "audit job", "end": "audit job end", "result": "audit result"}[e.Body.Phase]})
 		case e.Body.Phase != "":
 			arrows = append(arrows, arrow{at, strings.TrimSpace("audit execution " + strings.TrimPrefix(e.Body.Phase, "start"))})
 		case e.Body.Volume != "":
@@ -227,8 +315,13 @@ func (o *observer) requested(began time.Time) (arrows []arrow) {
 		if e.Time.Before(began) {
 			continue
 		}
-		if e.Service == localcloud.Attestation && e.Method == http.MethodPost {
+		switch {
+		case e.Service == localcloud.Attestation && e.Method == http.MethodPost:
 			arrows = append(arrows, arrow{e.Time, "attestation"})
+		case e.Service == localcloud.Managed:
+			arrows = append(arrows, arrow{e.Time, "identity token"})
+		case e.Service == localcloud.Blob:
+			arrows = append(arrows, o.blobRequest(e))
 		}
 		for party, volume := range owned {
 			switch {
@@ -242,28 +335,109 @@ func (o *observer) requested(began time.Time) (arrows []arrow) {
 	return arrows
 }
 
-// TestArrows: the order of the user flow's execution diagrams, joined of the
-// ledger's verified record, the simulated cloud's log of requests, and what was
-// read of the volumes: each access after the inclusion of its record, all of the
-// code before any of the data, the application last.
+// blobRequest is a request to the blob service, refused ones too.
+func (o *observer) blobRequest(e wire.Entry) arrow {
+	verb := map[string]string{http.MethodGet: "read ", http.MethodHead: "read "}[e.Method]
+	if verb == "" {
+		verb = "write "
+	}
+	for store, volume := range map[string]string{"code": "code", "input": "source", "output": "report"} {
+		if strings.Contains(e.Path, "/"+o.Container(store)) {
+			return arrow{e.Time, verb + volume}
+		}
+	}
+	return arrow{e.Time, verb + e.Path}
+}
+
+// arrowsCase is a room whose run is observed.
+type arrowsCase struct {
+	diagram []drawn
+	blobs   bool // volumes are in Azurite, behind a proxy that checks roles
+	called  bool // application.start is manual, and a client calls
+}
+
+// TestArrows: the order of the user flow's execution diagrams, arrow by arrow, joined
+// of the ledger's verified record, the simulated cloud's log of requests, its blob
+// service's among them, and what was read of volumes in directories: each access
+// after the inclusion of its record, all of the code before any of the data, the
+// application last. Started with the container, that begins by itself; started by
+// hand, with a client's call and not before.
 func TestArrows(t *testing.T) {
 	t.Parallel()
-	r := newRoomWith(t, os.Getuid(), func(c *cleanroom.Room) {
-		c.Code = c.Path("sources")
-		must(t, os.MkdirAll(c.Code, 0o755))
-		must(t, os.WriteFile(filepath.Join(c.Code, "work.sh"), []byte("cat $IN/private/secret.txt > $OUT/result\n"), 0o644))
-	})
+	for name, tc := range map[string]arrowsCase{
+		"a clean room":        {diagram: cleanRoom},
+		"a clean room, blobs": {diagram: cleanRoom, blobs: true},
+		"a collaboration":     {diagram: collaboration},
+		"a collaboration, blobs, when it is called": {diagram: collaboration, blobs: true, called: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tc.observe(t)
+		})
+	}
+}
+
+func (tc arrowsCase) observe(t *testing.T) {
+	port := freePort(t)
+	r := tc.room(t, port)
 	o := observe(r)
 	began := time.Now()
-	run := r.start()
-	run.do("sh $CODE/work.sh")
-	arrows := o.joined(began)
+	o.saw("deploy")
+	run := r.launch()
+	if tc.called {
+		until(t, "the run waits", func() bool { return strings.Contains(run.stderr.String(), "the run waits for a call") })
+		o.saw("call")
+		r.cloister(append(r.By("analyst", "job", "start", "127.0.0.1:"+port), "--platform", "simulated:"+r.Path("guest"))...)
+	}
+	if said := run.hear(); said != "up" {
+		t.Fatalf("the application said %q", said)
+	}
+	if o.look(); r.Code == "" {
+		run.do("cat $IN/private/secret.txt > $OUT/result")
+	} else {
+		run.do("sh $CODE/work.sh")
+	}
+	if tc.called {
+		until(t, "the client has its result", func() bool {
+			got, _ := r.Cloister(append(r.By("analyst", "call", "https://127.0.0.1:"+port+"/read"), "--platform", "simulated:"+r.Path("guest"))...)
+			return got == "for the owner alone"
+		})
+		o.saw("result")
+	}
 	run.tell("exit 0")
 	run.ends(0)
 	if got := r.decrypt(run.reference("output"))["result"]; got != "for the owner alone\n" {
 		t.Errorf("the output has %q", got)
 	}
-	if err := outOfOrder(arrows); err != nil {
+	judgeArrows(t, tc.order(), o.joined(began))
+}
+
+// room has code where the diagram has, and a server where there is a client.
+func (tc arrowsCase) room(t *testing.T, port string) *site {
+	return newRoomWith(t, os.Getuid(), func(c *cleanroom.Room) {
+		work := "cat $IN/private/secret.txt > $OUT/result\n"
+		if tc.blobs {
+			c.Azurite, c.Roles = azurite.Start(t).Endpoint, true
+		}
+		if tc.called {
+			buildProgram(t, c, "server")
+			work += "$IN/server 8080 >/dev/null 2>&1 &\n"
+			c.Application = []string{"--start", "manual"}
+			c.Ports = [][]string{{"--name", "web", "--port", port, "--application-port", "8080"}}
+		}
+		if tc.diagram[0] == collaboration[0] {
+			c.Code = c.Path("sources")
+			must(t, os.MkdirAll(c.Code, 0o755))
+			must(t, os.WriteFile(filepath.Join(c.Code, "work.sh"), []byte(work), 0o644))
+		}
+	})
+}
+
+// judgeArrows judges them, and that the judgement can fail: of each arrow that comes
+// just before the one it waits for.
+func judgeArrows(t *testing.T, order [][]string, arrows []arrow) {
+	t.Helper()
+	if err := outOfOrder(order, arrows); err != nil {
 		slices.SortStableFunc(arrows, func(a, b arrow) int { return a.at.Compare(b.at) })
 		for _, a := range arrows {
 			t.Log(a.at.Format("05.000000"), a.what)
@@ -275,10 +449,9 @@ func TestArrows(t *testing.T) {
 			t.Error("the kernel lost reads: the order proves nothing")
 		}
 	}
-	// The check can fail: each arrow that comes just before the one it waits for.
 	for _, row := range order {
 		for i, what := range row[1:] {
-			if outOfOrder(early(arrows, what, row[i])) == nil {
+			if outOfOrder(order, early(arrows, what, row[i])) == nil {
 				t.Errorf("%q before %q passes", what, row[i])
 			}
 		}

@@ -29,9 +29,13 @@ const runtimeMemory = 128 << 20
 
 func newBudget(s spec.Specification, available int64) *budget {
 	b := &budget{available: available}
-	left := available - runtimeMemory
+	left, atOnce := available-runtimeMemory, int64(1)
+	if j := s.Jobs; j != nil {
+		atOnce = int64(j.Together())
+		left -= int64(j.MaxResult) * int64(j.Most()) // results wait in memory
+	}
 	if s.Model == spec.Monolithic && s.Application.Resources != nil {
-		left -= int64(s.Application.Resources.MemoryMiB) << 20
+		left -= int64(s.Application.Resources.MemoryMiB) << 20 * atOnce
 	}
 	var sources, sinks int64
 	for _, v := range append(append([]spec.Source(nil), s.Code...), s.DataSources...) {

@@ -38,9 +38,7 @@ type feature struct {
 
 func asked(s spec.Specification) []feature {
 	return []feature{
-		// Containers of a pod share its network, in which the runtime can close nothing.
-		{s.Network.Egress != spec.EgressClosed && s.Model == spec.Distributed, "network.egress " + s.Network.Egress + " in model " + spec.Distributed},
-		{len(s.Endpoints) > 0 && s.Model == spec.Distributed, "endpoints in model " + spec.Distributed},
+		{s.Jobs != nil && s.Model == spec.Distributed, "jobs in model " + spec.Distributed}, // the shim starts the application once
 		{s.Application.Start == spec.StartManual && !slices.ContainsFunc(s.Endpoints, speaksHTTP), "application.start manual without an endpoint to call, other than of protocol tcp"},
 	}
 }

@@ -31,13 +31,7 @@ func TestRefusesWhatItCannotDo(t *testing.T) {
 		}
 	}
 	changes := map[string]func(*spec.Specification){
-		"network.egress list in model distributed": func(s *spec.Specification) {
-			s.Model, s.Network.Egress = spec.Distributed, spec.EgressList
-		},
-		"endpoints in model distributed": func(s *spec.Specification) {
-			s.Model = spec.Distributed
-			s.Endpoints = []spec.Endpoint{{Name: "a"}}
-		},
+		"jobs in model distributed": func(s *spec.Specification) { s.Model, s.Jobs = spec.Distributed, &spec.Jobs{} },
 		"application.start manual without an endpoint to call, other than of protocol tcp": func(s *spec.Specification) { s.Application.Start = spec.StartManual },
 	}
 	if len(changes) != len(asked(plain())) {

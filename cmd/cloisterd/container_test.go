@@ -34,9 +34,18 @@ type containers struct {
 	*podman.Engine
 }
 
-func newContainers(t *testing.T, distributed bool) *containers {
+func newContainers(t *testing.T, distributed bool, change ...func(*cleanroom.Room)) *containers {
 	t.Helper()
-	room := newRoomWith(t, 0, func(r *cleanroom.Room) { r.Distributed, r.LedgerAddress = distributed, distributed })
+	return newContainersWith(t, append([]func(*cleanroom.Room){func(r *cleanroom.Room) { r.Distributed, r.LedgerAddress = distributed, distributed }}, change...)...)
+}
+
+func newContainersWith(t *testing.T, change ...func(*cleanroom.Room)) *containers {
+	t.Helper()
+	room := newRoomWith(t, 0, func(r *cleanroom.Room) {
+		for _, c := range change {
+			c(r)
+		}
+	})
 	c := &containers{room, podman.New(t)}
 	must(t, os.MkdirAll(c.share(), 0o755))
 	return c
@@ -57,11 +66,11 @@ var layouts = sync.OnceValue(func() error {
 	if err != nil {
 		return err
 	}
-	runtime, err := scratch("cloisterd", image.Root)
+	runtime, err := scratch(image.Root, "cloisterd", engineProgram)
 	if err != nil {
 		return err
 	}
-	shim, err := scratch("cloister-shim", image.Nobody)
+	shim, err := scratch(image.Nobody, "cloister-shim")
 	if err != nil {
 		return err
 	}
@@ -77,13 +86,17 @@ var layouts = sync.OnceValue(func() error {
 		image.Named{Name: "monolithic", Image: monolithic.Image}, image.Named{Name: "application", Image: beside.Image})
 })
 
-// scratch is a development image of one of the binaries.
-func scratch(name, user string) (v1.Image, error) {
-	data, err := os.ReadFile(filepath.Join(bin, name))
-	if err != nil {
-		return nil, err
+// scratch is a development image of some of the binaries, which starts the first.
+func scratch(user string, names ...string) (v1.Image, error) {
+	var files []image.File
+	for _, name := range names {
+		data, err := os.ReadFile(filepath.Join(bin, name))
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, image.File{Path: "/" + name, Data: data})
 	}
-	return image.Scratch(user, image.File{Path: "/" + name, Data: data})
+	return image.Scratch(user, files[0], files[1:]...)
 }
 
 // load gives the engine images.
@@ -169,13 +182,56 @@ func TestContainerMemory(t *testing.T) {
 	if files["kept"] != "kept\n" || files["secret"] != "for the owner alone\n" {
 		t.Errorf("the output is %q", files)
 	}
+
+	// One that is itself ended so is no run that came to its end; the runtime says what
+	// became of it, and keeps what it wrote.
+	again := c.launchContainer(append(append(args, "localhost/monolithic:test", "run"), c.measured()...)...)
+	again.hear()
+	again.do("echo kept > $OUT/again")
+	again.tell("exec dd if=/dev/zero of=/dev/null bs=1900M count=1")
+	again.ends(137, "exit=137")
+	if got := c.decrypt(again.reference("partial"))["again"]; got != "kept\n" {
+		t.Errorf("the output has %q", got)
+	}
+	if last := c.last(); !last.Completed || last.Complete || !strings.Contains(last.Detail, "signal 9 ended the application") {
+		t.Errorf("recorded as %+v", last)
+	}
+}
+
+// TestContainerPolicy: the policies' engine beside the runtime in an image, sealed in
+// namespaces within the container's, judges what the application asks for.
+func TestContainerPolicy(t *testing.T) {
+	t.Parallel()
+	c := newContainersWith(t, func(r *cleanroom.Room) {
+		must(t, os.WriteFile(r.Path("egress.rego"), []byte(egressPolicy), 0o644))
+		r.Network = []string{"--policy", r.Path("egress.rego"), "policy"}
+	})
+	c.load("monolithic")
+	args := append([]string{"--rm", "--network", "host", "--device", "/dev/fuse", "--cap-add", "SYS_ADMIN", "--cap-add", "NET_ADMIN", "--volume", c.Dir + ":" + c.Dir}, c.environment()...)
+	run := c.launchContainer(append(append(args, "localhost/monolithic:test", "run"), c.measured()...)...)
+	if said := run.hear(); said != "up" {
+		t.Fatalf("the application said %q", said)
+	}
+	get := func(path, status string) {
+		t.Helper()
+		run.do(`printf 'GET http://192.0.2.1/` + path + ` HTTP/1.0\r\n\r\n' | nc 127.0.0.1 3128 > /tmp/answer; grep -q "` + status + `" /tmp/answer`)
+	}
+	get("private", "only what is public may be read")
+	run.do(`! grep -q engine /tmp/answer && test "$(ls /proc | grep -c '^[0-9]')" -le 6`) // which is in a namespace of its own
+	get("public", "only what is public may be read")
+	run.tell("exit 0")
+	run.ends(0)
+	log := c.cloister("audit", "list", "--kind", "egress", "--ledger", c.Path("ledger"))
+	if !strings.Contains(log, "refused-by-policy, 2 times") {
+		t.Errorf("the refusals are not in the record: %s", log)
+	}
 }
 
 // newPair is containers for the distributed model, and the shared directory as a
 // node's agent prepares it: a mount that passes on what is mounted in it.
-func newPair(t *testing.T) *containers {
+func newPair(t *testing.T, change ...func(*cleanroom.Room)) *containers {
 	t.Helper()
-	c := newContainers(t, true)
+	c := newContainers(t, true, change...)
 	c.beside = true
 	must(t, os.Mkdir(c.Path("app"), 0o777))
 	for _, pipe := range []string{"app/said", "app/told"} {
@@ -208,22 +264,49 @@ func (c *containers) sidecar(args ...string) *process {
 // confined is how the platform runs the application's container: an ordinary
 // user, no capabilities, nothing writable but what is sealed.
 func (c *containers) confined() []string {
-	return []string{"--user", image.Nobody, "--cap-drop", "ALL", "--read-only", "--volume", c.share() + ":" + c.share() + ":ro,rslave"}
+	return []string{"--user", image.Nobody, "--cap-drop", "ALL", "--read-only", "--security-opt", "no-new-privileges", "--volume", c.share() + ":" + c.share() + ":ro,rslave"}
 }
 
-// application starts the shim, and through it the application, in a container.
+// profiled is that where the platform lets nobody make a user namespace, by its
+// profile of system calls.
+func (c *containers) profiled() []string {
+	c.t.Helper()
+	profile := c.Path("seccomp.json")
+	must(c.t, os.WriteFile(profile, fmt.Appendf(nil, `{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+		{"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": %[1]d},
+		{"names": ["clone", "unshare"], "action": "SCMP_ACT_ERRNO", "errnoRet": %[2]d,
+			"args": [{"index": 0, "value": %[3]d, "valueTwo": %[3]d, "op": "SCMP_CMP_MASKED_EQ"}]}]}`,
+		syscall.ENOSYS, syscall.EPERM, syscall.CLONE_NEWUSER), 0o644))
+	return append(c.confined(), "--security-opt", "seccomp="+profile)
+}
+
+// application starts the shim, and through it the application, in a container that
+// shares the runtime's network, as those of a pod do: here, the machine's.
 func (c *containers) application(confinement ...string) *process {
 	c.t.Helper()
-	flags := append([]string{"--rm", "--network", "none", "--volume", c.Path("app") + ":" + c.Path("app")}, confinement...)
+	flags := append([]string{"--rm", "--network", "host", "--volume", c.Path("app") + ":" + c.Path("app")}, confinement...)
 	return c.launchContainer(append(append(flags, "localhost/application:test"), c.shimArgs()...)...)
 }
 
 // shimArgs is the measured command line of the application's container.
 func (c *containers) shimArgs() []string {
-	digest := c.cloister("spec", "digest", c.Path("specification.yaml"))
-	in, out := filepath.Join(c.share(), "input"), filepath.Join(c.share(), "report")
-	return []string{"--share", c.share(), "--specification-digest", digest, "--mount", in, "--mount", out,
-		"--env", "IN=" + in, "--env", "OUT=" + out, "--", "/bin/sh", "-c", fmt.Sprintf(script, c.Path("app"))}
+	c.t.Helper()
+	c.measured() // writes the canonical form
+	canonical, err := os.ReadFile(c.Path("specification.json"))
+	must(c.t, err)
+	s, err := spec.ParseCanonical(canonical)
+	must(c.t, err)
+	args, err := cce.ShimCommand(s)
+	must(c.t, err)
+	for i, arg := range args {
+		args[i] = c.piped(arg)
+	}
+	return args[1:]
+}
+
+// piped has the application's pipes where the test finds them.
+func (c *containers) piped(script string) string {
+	return strings.NewReplacer(private+"/said", c.Path("app", "said"), private+"/told", c.Path("app", "told")).Replace(script)
 }
 
 // says waits until a process has said something.
@@ -265,7 +348,7 @@ func TestSidecar(t *testing.T) {
 	for _, applicationFirst := range []bool{false, true} {
 		sidecar, application := c.both(applicationFirst)
 		application.do(`test "$(id -u)" = 65534 && grep -q 'CapBnd:.*0000000000000000' /proc/self/status && grep -q 'NoNewPrivs:.*1' /proc/self/status`)
-		application.do("cat $IN/private/secret.txt > $OUT/secret")
+		application.do("cat $IN/private/secret.txt > $OUT/secret; echo unheard; echo unheard >&2")
 		for _, line := range []string{"echo > /new", "echo > " + c.share() + "/new", "echo > $IN/new", "echo > /dev/fuse"} {
 			application.tell(line)
 			if status := application.hear(); status == "0" {
@@ -280,6 +363,11 @@ func TestSidecar(t *testing.T) {
 		}
 		if last := c.last(); !last.Complete {
 			t.Errorf("recorded as %+v", last)
+		}
+		for _, p := range []*process{sidecar, application} {
+			if strings.Contains(p.stdout.String()+p.stderr.String(), "unheard") {
+				t.Errorf("what the application prints goes somewhere without consent: %s%s", &p.stdout, &p.stderr)
+			}
 		}
 		c.checkNothingLeft()
 	}
@@ -376,8 +464,9 @@ func TestShimRefuses(t *testing.T) {
 		confinement []string
 		said        string
 	}{
-		"writable beneath": {[]string{"--user", image.Nobody, "--cap-drop", "ALL", "--volume", volume + ":rslave"}, "is writable where nothing is mounted"},
-		"no propagation":   {[]string{"--user", image.Nobody, "--cap-drop", "ALL", "--read-only", "--volume", volume + ":ro,rprivate"}, "nothing is mounted at"},
+		"no network of its own": {c.profiled(), "cannot be given a network of its own"},
+		"writable beneath":      {[]string{"--user", image.Nobody, "--cap-drop", "ALL", "--volume", volume + ":rslave"}, "is writable where nothing is mounted"},
+		"no propagation":        {[]string{"--user", image.Nobody, "--cap-drop", "ALL", "--read-only", "--volume", volume + ":ro,rprivate"}, "nothing is mounted at"},
 	} {
 		t.Log(name)
 		application, sidecar := c.application(tc.confinement...), c.sidecar()
@@ -462,10 +551,8 @@ func (c *containers) pod() object {
 		container["name"], container["image"], container["imagePullPolicy"] = name, "localhost/"+name+":test", "Never"
 		delete(container, "resources")
 		command := container["command"].([]any)
-		fit := strings.NewReplacer("$$", "$", // which podman leaves as it is
-			private+"/said", c.Path("app", "said"), private+"/told", c.Path("app", "told"))
 		for i, arg := range command {
-			command[i] = fit.Replace(arg.(string))
+			command[i] = c.piped(strings.ReplaceAll(arg.(string), "$$", "$")) // which podman leaves as it is
 		}
 		container["volumeMounts"] = append(container["volumeMounts"].([]any), mounts[name]...)
 	}

@@ -63,7 +63,7 @@ func runDoctor(c *urfave.Context) error {
 	}
 	try("mounts", v.fuse)
 	try("the ledger "+cmp.Or(c.String("ledger"), v.spec.Governance.Ledger), v.ledger(known))
-	if log, err := openLedger(v.c.String("ledger"), v.spec.Governance); err == nil {
+	if log, err := openLedger(v.c.String("ledger"), v.spec, v.platform); err == nil {
 		for _, w := range cosign.Ask(v.spec.Governance.Witnesses, v.spec.Governance.WitnessAddresses, log) {
 			try("the witness "+w.Name, w.Ask)
 		}
@@ -179,7 +179,7 @@ func (v *visit) fuse(context.Context) (string, error) {
 // nothing there. Without a platform there is no more to see than a checkpoint.
 func (v *visit) ledger(attested bool) func(context.Context) (string, error) {
 	return func(ctx context.Context) (string, error) {
-		log, err := openLedger(v.c.String("ledger"), v.spec.Governance)
+		log, err := openLedger(v.c.String("ledger"), v.spec, v.platform)
 		if err != nil {
 			return "", err
 		}

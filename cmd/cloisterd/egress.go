@@ -121,7 +121,7 @@ func (r *room) policy(ctx context.Context, pinned spec.PolicyFile) (*rego.Policy
 // openEgress makes ready what lets the application out, where the specification
 // does; a policy that does not compile ends the run before keys are asked for.
 func (r *room) openEgress(ctx context.Context) error {
-	if r.spec.Network.Egress == spec.EgressClosed {
+	if r.spec.Network.Egress == spec.EgressClosed || r.spec.Network.Egress == spec.EgressUnguarded {
 		return nil
 	}
 	config := proxy.EgressConfig{Network: r.spec.Network, Record: r.record.RecordEgress, Log: r.log}
@@ -147,13 +147,16 @@ func (r *room) closeEgress() {
 	}
 }
 
-// reportEgress records what the application reached since it was last recorded.
-func (r *room) reportEgress(ctx context.Context) error {
-	if r.egress == nil {
-		return nil
+// reportTraffic records what the application reached, and for what its clients were
+// turned away, since it was last recorded.
+func (r *room) reportTraffic(ctx context.Context) error {
+	if r.egress != nil {
+		if err := r.egress.Report(ctx); err != nil {
+			return fmt.Errorf("recording what the application reached: %w", err)
+		}
 	}
-	if err := r.egress.Report(ctx); err != nil {
-		return fmt.Errorf("recording what the application reached: %w", err)
+	if err := proxy.ReportIngress(ctx, r.endpoints, r.record.RecordIngress); err != nil {
+		return fmt.Errorf("recording what the endpoints refused: %w", err)
 	}
 	return nil
 }
@@ -172,13 +175,17 @@ func (r *room) letOut(app *launch.Application) {
 	if r.egress == nil {
 		return
 	}
-	app.Environment = r.egressEnvironment()
+	environment := r.egressVariables()
+	maps.Copy(environment, app.Environment)
+	app.Environment = environment
 	if pem := r.egress.Certificate(); pem != nil {
 		app.Texts = map[string][]byte{egressAuthority: pem}
 	}
 	others := app.Network
 	app.Network = func(n *launch.Network) error {
-		l, err := n.Listen(context.Background(), egressAddress)
+		ctx, cancel := context.WithTimeout(context.Background(), listenTime)
+		defer cancel()
+		l, err := n.Listen(ctx, egressAddress)
 		if err != nil {
 			return err
 		}
@@ -196,18 +203,17 @@ func (r *room) serveEgress(l net.Listener) {
 	}
 }
 
-// egressEnvironment is the application's with the variables of clients: curl's,
-// OpenSSL's and Go's, Python's requests', Node's, git's and AWS's.
-func (r *room) egressEnvironment() map[string]string {
+// egressVariables are those of clients: curl's, OpenSSL's and Go's, Python's
+// requests', Node's, git's and AWS's.
+func (r *room) egressVariables() map[string]string {
 	env := map[string]string{"NO_PROXY": "localhost,127.0.0.1,::1", "no_proxy": "localhost,127.0.0.1,::1"}
 	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"} {
 		env[name] = "http://" + egressAddress
 	}
 	if r.egress.Certificate() != nil {
 		for _, name := range []string{"SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO", "AWS_CA_BUNDLE"} {
-			env[name] = "/dev/" + egressAuthority
+			env[name] = r.authorityFile()
 		}
 	}
-	maps.Copy(env, r.spec.Application.Environment)
 	return env
 }

@@ -27,6 +27,7 @@ type ingress struct {
 	endpoints []*proxy.Ingress
 	closing   sync.Once
 	inside    atomic.Pointer[launch.Network] // of the application that runs, or ran last
+	inPod     atomic.Bool                    // it is in the pod's network, and runs or ran
 }
 
 // identityOf is what clients are shown: the evidence that the run's record has,
@@ -52,7 +53,7 @@ func (r *room) openEndpoints(ctx context.Context) error {
 }
 
 func (r *room) openEndpoint(ctx context.Context, e spec.Endpoint) error {
-	config := proxy.IngressConfig{Endpoint: e, Identity: r.identity, Log: r.log, Runtime: r,
+	config := proxy.IngressConfig{Endpoint: e, Identity: r.identity, Log: r.log, Runtime: r.calls(),
 		Dial: func(ctx context.Context) (net.Conn, error) { return r.dial(ctx, e.Target()) }}
 	if e.Policy != nil {
 		policy, err := r.policy(ctx, *e.Policy)
@@ -86,11 +87,15 @@ func (r *room) openEndpoint(ctx context.Context, e spec.Endpoint) error {
 
 // dial connects to a port of the application, in its network.
 func (r *room) dial(ctx context.Context, port uint32) (net.Conn, error) {
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port)))
+	if r.inPod.Load() {
+		return new(net.Dialer).DialContext(ctx, "tcp", address)
+	}
 	n := r.inside.Load()
 	if n == nil {
 		return nil, fmt.Errorf("the application is not there yet: %w", syscall.ECONNREFUSED)
 	}
-	return n.DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port))))
+	return n.DialContext(ctx, "tcp", address)
 }
 
 // letIn has an application's network reached by the endpoints.

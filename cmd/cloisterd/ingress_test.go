@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -43,12 +42,7 @@ func newCalledUnder(t *testing.T, policy string, args ...string) called {
 	t.Helper()
 	c := called{web: freePort(t), grpc: freePort(t)}
 	r := newRoomWith(t, os.Getuid(), func(r *cleanroom.Room) {
-		must(t, os.MkdirAll(r.Path("data"), 0o755))
-		build := exec.Command("go", "build", "-o", r.Path("data", "server"), "./testdata/server")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("building the server: %v\n%s", err, out)
-		}
+		buildProgram(t, r, "server")
 		r.Ports = [][]string{{"--name", "web", "--port", c.web, "--application-port", "8080", "--protocol", "websocket"},
 			{"--name", "grpc", "--port", c.grpc, "--application-port", "8081", "--protocol", "grpc"}}
 		if policy != "" {
@@ -61,10 +55,21 @@ func newCalledUnder(t *testing.T, policy string, args ...string) called {
 	return c
 }
 
+// buildProgram puts one of testdata's into the application's input.
+func buildProgram(t *testing.T, r *cleanroom.Room, name string) {
+	t.Helper()
+	must(t, os.MkdirAll(r.Path("data"), 0o755))
+	build := exec.Command("go", "build", "-o", r.Path("data", name), "./testdata/"+name)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building the %s: %v\n%s", name, err, out)
+	}
+}
+
 // serve has the application listen, and waits until it is reached.
 func (c called) serve() {
 	c.t.Helper()
-	c.do("$IN/server 8080 & $IN/server 8081 &")
+	c.do("$IN/server 8080 & $IN/server grpc 8081 &")
 	until(c.t, "the application listens", func() bool {
 		_, err := c.Cloister(c.callArgs("call", "https://"+c.web+"/say")...)
 		return err == nil
@@ -78,7 +83,12 @@ func (c called) callArgs(args ...string) []string {
 // proxy gives the endpoint a plain port here, until end is called.
 func (c called) proxy(address string) (plain string, end func()) {
 	c.t.Helper()
-	cmd := c.Command("cloister", c.callArgs("proxy", address)...)
+	return c.proxyOf("analyst", address)
+}
+
+func (c called) proxyOf(party, address string) (plain string, end func()) {
+	c.t.Helper()
+	cmd := c.Command("cloister", append(c.By(party, "proxy", address), "--platform", "simulated:"+c.Path("guest"))...)
 	cmd.Stderr = &c.stderr
 	out, err := cmd.StdoutPipe()
 	must(c.t, err)
@@ -93,7 +103,7 @@ func (c called) proxy(address string) (plain string, end func()) {
 }
 
 // TestCalled: clients of an application in its namespaces, by cloister call, by
-// curl and others through cloister proxy; and what they find at the end.
+// curl, WebSockets and gRPC through cloister proxy; and what they find at the end.
 func TestCalled(t *testing.T) {
 	t.Parallel()
 	c := newCalled(t)
@@ -123,8 +133,9 @@ func TestCalled(t *testing.T) {
 	socket(t, web)
 	endWeb()
 	grpc, endGRPC := c.proxy(c.grpc)
-	streams(t, grpc)
+	calls(t, grpc, plain)
 	endGRPC()
+	calls(t, c.grpc, itself)
 
 	c.tell("exit 0")
 	c.ends(0)
@@ -140,49 +151,6 @@ func exitOf(err error) int {
 		return exit.ExitCode()
 	}
 	return 0
-}
-
-func socket(t *testing.T, address string) {
-	t.Helper()
-	conn, err := net.Dial("tcp", address)
-	must(t, err)
-	defer conn.Close()
-	fmt.Fprint(conn, "GET /socket HTTP/1.1\r\nHost: room\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-	b := bufio.NewReader(conn)
-	resp, err := http.ReadResponse(b, nil)
-	must(t, err)
-	fmt.Fprint(conn, "ping")
-	got := make([]byte, 4)
-	if _, err := io.ReadFull(b, got); resp.StatusCode != 101 || string(got) != "ping" || err != nil {
-		t.Errorf("WebSocket: %d, %q, %v", resp.StatusCode, got, err)
-	}
-}
-
-// streams speaks as gRPC does: HTTP/2, both ways at once, a status in the trailers.
-func streams(t *testing.T, address string) {
-	t.Helper()
-	tr := &http.Transport{Protocols: new(http.Protocols)}
-	tr.Protocols.SetUnencryptedHTTP2(true)
-	defer tr.CloseIdleConnections()
-	up, w := io.Pipe()
-	r, err := http.NewRequestWithContext(context.Background(), "POST", "http://"+address+"/echo", up)
-	must(t, err)
-	r.Header.Set("Content-Type", "application/grpc")
-	r.Header.Set("Te", "trailers")
-	resp, err := tr.RoundTrip(r)
-	must(t, err)
-	defer resp.Body.Close()
-	for _, message := range []string{"one..", "two.."} {
-		_, _ = io.WriteString(w, message)
-		got := make([]byte, 5)
-		if _, err := io.ReadFull(resp.Body, got); err != nil || string(got) != message {
-			t.Fatalf("%q, %v", got, err)
-		}
-	}
-	w.Close()
-	if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.Trailer.Get("Grpc-Status") != "0" {
-		t.Errorf("gRPC: %v, trailers %v", err, resp.Trailer)
-	}
 }
 
 // TestCallRefuses: a room that is not what the caller's ledger says is sent
@@ -259,6 +227,17 @@ func TestEndpointPolicy(t *testing.T) {
 	}
 	c.tell("exit 0")
 	c.ends(0)
+	// The record has what was refused, counted, and no word of it.
+	log := c.cloister("audit", "list", "--kind", "ingress", "--ledger", c.Path("ledger"))
+	verified := c.cloister("audit", "verify", "--ledger", c.Path("ledger"))
+	for _, want := range []string{"refused-by-policy at web, 1 times", "kept-by-policy at web, 1 times"} {
+		if !strings.Contains(log, want) || !strings.Contains(verified, want) {
+			t.Errorf("%q is not in the record: %s\nnor in what verifies it: %s", want, log, verified)
+		}
+	}
+	if strings.Contains(log, "127.0.0.1") || strings.Contains(log, "/read") {
+		t.Errorf("the record names who asked, or for what: %s", log)
+	}
 }
 
 // TestEndpointsWithoutConsent: consent withdrawn closes the endpoints before the

@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
 
+	"cloister/enclave/proxy"
 	"cloister/governance/statement"
 	"cloister/internal/fault"
 	"cloister/policy/spec"
@@ -93,63 +93,68 @@ func (j *job) now() string {
 // callScheme is the Authorization of a call, of statement.SignCall.
 const callScheme = "Cloister-Party "
 
-// ServeHTTP answers callers: POST starts, GET tells, DELETE ends. It reads no body.
-func (r *room) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	w.Header().Set("Cache-Control", "no-store")
-	switch {
-	case req.URL.Path != "/.well-known/cloister/job":
-		http.NotFound(w, req)
-		return
-	case req.Method != http.MethodGet && req.Method != http.MethodPost && req.Method != http.MethodDelete:
-		w.Header().Set("Allow", "GET, POST, DELETE")
-		http.Error(w, "a job is started, asked about and ended", http.StatusMethodNotAllowed)
-		return
-	}
-	party, err := r.caller(req)
-	if err != nil {
-		w.Header().Set("WWW-Authenticate", strings.TrimSpace(callScheme))
-		http.Error(w, err.Error(), http.StatusUnauthorized)
-		return
-	}
-	r.do(w, req.Method, party)
-}
-
-// do does what a party of the contract asks for.
-func (r *room) do(w http.ResponseWriter, method, party string) {
+// do does what a party of the contract asks of the run: POST starts it, GET tells,
+// DELETE ends it. It reads no body.
+func (r *room) do(w http.ResponseWriter, req *http.Request, c call) {
 	status := http.StatusOK
-	switch method {
+	switch req.Method {
 	case http.MethodPost:
+		if !r.mayStart(w, c) {
+			return
+		}
 		if status = http.StatusAccepted; !r.job.start() {
 			status = http.StatusConflict
 		}
 	case http.MethodDelete:
 		status = http.StatusAccepted
 		// Once the caller has its answer: the endpoints close then.
-		defer r.job.end(fault.Errorf(fault.Incomplete, "", "party %s cancelled the run", party))
+		defer r.job.end(fault.Errorf(fault.Incomplete, "", "party %s cancelled the run", c.party))
 		defer http.NewResponseController(w).Flush()
 	}
 	if status == http.StatusAccepted {
-		r.log.Info("the job is called", "method", method, "party", party)
+		r.log.Info("the job is called", "method", req.Method, "party", c.party)
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]string{"run": r.record.ID(), "application": r.spec.Application.Name, "state": r.job.now()})
+	reply(w, status, r.saidOfRun())
 }
 
 // caller is the party of the contract that signed a call.
-func (r *room) caller(req *http.Request) (string, error) {
-	call, ok := strings.CutPrefix(req.Header.Get("Authorization"), callScheme)
+func (r *room) caller(req *http.Request) (c call, err error) {
+	signed, ok := strings.CutPrefix(req.Header.Get("Authorization"), callScheme)
 	if !ok {
-		return "", fault.Errorf(fault.Denied, "", "a party of the contract must sign the call")
+		return c, fault.Errorf(fault.Denied, "", "a party of the contract must sign the call")
 	}
-	key, err := statement.VerifyCall(call, req.Method, r.record.ID(), time.Now())
+	target := strings.TrimPrefix(req.URL.EscapedPath(), proxy.RuntimePath)
+	key, body, err := statement.VerifyCall(signed, statement.Call{Method: req.Method, Target: target, Run: r.record.ID()}, time.Now())
 	if err != nil {
-		return "", err
+		return c, err
 	}
-	for _, p := range r.record.Contract().Parties {
-		if p.Fingerprint() == key.Fingerprint() {
-			return p.Name, nil
-		}
+	r.follow(req.Context())
+	name, ok := r.record.Party(key)
+	if !ok {
+		return c, fault.Errorf(fault.Denied, "", "the call is signed by nobody who is a party of the contract")
 	}
-	return "", fault.Errorf(fault.Denied, "", "the call is signed by nobody who is a party of the contract")
+	return call{name, body}, nil
+}
+
+const (
+	// followInterval is how old what a run knows of parties' keys may be when one of
+	// them calls: strangers' calls do not have it ask the ledger more often.
+	followInterval = 10 * time.Second
+	// followTime is how long a call waits for the ledger. Without an answer the keys
+	// are those of the newest checkpoint that the run has verified.
+	followTime = 2 * time.Second
+)
+
+// follow reads the log on before a caller's key is looked for: a run that waits for a
+// call asks the ledger nothing by itself, and the key may have been replaced.
+func (r *room) follow(ctx context.Context) {
+	now, last := time.Now().UnixNano(), r.followed.Load()
+	if last != 0 && now-last < int64(followInterval) || !r.followed.CompareAndSwap(last, now) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), followTime)
+	defer cancel()
+	if err := r.record.Follow(ctx); err != nil {
+		r.log.Warn("the ledger is not followed", "error", err)
+	}
 }

@@ -77,7 +77,7 @@ func TestJobOfStrangers(t *testing.T) {
 	must(t, err)
 	_, waits, _ := strings.Cut(run.stderr.String(), "the run waits for a call")
 	_, id, _ := strings.Cut(waits, " run=")
-	signed, err := statement.SignCall("POST", strings.Fields(id)[0], time.Now(), key)
+	signed, err := statement.SignCall(statement.Call{Method: "POST", Target: "job", Run: strings.Fields(id)[0]}, nil, time.Now(), key)
 	must(t, err)
 	for why, authorization := range map[string]string{"must sign the call": "", "nobody who is a party": callScheme + signed, "malformed": callScheme + "a.b.c"} {
 		req, err := http.NewRequest("POST", "http://"+plain+"/.well-known/cloister/job", nil)

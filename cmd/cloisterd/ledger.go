@@ -1,6 +1,12 @@
 package main
 
 import (
+	"context"
+	"slices"
+	"time"
+
+	"cloister/enclave/evidence"
+	"cloister/governance"
 	"cloister/governance/remote"
 	"cloister/internal/fault"
 	"cloister/policy/spec"
@@ -16,8 +22,25 @@ func ledgerFlag() urfave.Flag {
 // openLedger opens the log at an address, and where there is none at the
 // specification's: a deployed container is told no other, as its policy admits
 // neither option nor variable. Nothing is believed for being there: what makes a
-// log the agreed one is its key.
-func openLedger(address string, g spec.Governance) (*remote.Log, error) {
+// log the agreed one is its key, and its evidence where the specification wants it.
+func openLedger(address string, s spec.Specification, p platform) (*remote.Log, error) {
+	log, err := findLedger(address, s.Governance)
+	if err != nil || s.Governance.LedgerPolicy == "" {
+		return log, err
+	}
+	judge := evidence.Judge{Platform: "sev-snp", Anchors: p.anchors, MinUVMSVN: uint64(s.Attestation.MinSVN)}
+	if p.simulated {
+		judge.Platform = "simulated-sev-snp"
+	}
+	services, err := s.Attestation.TransparencyServices()
+	judge.Anchors.UVMLedgers = slices.Concat(judge.Anchors.UVMLedgers, services)
+	log.Demand(func(a remote.Attestation) error {
+		return judge.Ledger(a.Evidence, a.TLSKey, s.Governance.LedgerKey, s.Governance.LedgerPolicy)
+	})
+	return log, err
+}
+
+func findLedger(address string, g spec.Governance) (*remote.Log, error) {
 	if address != "" {
 		return remote.Open(address, nil)
 	}
@@ -29,4 +52,17 @@ func openLedger(address string, g spec.Governance) (*remote.Log, error) {
 		return nil, err
 	}
 	return remote.New(remote.Options{URL: g.Ledger, Roots: roots})
+}
+
+// timedLog is a log whose appends are counted.
+type timedLog struct {
+	*remote.Log
+	monitor *monitor
+}
+
+func (l timedLog) Append(ctx context.Context, entries ...[]byte) (governance.Receipt, error) {
+	began := time.Now()
+	receipt, err := l.Log.Append(ctx, entries...)
+	l.monitor.appends.took(began, 0, err)
+	return receipt, err
 }

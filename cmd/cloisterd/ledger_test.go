@@ -53,10 +53,10 @@ func TestFindsItsLedger(t *testing.T) {
 
 // TestHasNoLedger: neither told nor agreed, and one that is not the agreed one.
 func TestHasNoLedger(t *testing.T) {
-	if _, err := openLedger("", spec.Governance{}); err == nil || !strings.Contains(err.Error(), "where the ledger is") {
+	if _, err := openLedger("", spec.Specification{}, platform{}); err == nil || !strings.Contains(err.Error(), "where the ledger is") {
 		t.Errorf("%v", err)
 	}
-	if _, err := openLedger("", spec.Governance{Ledger: "https://ledger.example/x", LedgerCA: "?"}); err == nil {
+	if _, err := openLedger("", spec.Specification{Governance: spec.Governance{Ledger: "https://ledger.example/x", LedgerCA: "?"}}, platform{}); err == nil {
 		t.Error("a certificate that is none is believed")
 	}
 }

@@ -71,6 +71,12 @@ func newRoom(t *testing.T, uid int, recipients ...string) *site {
 // newRoomWith lets a room be changed before its phases.
 func newRoomWith(t *testing.T, uid int, change func(*cleanroom.Room)) *site {
 	t.Helper()
+	return newRoomRunning(t, uid, fmt.Sprintf(script, private), change)
+}
+
+// newRoomRunning has another application than script.
+func newRoomRunning(t *testing.T, uid int, script string, change func(*cleanroom.Room)) *site {
+	t.Helper()
 	r, err := cleanroom.New(t.Context(), bin, uid)
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +97,7 @@ func newRoomWith(t *testing.T, uid int, change func(*cleanroom.Room)) *site {
 		}))
 	}
 	for _, phase := range []func() error{
-		r.StartCloud, func() error { return r.Prepare(source) }, func() error { return r.Specify(": " + r.Dir + "; " + fmt.Sprintf(script, private)) },
+		r.StartCloud, func() error { return r.Prepare(source) }, func() error { return r.Specify(": " + r.Dir + "; " + script) },
 		r.PreProvision, r.Agree, r.Provision, func() error { return r.Guest("guest", r.Policy()) },
 	} {
 		must(t, phase())
@@ -333,7 +339,10 @@ func (r *process) reference(word string) string {
 func (r *site) decrypt(reference string) map[string]string {
 	r.t.Helper()
 	dir := r.Path("result" + strconv.FormatInt(time.Now().UnixNano(), 36))
-	r.cloister("prep", "decrypt", "--key", r.Path("analyst.key"), "--reference", reference, r.Path("store", "output"), dir)
+	must(r.t, r.WithOwner(func() error {
+		_, err := r.Cloister("prep", "decrypt", "--key", r.Path("analyst.key"), "--reference", reference, r.Store("output"), dir)
+		return err
+	}))
 	files := map[string]string{}
 	list, err := os.ReadDir(dir)
 	must(r.t, err)

@@ -7,7 +7,9 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"time"
 
+	"cloister/fs"
 	"cloister/internal/fault"
 )
 
@@ -33,6 +35,11 @@ func (m *monitor) writeMetrics(w io.Writer) {
 	each("cloister_cache_hits_total", "Ranges that were in memory, or on their way.", func(v volumeStatus) uint64 { return v.Hits })
 	each("cloister_cache_misses_total", "Ranges that were fetched for a read.", func(v volumeStatus) uint64 { return v.Misses })
 	each("cloister_written_bytes_total", "Bytes that the application wrote.", func(v volumeStatus) uint64 { return v.Written })
+	family("cloister_read_seconds", "histogram", "How long those reads took, of inputs.")
+	reads := m.readLatencies()
+	for _, name := range sorted(reads) {
+		writeHistogram(w, reads[name], "cloister_read_seconds", fmt.Sprintf("volume=%q", name))
+	}
 	family("cloister_application_starts_total", "counter", "Starts of the application.")
 	fmt.Fprintf(w, "cloister_application_starts_total %d\n", s.Starts)
 	m.mu.Lock()
@@ -44,22 +51,36 @@ func (m *monitor) writeMetrics(w io.Writer) {
 	}
 	family("cloister_store_request_seconds", "histogram", "How long requests to stores took.")
 	for _, name := range sorted(stores) {
-		stores[name].writeHistogram(w, "cloister_store_request_seconds", fmt.Sprintf("volume=%q", name))
+		writeHistogram(w, &stores[name].latency, "cloister_store_request_seconds", fmt.Sprintf("volume=%q", name))
 	}
 	family("cloister_ledger_request_seconds", "histogram", "How long the ledger took for consent and audit.")
-	m.consent.writeHistogram(w, "cloister_ledger_request_seconds", `kind="consent"`)
-	m.audit.writeHistogram(w, "cloister_ledger_request_seconds", `kind="audit"`)
+	writeHistogram(w, &m.consent.latency, "cloister_ledger_request_seconds", `kind="consent"`)
+	writeHistogram(w, &m.audit.latency, "cloister_ledger_request_seconds", `kind="audit"`)
+	family("cloister_ledger_append_seconds", "histogram", "How long the ledger took to append, whatever was said.")
+	writeHistogram(w, &m.appends.latency, "cloister_ledger_append_seconds", fmt.Sprintf("run=%q", s.Run))
 	family("cloister_ledger_errors_total", "counter", "Consent that was not given or not answered, and records that were not accepted.")
 	fmt.Fprintf(w, "cloister_ledger_errors_total{kind=\"consent\"} %d\ncloister_ledger_errors_total{kind=\"audit\"} %d\n", m.consent.errors.Load(), m.audit.errors.Load())
 }
 
-func (r *requests) writeHistogram(w io.Writer, name, labels string) {
-	for i, end := range buckets {
-		fmt.Fprintf(w, "%s_bucket{%s,le=\"%g\"} %d\n", name, labels, end, r.within[i].Load())
-	}
-	count := r.count.Load()
+func writeHistogram(w io.Writer, l *fs.Latency, name, labels string) {
+	count, sum := l.Each(func(end time.Duration, atMost uint64) {
+		fmt.Fprintf(w, "%s_bucket{%s,le=\"%g\"} %d\n", name, labels, end.Seconds(), atMost)
+	})
 	fmt.Fprintf(w, "%s_bucket{%s,le=\"+Inf\"} %d\n%s_sum{%s} %g\n%s_count{%s} %d\n",
-		name, labels, count, name, labels, float64(r.nanoseconds.Load())/1e9, name, labels, count)
+		name, labels, count, name, labels, sum.Seconds(), name, labels, count)
+}
+
+// readLatencies are of the inputs, by name.
+func (m *monitor) readLatencies() map[string]*fs.Latency {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := map[string]*fs.Latency{}
+	for name, v := range m.volume {
+		if v.input != nil {
+			all[name] = v.input.ReadLatency()
+		}
+	}
+	return all
 }
 
 // checkLocal refuses an address that others could reach: who reads metrics sees

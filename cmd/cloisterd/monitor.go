@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cloister/enclave"
+	"cloister/fs"
 	"cloister/fs/store"
 )
 
@@ -18,6 +19,7 @@ import (
 // does, and never a file.
 type monitor struct {
 	consent, audit requests // asked of the ledger
+	appends        requests // by it, whatever they say
 
 	mu     sync.Mutex // guards all below
 	status status
@@ -150,30 +152,20 @@ func (v *mounted) status(r *requests) volumeStatus {
 	return s
 }
 
-// buckets are the upper ends, in seconds, of those that latencies are counted in.
-var buckets = [...]float64{0.001, 0.005, 0.025, 0.1, 0.5, 2.5}
-
 // requests counts requests, those that failed, their bytes and how long they took.
 type requests struct {
 	count, errors, bytes atomic.Uint64
-	nanoseconds          atomic.Uint64
-	within               [len(buckets)]atomic.Uint64
+	latency              fs.Latency
 }
 
 // took notes a request that began at a time and moved n bytes.
 func (r *requests) took(began time.Time, n int, err error) {
-	d := time.Since(began)
 	r.count.Add(1)
-	r.nanoseconds.Add(uint64(d))
+	r.latency.Took(time.Since(began))
 	if err != nil {
 		r.errors.Add(1)
 	} else {
 		r.bytes.Add(uint64(n))
-	}
-	for i, end := range buckets {
-		if d.Seconds() <= end {
-			r.within[i].Add(1)
-		}
 	}
 }
 

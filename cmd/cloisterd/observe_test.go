@@ -139,7 +139,8 @@ func TestObserved(t *testing.T) {
 	metrics, err := io.ReadAll(answer.Body)
 	must(t, err)
 	for _, line := range []string{"cloister_reads_total{volume=\"source\"} ", "cloister_read_bytes_total{volume=\"source\"} 20\n", "cloister_written_bytes_total{volume=\"report\"} 20\n",
-		"cloister_store_errors_total{volume=\"report\"} 0\n", "cloister_store_request_seconds_count{volume=\"source\"} ", "cloister_ledger_request_seconds_count{kind=\"audit\"} 7\n", "cloister_application_starts_total 1\n"} {
+		"cloister_store_errors_total{volume=\"report\"} 0\n", "cloister_store_request_seconds_count{volume=\"source\"} ", "cloister_ledger_request_seconds_count{kind=\"audit\"} 7\n", "cloister_application_starts_total 1\n",
+		"cloister_read_seconds_bucket{volume=\"source\",le=\"5e-05\"} ", "cloister_read_seconds_count{volume=\"source\"} ", "cloister_ledger_append_seconds_count{run="} {
 		if !strings.Contains(string(metrics), "\n"+line) {
 			t.Errorf("%q is not in the metrics: %s", line, metrics)
 		}

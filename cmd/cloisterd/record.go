@@ -44,14 +44,17 @@ func (r *room) watch(ctx context.Context, stop context.CancelCauseFunc) {
 func (r *room) goOn(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
 	defer cancel()
-	if err := r.record.CheckConsent(ctx, enclave.ScopeExecution, "going on with "+r.spec.Application.Name); err != nil {
+	began := time.Now()
+	err := r.record.CheckConsent(ctx, enclave.ScopeExecution, "going on with "+r.spec.Application.Name)
+	r.monitor.consent.took(began, 0, err)
+	if err != nil {
 		return err
 	}
 	if r.says.allowed.Load() {
 		r.askLogging(ctx)
 	}
 	r.telemetryGoesOn(ctx)
-	if err := r.reportEgress(ctx); err != nil {
+	if err := r.reportTraffic(ctx); err != nil {
 		return err
 	}
 	return r.recordHeads(ctx)
@@ -120,7 +123,7 @@ func (r *room) finish(ctx context.Context, end ending, outputs []output) (exit i
 }
 
 func (r *room) recordEnd(ctx context.Context, end ending, partial error, outputs []output) error {
-	if err := r.reportEgress(ctx); err != nil {
+	if err := r.reportTraffic(ctx); err != nil {
 		return err
 	}
 	var said []statement.Output

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"cloister/enclave"
@@ -31,8 +32,9 @@ type room struct {
 	platform        platform
 	grace           time.Duration
 	consentInterval time.Duration
-	policies        string // the directory of the Rego files that the specification pins
-	share           string // where the application's container finds the mounts; "" where there is none
+	keepResults     time.Duration // how long results of jobs wait for who may have them
+	policies        string        // the directory of the Rego files that the specification pins
+	share           string        // where the application's container finds the mounts; "" where there is none
 
 	observed observed
 	monitor  *monitor
@@ -40,12 +42,14 @@ type room struct {
 
 	record *governance.Run
 	ingress
-	job    *job
-	engine *rego.Engine  // nil but for policies
-	egress *proxy.Egress // nil where nothing is let out
-	mounts *mounts
-	door   *sidecar.Door // nil but for an application in a container of its own
-	ended  chan ending
+	job      *job
+	jobs     *jobs         // nil where the contract has none
+	followed atomic.Int64  // when a call last had the log read, in nanoseconds since 1970
+	engine   *rego.Engine  // nil but for policies
+	egress   *proxy.Egress // nil where nothing is let out
+	mounts   *mounts
+	door     *sidecar.Door // nil but for an application in a container of its own
+	ended    chan ending
 }
 
 // ending is how the run came to its end.
@@ -87,7 +91,9 @@ func (r *room) run(ctx context.Context, ledgerURL, specification string) (exit i
 	}
 	defer keys.Close()
 
-	r.job = newJob()
+	if err := r.openJobs(); err != nil {
+		return 0, err
+	}
 	defer r.closeEndpoints(errEnded)
 	if err := r.openEndpoints(ctx); err != nil {
 		return 0, err
@@ -150,11 +156,11 @@ func (r *room) conclude(ctx context.Context, gate *enclave.Gate, end ending, ref
 
 // begin opens the ledger and makes a run, whose first statements the gate says.
 func (r *room) begin(ctx context.Context, ledgerURL, specification string) error {
-	log, err := openLedger(ledgerURL, r.spec.Governance)
+	log, err := openLedger(ledgerURL, r.spec, r.platform)
 	if err != nil {
 		return fmt.Errorf("opening the ledger: %w", err)
 	}
-	if r.record, err = r.beginRun(ctx, log, specification); err != nil {
+	if r.record, err = r.beginRun(ctx, timedLog{log, r.monitor}, specification); err != nil {
 		return err
 	}
 	k := r.record.Contract()
@@ -210,6 +216,10 @@ func (r *room) start(ctx context.Context, specification string) error {
 	if r.share != "" {
 		return r.startBeside(ctx, specification)
 	}
+	if r.jobs != nil {
+		go r.work(ctx)
+		return nil
+	}
 	go r.application(ctx)
 	return nil
 }
@@ -224,12 +234,12 @@ func (r *room) application(ctx context.Context) {
 		r.monitor.reached("application starts")
 		r.job.running()
 		r.log.Info("application starts", "application", name)
-		exit, err := r.launch(ctx)
+		exit, started, err := r.launch(ctx)
 		r.monitor.set(func(s *status) { s.Exit = &exit })
 		r.monitor.reached("application ended")
 		r.log.Info("application ended", "application", name, "exit", exit)
 		if err != nil || !startsAgain(r.spec.Application.Restart, exit) || !sleep(ctx, wait) {
-			r.ended <- ending{started: true, exit: exit, err: err}
+			r.ended <- ending{started: started, exit: exit, err: err}
 			return
 		}
 		if err := r.startAgain(ctx, exit); err != nil {
@@ -255,15 +265,20 @@ func (r *room) startAgain(ctx context.Context, exit int) error {
 	return nil
 }
 
-// launch runs it once.
-func (r *room) launch(ctx context.Context) (exit int, err error) {
+// launch runs it once, here or in its container.
+func (r *room) launch(ctx context.Context) (exit int, started bool, err error) {
 	app := r.launched()
-	var wait func()
-	if app.Stdout, app.Stderr, wait, err = r.says.pipes(); err != nil {
-		return 0, err
+	p, err := r.says.pipes()
+	if err != nil {
+		return 0, false, err
 	}
-	defer wait()
-	return launch.Run(ctx, app)
+	defer p.wait()
+	app.Stdout, app.Stderr = p.stdout, p.stderr
+	if r.door != nil {
+		return r.launchBeside(ctx, app, p)
+	}
+	exit, err = launch.Run(ctx, app)
+	return exit, true, err
 }
 
 // launched is what the specification has run.
@@ -271,20 +286,25 @@ func (r *room) launched() launch.Application {
 	a := r.spec.Application
 	app := launch.Application{Command: a.Command, Environment: a.Environment, WorkingDir: a.WorkingDir, Mounts: r.mounts.shown(),
 		Network: r.network(), Grace: r.grace, Release: r.mounts.abort, Log: r.log}
-	if more := r.replica.Environment(); more != nil {
-		app.Environment = maps.Clone(app.Environment)
-		for _, v := range more {
-			name, value, _ := strings.Cut(v, "=")
-			app.Environment[name] = value
-		}
-	}
 	app.UID, app.GID = applicationUser(r.spec)
 	if a.Resources != nil {
 		app.Limits = launch.Limits(*a.Resources)
 	}
 	r.letIn(&app)
 	r.letOut(&app)
+	tell(&app, r.replica.Environment()...)
 	return app
+}
+
+// tell gives an application more variables, each NAME=VALUE.
+func tell(app *launch.Application, variables ...string) {
+	env := map[string]string{}
+	maps.Copy(env, app.Environment)
+	for _, v := range variables {
+		name, value, _ := strings.Cut(v, "=")
+		env[name] = value
+	}
+	app.Environment = env
 }
 
 // What is waited before an application starts again, the double each time: as

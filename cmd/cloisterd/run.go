@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	"cloister/enclave/launch"
 	"cloister/internal/cli"
 	"cloister/internal/fault"
 	"cloister/internal/memory"
@@ -35,6 +36,7 @@ func runCommand() *urfave.Command {
 			ledgerFlag(), platformFlag(), machinePolicyFlag(), policiesFlag(),
 			&urfave.DurationFlag{Name: "grace", Usage: "how long the application has to end after SIGTERM, before it is killed", Value: 10 * time.Second},
 			&urfave.DurationFlag{Name: "consent-interval", Usage: "how often consent is asked again while the application runs; withdrawn, it is ended within this, 10s for the answer, and --grace", Value: 30 * time.Second},
+			&urfave.DurationFlag{Name: "keep-results", Usage: "how long results of jobs wait for who may have them, once the last job has ended; then the run ends", Value: 5 * time.Minute},
 			memory.AllowSwapFlag(),
 			statusFlag(), metricsFlag(), tracesFlag(), logLevelFlag(), logFormatFlag(),
 		},
@@ -50,6 +52,7 @@ func run(c *urfave.Context) error {
 	if err := memory.Protect(log, c.Bool("allow-swap")); err != nil {
 		return err
 	}
+	launch.Settle()
 	if c.Duration("consent-interval") <= 0 {
 		return fault.Errorf(fault.Usage, "give a duration such as 30s", "--consent-interval is %s", c.Duration("consent-interval"))
 	}
@@ -76,7 +79,7 @@ func run(c *urfave.Context) error {
 	}
 	r := &room{
 		log: log, out: c.App.Writer, spec: s, platform: p, replica: replica,
-		grace: c.Duration("grace"), consentInterval: c.Duration("consent-interval"), policies: policiesDir(c),
+		grace: c.Duration("grace"), consentInterval: c.Duration("consent-interval"), keepResults: c.Duration("keep-results"), policies: policiesDir(c),
 	}
 	if r.share, err = shareOf(c, s); err != nil {
 		return err

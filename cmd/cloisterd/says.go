@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"cloister/governance/statement"
 )
@@ -25,25 +26,40 @@ type says struct {
 // maxLine bounds what is logged as one line, in bytes.
 const maxLine = 4 << 10
 
-// pipes are what the application writes to; wait closes them and returns when all
-// that was written is read.
-func (s *says) pipes() (stdout, stderr *os.File, wait func(), err error) {
-	outR, stdout, err := os.Pipe()
-	if err != nil {
-		return nil, nil, nil, err
+// printed is what the application prints in one of its starts.
+type printed struct {
+	stdout, stderr *os.File    // its ends
+	heard          [2]*os.File // the runtime's
+	all            sync.WaitGroup
+}
+
+// pipes are what the application writes to.
+func (s *says) pipes() (p *printed, err error) {
+	p = &printed{}
+	if p.heard[0], p.stdout, err = os.Pipe(); err != nil {
+		return nil, err
 	}
-	errR, stderr, err := os.Pipe()
-	if err != nil {
-		return nil, nil, nil, errors.Join(err, outR.Close(), stdout.Close())
+	if p.heard[1], p.stderr, err = os.Pipe(); err != nil {
+		return nil, errors.Join(err, p.heard[0].Close(), p.stdout.Close())
 	}
-	var all sync.WaitGroup
-	all.Go(func() { s.pass("stdout", outR) })
-	all.Go(func() { s.pass("stderr", errR) })
-	return stdout, stderr, func() {
-		stdout.Close()
-		stderr.Close()
-		all.Wait()
-	}, nil
+	p.all.Go(func() { s.pass("stdout", p.heard[0]) })
+	p.all.Go(func() { s.pass("stderr", p.heard[1]) })
+	return p, nil
+}
+
+// wait closes the application's ends and returns when all that was written is read.
+func (p *printed) wait() {
+	p.stdout.Close()
+	p.stderr.Close()
+	p.all.Wait()
+}
+
+// cut ends the hearing of what is written from now on: whoever is left in another
+// container may hold an end for ever.
+func (p *printed) cut() {
+	for _, f := range p.heard {
+		_ = f.SetReadDeadline(time.Unix(1, 0)) // a pipe has deadlines
+	}
 }
 
 // pass reads to the end, whether or not what is read goes anywhere.

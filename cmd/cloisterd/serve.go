@@ -19,8 +19,10 @@ func serveCommand() *urfave.Command {
 	c.Name = "serve"
 	c.Usage = "attest, pass the gate, mount for the application's container, finish"
 	c.Description = "As run, with --share too on the measured command line; but the application is\n" +
-		"started by the shim in its own container, on the mounts that both share, and\n" +
-		"ends when it ends, or when SIGTERM or a withdrawn consent ends it.\n" +
+		"started by the shim in its own container, on the mounts that both share, in a\n" +
+		"network that the shim makes for it, and ends when it ends, or when SIGTERM or a\n" +
+		"withdrawn consent ends it. A shim that may make no network starts nothing,\n" +
+		"unless the specification has egress unguarded: the pod's network.\n" +
 		"The specification's mounts must lie below --share, which this container mounts\n" +
 		"with Bidirectional propagation, and the application's read-only with\n" +
 		"HostToContainer."
@@ -45,31 +47,13 @@ func shareOf(c *urfave.Context, s spec.Specification) (string, error) {
 	if !path.IsAbs(share) || path.Clean(share) != share {
 		return "", fault.Errorf(fault.Usage, "give the path at which both containers mount it", "--share %q is not a clean absolute path", share)
 	}
-	if restart := s.Application.Restart; restart != "" && restart != spec.RestartNever {
-		return "", fault.Errorf(fault.Refused, "agree on a specification without it", "the shim does not start an application again: application.restart %s", restart)
-	}
 	for _, v := range volumesOf(s) {
-		if !strings.HasPrefix(v.Mount, share+"/") || v.Mount == sidecar.Socket(share) {
+		if !strings.HasPrefix(v.Mount, share+"/") || v.Mount == sidecar.Socket(share) || v.Mount == path.Join(share, egressAuthority) {
 			return "", fault.Errorf(fault.Usage, "mount it elsewhere below the shared directory in the specification",
 				"%s is mounted at %s, which the application's container cannot see below %s", v.Name, v.Mount, share)
 		}
 	}
 	return share, nil
-}
-
-// startBeside lets the shim in and does not wait for it.
-func (r *room) startBeside(ctx context.Context, specification string) (err error) {
-	if r.door, err = sidecar.Open(r.share, r.grace); err != nil {
-		return err
-	}
-	go func() {
-		name := r.spec.Application.Name
-		r.log.Info("application may start", "application", name, "share", r.share)
-		exit, started, err := r.door.Run(ctx, sidecar.Message{Run: r.record.ID(), Specification: specification, Replica: r.replica})
-		r.log.Info("application ended", "application", name, "started", started, "exit", exit)
-		r.ended <- ending{started: started, exit: exit, err: err}
-	}()
-	return nil
 }
 
 // closeDoor lets the shim end, where the run is done, or wait for the next.

@@ -1,9 +1,11 @@
 // Package evidence judges what a run shows of itself to those who were not there:
-// a ledger that is to let it read, and auditors of its record.
+// a ledger that is to let it read, and auditors of its record; and what a ledger
+// shows of itself to those who are to say something in it.
 //
 // Life of a judgement: Run makes the report's REPORT_DATA again from what the run
 // begins with, takes HOST_DATA from the contract, and has package snp hold the
-// report, its certificates and the utility VM's endorsement to both.
+// report, its certificates and the utility VM's endorsement to both. Ledger does so
+// with the ledger's keys, and the container policy that the specification names.
 package evidence
 
 import (
@@ -12,7 +14,6 @@ import (
 	"strings"
 
 	"cloister/enclave/snp"
-	"cloister/enclave/snp/simulated"
 	"cloister/governance/statement"
 	"cloister/internal/fault"
 )
@@ -24,42 +25,44 @@ type Judge struct {
 	MinUVMSVN uint64 // lowest version of the utility VM
 }
 
-// Named returns the judge of a platform: "amd", confidential containers on AMD's
-// processors, or "simulated:DIR", what `cloister local` plays, which says so in
-// DIR, of a guest or of the cloud.
-func Named(platform string, minUVMSVN uint64) (Judge, error) {
-	j := Judge{Platform: "sev-snp", MinUVMSVN: minUVMSVN}
-	var err error
-	if dir, played := strings.CutPrefix(platform, simulated.Name+":"); played {
-		j.Platform = simulated.Name + "-" + j.Platform
-		j.Anchors, err = simulated.New(dir).Anchors()
-	} else if platform == "amd" {
-		j.Anchors, err = snp.AMD()
-	} else {
-		err = fault.Errorf(fault.Usage, "--platform amd, or simulated:DIR", "there is no platform %.80q", platform)
-	}
-	return j, err
-}
-
 // Run refuses the evidence of a run unless it is of the judge's platform, of a
 // container under the contract's policy, and binds the run's id, its keys and the
 // contract version that it begins with. Nothing of begin is taken for granted but
 // that it was parsed.
 func (j Judge) Run(begin *statement.RunBegin, contract statement.Contract) error {
-	if begin.Evidence.Platform != j.Platform {
-		return fault.Errorf(fault.Refused, "judge it as what it says it is", "it is of platform %.80q, not %s", begin.Evidence.Platform, j.Platform)
-	}
 	about, err := reportData(begin)
 	if err != nil {
 		return err
 	}
-	var host [32]byte
-	if err := fixed(host[:], strings.TrimPrefix(contract.ContainerPolicy, "sha256:")); err != nil {
-		return fmt.Errorf("the contract's container policy: %w", err)
+	return j.judge(begin.Evidence, contract.ContainerPolicy, about)
+}
+
+// Ledger refuses the evidence of a ledger unless it is of the judge's platform, of a
+// container under the policy with this digest, "sha256:…", and binds the ledger's
+// verifier key and the TLS key, SubjectPublicKeyInfo in DER, of who shows it.
+func (j Judge) Ledger(e statement.Evidence, tlsKey []byte, key, containerPolicy string) error {
+	about, err := snp.Ledger{Key: key, TLSKey: tlsKey}.ReportData()
+	if err != nil {
+		return fault.Errorf(fault.Refused, "", "the ledger's evidence: %w", err)
 	}
-	e := snp.Evidence{Report: begin.Evidence.Report}
-	e.UVM = begin.Evidence.Endorsement
-	if e.HostCerts, err = snp.ParseHostCerts(begin.Evidence.Certificates); err != nil {
+	if err := j.judge(e, containerPolicy, about); err != nil {
+		return fmt.Errorf("the ledger's evidence: %w", err)
+	}
+	return nil
+}
+
+// judge holds evidence about 64 bytes to a container policy.
+func (j Judge) judge(shown statement.Evidence, containerPolicy string, about [64]byte) (err error) {
+	if shown.Platform != j.Platform {
+		return fault.Errorf(fault.Refused, "judge it as what it says it is", "it is of platform %.80q, not %s", shown.Platform, j.Platform)
+	}
+	var host [32]byte
+	if err := fixed(host[:], strings.TrimPrefix(containerPolicy, "sha256:")); err != nil {
+		return fmt.Errorf("the container policy: %w", err)
+	}
+	e := snp.Evidence{Report: shown.Report}
+	e.UVM = shown.Endorsement
+	if e.HostCerts, err = snp.ParseHostCerts(shown.Certificates); err != nil {
 		return err
 	}
 	_, err = snp.Verify(&e, snp.Expectations{Anchors: j.Anchors, HostData: host[:], ReportData: about[:], SMT: snp.SMTAllowed, MinTCB: snp.BaseFloors(), MinUVMSVN: j.MinUVMSVN})

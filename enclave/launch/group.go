@@ -33,11 +33,51 @@ func groupPattern(own string, pid int) string {
 	return filepath.Join(own, groupPrefix+"*-"+strconv.Itoa(pid))
 }
 
-// makeGroup makes the group and bounds it by what the machine's controllers can.
+// runtimePrefix begins the name of the group that a runtime moves itself into; its
+// process id follows.
+const runtimePrefix = "cloister-runtime-"
+
+// Settle moves this process, and with it what it starts, into a group of its own
+// below the one that it is in, so that an application's can be beside it and be
+// bounded: a group that has processes hands no controllers on to those below
+// ("no internal process constraint" of the kernel's admin-guide/cgroup-v2). main
+// calls it before anything is started.
+//
+// It does nothing where the group is not the process's alone, as one is that was
+// delegated to it; at the hierarchy's root, which has no such constraint; and
+// where it may not, as in most containers, whose groups are read-only. What a group
+// is not needed for holds all the same: see the package's document.
+func Settle() {
+	own, err := ownGroup()
+	if err == nil {
+		settleIn(own)
+	}
+}
+
+func settleIn(own string) {
+	if isRoot(own) {
+		return
+	}
+	self := strconv.Itoa(os.Getpid())
+	if all, err := os.ReadFile(filepath.Join(own, "cgroup.procs")); err != nil || strings.TrimSpace(string(all)) != self {
+		return
+	}
+	removeStale(own)
+	leaf := filepath.Join(own, runtimePrefix+self)
+	if os.Mkdir(leaf, 0o755) == nil && os.WriteFile(filepath.Join(leaf, "cgroup.procs"), []byte(self), 0) != nil {
+		_ = unix.Rmdir(leaf)
+	}
+}
+
+// makeGroup makes the group, beside the runtime's own where it has settled, and
+// bounds it by what the machine's controllers can.
 func makeGroup(l Limits) *group {
 	own, err := ownGroup()
 	if err != nil {
 		return nil
+	}
+	if strings.HasPrefix(filepath.Base(own), runtimePrefix) {
+		own = filepath.Dir(own)
 	}
 	return makeGroupIn(own, l)
 }
@@ -52,11 +92,12 @@ func makeGroupIn(own string, l Limits) *group {
 	if g.open, err = os.Open(g.dir); err != nil {
 		return nil
 	}
-	// Each may be refused: the machine has not got the controller, or processes are
-	// in the runtime's own group. The group then has no such files, and the log
-	// says so.
-	for _, controller := range []string{"pids", "memory", "cpu"} {
-		_ = os.WriteFile(filepath.Join(own, "cgroup.subtree_control"), []byte("+"+controller), 0)
+	if handsOn(own) {
+		// Each may be refused: the machine has not got the controller. The group then has
+		// no such files, and the log says so.
+		for _, controller := range []string{"pids", "memory", "cpu"} {
+			_ = os.WriteFile(filepath.Join(own, "cgroup.subtree_control"), []byte("+"+controller), 0)
+		}
 	}
 	files := l.files()
 	for _, name := range slices.Sorted(maps.Keys(files)) {
@@ -65,6 +106,23 @@ func makeGroupIn(own string, l Limits) *group {
 		}
 	}
 	return g
+}
+
+// handsOn reports whether a group may hand controllers on to those below. Where it
+// has processes, the kernel refuses some, and takes the others to mean that there
+// are to be threads below, and no processes.
+func handsOn(group string) bool {
+	if isRoot(group) {
+		return true
+	}
+	processes, err := os.ReadFile(filepath.Join(group, "cgroup.procs"))
+	return err == nil && len(processes) == 0
+}
+
+// isRoot reports whether a group is the hierarchy's root: the one that has no type.
+func isRoot(group string) bool {
+	_, err := os.Stat(filepath.Join(group, "cgroup.type"))
+	return errors.Is(err, os.ErrNotExist)
 }
 
 // ownGroup is the directory of the group that the runtime is in.
@@ -89,7 +147,8 @@ func ownGroup() (dir string, err error) {
 // empty, or belongs to a runtime that this one cannot see, stays.
 func removeStale(own string) {
 	old, _ := filepath.Glob(filepath.Join(own, groupPrefix+"*"))
-	for _, dir := range old {
+	runtimes, _ := filepath.Glob(filepath.Join(own, runtimePrefix+"*"))
+	for _, dir := range append(old, runtimes...) {
 		pid, err := strconv.Atoi(dir[strings.LastIndexByte(dir, '-')+1:])
 		if err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 			_ = unix.Rmdir(dir)

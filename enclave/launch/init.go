@@ -39,16 +39,20 @@ type description struct {
 	Limits     Limits            `json:"limits"`
 	Files      int               `json:"files"` // how many
 	Texts      map[string][]byte `json:"texts"`
+	Exchange   *Exchange         `json:"exchange,omitempty"`
 }
 
 func (a Application) describe() description {
 	d := description{Command: a.Command, Env: []string{}, WorkingDir: a.WorkingDir, UID: a.UID, GID: a.GID, SetUser: true,
-		Mounts: a.Mounts, Limits: a.Limits, Files: len(a.Files), Texts: a.Texts}
+		Mounts: a.Mounts, Limits: a.Limits, Files: len(a.Files), Texts: a.Texts, Exchange: a.Exchange}
 	if uid := os.Getuid(); uid != 0 {
 		d.UID, d.GID, d.SetUser = uint32(uid), uint32(os.Getgid()), false
 	}
 	for name, value := range a.Environment {
 		d.Env = append(d.Env, name+"="+value)
+	}
+	if d.WorkingDir == "" && d.Exchange != nil {
+		d.WorkingDir = ExchangeDir
 	}
 	if d.WorkingDir == "" {
 		d.WorkingDir = "/"
@@ -56,10 +60,13 @@ func (a Application) describe() description {
 	return d
 }
 
-// Init must be the first thing that main calls. In the process that Run
-// started it is the namespaces' init and does not return, but ends the
+// Init must be the first thing that main calls. In the process that Run, or
+// StartAlone, started it is the namespaces' init and does not return, but ends the
 // process; anywhere else it returns at once.
 func Init() {
+	if len(os.Args) == 1 && os.Args[0] == aloneName {
+		initAlone()
+	}
 	if len(os.Args) != 1 || os.Args[0] != initName || os.Getpid() != 1 {
 		return
 	}
@@ -70,11 +77,16 @@ func Init() {
 	os.Exit(exit)
 }
 
+// passedOn are the signals of an init that its application gets, and the one by
+// which it hears of children's ends.
+var passedOn = []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCHLD}
+
 func runInit() (exit int, err error) {
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCHLD)
+	signal.Notify(signals, passedOn...)
 
-	if err := serveSockets(); err != nil {
+	runtime, err := serveSockets()
+	if err != nil {
 		return exitNotStarted, err
 	}
 	d, err := readDescription()
@@ -86,7 +98,7 @@ func runInit() (exit int, err error) {
 			return exitNotStarted, err
 		}
 	}
-	if err := d.confine(); err != nil {
+	if err := errors.Join(d.confine(), d.Exchange.give(runtime)); err != nil {
 		return exitNotStarted, err
 	}
 	cmd := exec.Command(d.Command[0], d.Command[1:]...)
@@ -106,7 +118,7 @@ func (d description) confine() error {
 	if err := bound(); err != nil {
 		return err
 	}
-	if err := enterView(d.Mounts, d.Limits, d.Texts); err != nil {
+	if err := enterView(d); err != nil {
 		return err
 	}
 	// Without a user of its own the application could read the init, and write to it.
@@ -131,6 +143,9 @@ func (d description) giveUp() error {
 // writable are the directories in which the application may change things.
 func (d description) writable() []string {
 	dirs := []string{"/tmp", "/var/tmp", "/dev/shm"}
+	if d.Exchange != nil {
+		dirs = append(dirs, ExchangeDir)
+	}
 	for _, m := range d.Mounts {
 		if m.Writable {
 			dirs = append(dirs, m.Path)

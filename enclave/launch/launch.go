@@ -8,8 +8,10 @@
 // view of the file system (view.go), gives up what it could hand on
 // (confine.go), starts the application as its user and waits, reaping what it
 // orphans and passing signals on. The init ends with the application's exit
-// code, and with it every process of the PID namespace. If the runtime dies, the
-// kernel kills the init, and so all of them; that needs no control group.
+// code, and with it every process of the PID namespace. If the runtime dies, killed
+// or by its own fault, the kernel kills the init (its parent-death signal), and so
+// all of them, whatever sessions or signals they have: a PID namespace ends with its
+// first process. That needs no control group, and nobody who is left to do it.
 //
 // The network namespace holds a loopback device and nothing else, so there is no
 // way out of it but what the runtime serves inside: Network.
@@ -18,9 +20,12 @@
 // read-only view, no_new_privs with an empty bounding set, Landlock for writes,
 // seccomp for what no program needs. Each of them is demanded, but for Landlock
 // and the control group, which not every machine has; the log says what is
-// there. Where there is no control group, limits on the number of processes and
-// on the temporary files hold all the same, and where memory ends the kernel
-// ends the application first.
+// there. A control group takes that the runtime may make one: at the hierarchy's
+// root, or in a group that was delegated to it, out of which it moves itself first
+// (Settle). Where groups are read-only, as container engines have them, there is
+// none: the limits on the number of processes, by user, and on the temporary files
+// hold all the same, where memory ends the kernel ends the application first, and
+// its end is the PID namespace's.
 package launch
 
 import (
@@ -49,6 +54,9 @@ type Application struct {
 	Limits Limits
 	// Texts are files that it finds in /dev, by their names there.
 	Texts map[string][]byte
+	// Exchange, if not nil, is a directory for files to and from the runtime; where
+	// there is no WorkingDir, it starts there.
+	Exchange *Exchange
 	// Files are its open files from descriptor 3 on, beside its output.
 	Files []*os.File
 	// Grace is how long the application has after SIGTERM before it is killed.
@@ -119,15 +127,19 @@ func Run(ctx context.Context, a Application) (exit int, err error) {
 		<-done
 		return 0, err
 	}
+	a.Exchange.take(network)
+	if a.Network == nil {
+		network.end()
+	}
 	return exitCode(a, a.wait(ctx, cmd.Process, group, done))
 }
 
 // admit has the init start the application, once its network is served.
 func (a Application) admit(n *Network, w *os.File, description []byte) error {
-	if a.Network == nil {
-		n.end()
-	} else if err := a.Network(n); err != nil {
-		return fmt.Errorf("serving the network of %s: %w", a.Command[0], err)
+	if a.Network != nil {
+		if err := a.Network(n); err != nil {
+			return fmt.Errorf("serving the network of %s: %w", a.Command[0], err)
+		}
 	}
 	if _, err := w.Write(description); err != nil {
 		return fmt.Errorf("describing %s to its init: %w", a.Command[0], err)

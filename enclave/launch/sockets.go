@@ -84,15 +84,14 @@ func closeFile(f *os.File) {
 
 // serveSockets is the init's side, which is not waited for: it makes what the
 // runtime asks for until that has no more to ask.
-func serveSockets() error {
-	requests, err := unixConn(os.NewFile(socketsFD, "sockets"))
-	if err != nil {
-		return err
+func serveSockets() (requests *net.UnixConn, err error) {
+	if requests, err = unixConn(os.NewFile(socketsFD, "sockets")); err != nil {
+		return nil, err
 	}
 	up := loopback()
 	openPorts()
 	go makeSockets(requests, up)
-	return nil
+	return requests, nil
 }
 
 // makeSockets waits for nobody: an answer finds room in a connection of its own.

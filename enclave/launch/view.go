@@ -32,17 +32,18 @@ const newRoot = "/proc"
 const covering = unix.MS_NOSUID | unix.MS_NODEV
 
 // enterView builds the view and leaves the runtime's file system behind.
-func enterView(mounts []Mount, l Limits, texts map[string][]byte) error {
+func enterView(d description) error {
 	table, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		return fmt.Errorf("reading the mounts: %w", err)
 	}
-	v := &view{limits: l, texts: texts}
+	v := &view{limits: d.Limits, texts: d.Texts}
 	for _, step := range []func() error{
 		v.root, v.temporaryFiles, v.devices,
+		func() error { return d.Exchange.mount(v, d.UID, d.GID) },
 		func() error { return v.cover("/sys") },
 		func() error { return v.coverAll(table) },
-		func() error { return v.volumes(mounts) },
+		func() error { return v.volumes(d.Mounts) },
 		v.processes, v.seal, enter,
 	} {
 		if err := step(); err != nil {

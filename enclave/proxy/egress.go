@@ -49,6 +49,7 @@ type Egress struct {
 	tunnels  *handedOver   // their connections
 	room     chan struct{} // bounds connections
 	ca       *authority    // nil where tunnels are open
+	flight   inFlight
 	ctx      context.Context
 	endAll   context.CancelFunc
 	upstream *http.Transport
@@ -110,8 +111,8 @@ func NewEgress(c EgressConfig) (*Egress, error) {
 	// Requests end with the proxy, those too that have become WebSockets.
 	base := func(net.Listener) context.Context { return e.ctx }
 	quiet := slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug) // it would say what the application asked for
-	e.outside = &http.Server{Handler: http.HandlerFunc(e.serveOutside), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ErrorLog: quiet, BaseContext: base}
-	e.within = &http.Server{Handler: http.HandlerFunc(e.serveWithin), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ErrorLog: quiet, BaseContext: base, ConnContext: withTarget}
+	e.outside = &http.Server{Handler: e.serving(e.serveOutside), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ErrorLog: quiet, BaseContext: base}
+	e.within = &http.Server{Handler: e.serving(e.serveWithin), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ErrorLog: quiet, BaseContext: base, ConnContext: withTarget}
 	go e.within.Serve(e.tunnels)
 	return e, nil
 }
@@ -134,12 +135,26 @@ func (e *Egress) Certificate() []byte {
 // Report records what was decided since it last did.
 func (e *Egress) Report(ctx context.Context) error { return e.tally.report(ctx) }
 
-// Close ends all connections.
+// serving is a handler whose requests Close waits for.
+func (e *Egress) serving(serve http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !e.flight.enter() {
+			return
+		}
+		defer e.flight.leave()
+		serve(w, r)
+	}
+}
+
+// Close ends all connections, tunnels among them, and returns once nothing passes
+// any more and nothing is on its way to the record.
 func (e *Egress) Close() {
+	e.flight.close()
 	e.endAll()
 	e.outside.Close()
 	e.within.Close()
 	e.tunnels.Close()
+	e.flight.wait()
 	e.upstream.CloseIdleConnections()
 }
 

@@ -2,13 +2,14 @@ package proxy
 
 import (
 	"context"
-	"io"
+	"crypto/tls"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"strings"
-	"time"
+	"syscall"
 
 	"cloister/policy/spec"
 )
@@ -159,32 +160,27 @@ func hostHeader(f forwarded) string {
 	return f.to.String()
 }
 
+// cannotReach says why, in words of this proxy's: an error of the network has the
+// address in it that the name was resolved to, which is not the application's to
+// know.
 func cannotReach(w http.ResponseWriter, err error) {
-	status := http.StatusBadGateway
-	if isForbidden(err) {
-		status = http.StatusForbidden
+	status, why := http.StatusBadGateway, "it did not answer as HTTP has it"
+	var timeout net.Error
+	var unverified *tls.CertificateVerificationError
+	var op *net.OpError
+	switch {
+	case errors.Is(err, errForbidden):
+		status, why = http.StatusForbidden, errForbidden.Error()
+	case errors.Is(err, errUnknown):
+		why = errUnknown.Error()
+	case errors.As(err, &unverified):
+		why = "its certificate is not trusted for its name"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		status, why = http.StatusGatewayTimeout, "it does not answer"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		why = "it refuses the connection"
+	case errors.As(err, &op):
+		why = "the connection is not to be made, or broke"
 	}
-	http.Error(w, "clean room: reaching the host: "+err.Error(), status)
-}
-
-// splice passes bytes both ways until both ways have ended, or one breaks.
-func splice(a, b net.Conn) {
-	done := make(chan struct{}, 2)
-	copyTo := func(to, from net.Conn) {
-		_, err := io.Copy(to, from)
-		if half, ok := to.(interface{ CloseWrite() error }); ok && err == nil {
-			_ = half.CloseWrite()
-		} else {
-			_ = to.Close()
-		}
-		if err != nil {
-			_ = from.SetDeadline(time.Unix(1, 0))
-			_ = to.SetDeadline(time.Unix(1, 0))
-		}
-		done <- struct{}{}
-	}
-	go copyTo(a, b)
-	go copyTo(b, a)
-	<-done
-	<-done
+	http.Error(w, "clean room: reaching the host: "+why, status)
 }

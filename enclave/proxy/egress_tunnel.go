@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"net"
 	"net/http"
 	"sync"
@@ -55,7 +54,7 @@ func (e *Egress) openTunnel(w http.ResponseWriter, r *http.Request, d spec.Desti
 	defer down.Close()
 	stop := context.AfterFunc(e.ctx, func() { up.Close(); down.Close() })
 	defer stop()
-	splice(down, up)
+	splice(down, up, spliceIdleTime)
 }
 
 // accepted tells the application that its tunnel stands, and takes it over with
@@ -254,5 +253,3 @@ func (p *placed) CloseWrite() error {
 func clientTLS(roots *x509.CertPool) *tls.Config {
 	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 }
-
-func isForbidden(err error) bool { return errors.Is(err, errForbidden) }

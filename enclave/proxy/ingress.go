@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"cloister/attested/proof"
+	"cloister/governance/statement"
 	"cloister/policy/spec"
 )
 
@@ -30,8 +31,11 @@ import (
 // protocol does not admit gets an answer and goes no further, and so does what
 // the endpoint's Rego policy does not let through (ingress_policy.go). The rest
 // goes to the application without the headers that are the connection's, in the
-// order of net/http/httputil; its response is judged before its first byte goes
-// out. A body of either side that makes no progress for a minute is given up.
+// order of net/http/httputil; its response, which has to begin within ten minutes
+// but for gRPC's, is judged before its first byte goes out. A body of either side
+// that makes no progress for a minute is given up, and so is protocol tcp's
+// connection in which nothing passes for ten. What is refused is counted, by
+// reason, for the record (ReportIngress).
 type Ingress struct {
 	IngressConfig
 	tls     *tls.Config
@@ -42,11 +46,14 @@ type Ingress struct {
 	dialled *http.Transport
 	passing sync.WaitGroup // connections before they are the server's, and those of tcp
 	maxBody int64
+	stall   time.Duration // ingressStallTime
+	idle    time.Duration // spliceIdleTime
 
 	ctx    context.Context // ends with the ingress
 	endAll context.CancelFunc
 
-	sent, refused atomic.Int64 // bytes of response bodies; requests and connections
+	sent    atomic.Int64 // bytes of response bodies
+	refused refusals     // requests and connections
 }
 
 // IngressConfig is what an endpoint goes by.
@@ -79,7 +86,11 @@ const (
 	ingressIdleTime      = 90 * time.Second
 	// ingressStallTime is how long a body may make no progress.
 	ingressStallTime = time.Minute
-	ingressMaxHeader = 64 << 10 // bytes; common servers take 8 to 64 KiB
+	// ingressAnswerTime is how long the application may take to begin a response,
+	// once it has the request: what a call computes, it may. Of protocol grpc, whose
+	// streams may be silent, the connection is pinged instead.
+	ingressAnswerTime = 10 * time.Minute
+	ingressMaxHeader  = 64 << 10 // bytes; common servers take 8 to 64 KiB
 	// ingressMaxBody bounds a request's body in bytes, but for gRPC's, whose
 	// streams have no end.
 	ingressMaxBody = 1 << 30
@@ -96,7 +107,8 @@ func NewIngress(c IngressConfig) (*Ingress, error) {
 	if c.Identity.Checkpoint == nil || c.Dial == nil || len(c.Identity.Certificate.Certificate) == 0 {
 		return nil, errors.New("the endpoint is not set up")
 	}
-	g := &Ingress{IngressConfig: c, ready: newHandedOver(), clients: newClients(ingressMaxConns, ingressMaxOfOne), maxBody: ingressMaxBody}
+	g := &Ingress{IngressConfig: c, ready: newHandedOver(), clients: newClients(ingressMaxConns, ingressMaxOfOne), maxBody: ingressMaxBody,
+		stall: ingressStallTime, idle: spliceIdleTime}
 	g.ctx, g.endAll = context.WithCancel(context.Background())
 	g.tls = &tls.Config{
 		Certificates: []tls.Certificate{c.Identity.Certificate}, MinVersion: tls.VersionTLS13,
@@ -109,6 +121,7 @@ func NewIngress(c IngressConfig) (*Ingress, error) {
 		MaxHeaderBytes: ingressMaxHeader, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // clients' words
 		Protocols: ingressProtocols(true, true), // what TLS protects is plain here
 		HTTP2:     &http.HTTP2Config{MaxConcurrentStreams: ingressMaxStreams, SendPingTimeout: ingressPingInterval},
+		ConnState: g.observe, ConnContext: withWatched,
 	}
 	go g.server.Serve(g.ready)
 	return g, nil
@@ -136,7 +149,12 @@ func ingressProtocols(http1, http2 bool) *http.Protocols {
 // transport goes to the application, whatever the address.
 func (g *Ingress) transport() *http.Transport {
 	grpc := g.Endpoint.Protocol == spec.ProtocolGRPC
+	answerTime := ingressAnswerTime
+	if grpc {
+		answerTime = 0
+	}
 	return &http.Transport{
+		ResponseHeaderTimeout: answerTime, HTTP2: &http.HTTP2Config{SendPingTimeout: ingressPingInterval},
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return g.Dial(ctx) },
 		Protocols:   ingressProtocols(!grpc, grpc), DisableCompression: true,
 		MaxIdleConnsPerHost: 256, IdleConnTimeout: ingressIdleTime, MaxResponseHeaderBytes: ingressMaxHeader,
@@ -161,7 +179,7 @@ func (g *Ingress) Serve(l net.Listener) error {
 		}
 		held, ok := g.clients.hold(conn)
 		if !ok {
-			g.refused.Add(1)
+			g.refused.add(statement.IngressCrowded)
 			conn.Close()
 			continue
 		}
@@ -181,7 +199,7 @@ func (g *Ingress) receive(raw net.Conn) {
 	defer stop()
 	conn := tls.Server(raw, g.tls)
 	if err := g.handshake(conn); err != nil {
-		g.refused.Add(1)
+		g.refused.add(statement.IngressHandshake)
 		raw.Close()
 		return
 	}
@@ -189,7 +207,7 @@ func (g *Ingress) receive(raw net.Conn) {
 		g.pass(conn)
 		return
 	}
-	if !g.ready.hand(plainConn{conn}) {
+	if !g.ready.hand(&watched{Conn: conn}) {
 		conn.Close()
 	}
 }
@@ -222,11 +240,12 @@ func (g *Ingress) pass(client net.Conn) {
 	defer client.Close()
 	app, err := g.Dial(g.ctx)
 	if err != nil {
+		g.refused.add(statement.IngressUnanswered)
 		g.Log.Warn("the application does not answer at its port", "endpoint", g.Endpoint.Name, "error", err)
 		return
 	}
 	defer app.Close()
-	splice(client, app)
+	splice(client, app, g.idle)
 }
 
 // Close ends the endpoint: no connection is taken any more, requests that are on
@@ -239,6 +258,6 @@ func (g *Ingress) Close(ctx context.Context) error {
 	g.clients.closeAll()
 	g.passing.Wait()
 	g.dialled.CloseIdleConnections()
-	g.Log.Info("endpoint is closed", "endpoint", g.Endpoint.Name, "refused", g.refused.Load(), "bytes", g.sent.Load())
+	g.Log.Info("endpoint is closed", "endpoint", g.Endpoint.Name, "refused", g.refused.total(), "bytes", g.sent.Load())
 	return err
 }

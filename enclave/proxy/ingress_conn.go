@@ -93,7 +93,3 @@ func (c *clientConn) Close() error {
 	c.once.Do(func() { c.clients.letGo(c) })
 	return err
 }
-
-// plainConn hides from net/http that a connection is TLS, whose handshake is made
-// by now: with it, ALPN's word would decide on the protocol.
-type plainConn struct{ net.Conn }

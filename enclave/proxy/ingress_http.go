@@ -6,27 +6,35 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httputil"
+	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
 
+	"cloister/governance/statement"
 	"cloister/policy/spec"
 )
 
 // serve answers one request.
 func (g *Ingress) serve(w http.ResponseWriter, r *http.Request) {
+	serves(r.Context())
+	if r.Body != nil && r.Body != http.NoBody && g.Endpoint.Protocol != spec.ProtocolGRPC {
+		// For whoever answers without reading it: net/http reads on then.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(g.stall))
+	}
 	if g.Runtime != nil && strings.HasPrefix(r.URL.Path, RuntimePath) {
-		g.Runtime.ServeHTTP(w, r)
+		g.serveRuntime(w, r)
 		return
 	}
-	if status, why := g.admits(r); why != "" {
-		g.refuse(w, status, why)
+	if status, reason, why := g.admits(r); why != "" {
+		g.refuse(w, status, reason, why)
 		return
 	}
-	w = &ingressWriter{ResponseWriter: w, control: http.NewResponseController(w), sent: &g.sent, judged: g.Policy != nil}
+	w = &ingressWriter{ResponseWriter: w, control: http.NewResponseController(w), stall: g.stall, sent: &g.sent, judged: g.Policy != nil}
 	if r.Body != nil && r.Body != http.NoBody {
 		r.Body = g.bounded(w, r)
 	}
@@ -39,27 +47,40 @@ func (g *Ingress) serve(w http.ResponseWriter, r *http.Request) {
 	g.forward.ServeHTTP(w, r)
 }
 
+// serveRuntime has the runtime answer for itself.
+func (g *Ingress) serveRuntime(w http.ResponseWriter, r *http.Request) {
+	seen := &statusSeen{ResponseWriter: w}
+	g.Runtime.ServeHTTP(seen, r)
+	if seen.status == http.StatusUnauthorized {
+		g.refused.add(statement.IngressUnsigned)
+	}
+}
+
 // admits says why the endpoint's protocol has no such request.
-func (g *Ingress) admits(r *http.Request) (status int, why string) {
+func (g *Ingress) admits(r *http.Request) (status int, reason, why string) {
 	upgrade := r.Header.Get("Upgrade")
 	switch {
 	case r.Method == http.MethodConnect:
-		return http.StatusMethodNotAllowed, "this endpoint is no proxy"
+		return http.StatusMethodNotAllowed, statement.IngressProtocol, "this endpoint is no proxy"
 	case g.Endpoint.Protocol == spec.ProtocolGRPC && (r.ProtoMajor != 2 || !strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")):
-		return http.StatusUnsupportedMediaType, "this endpoint speaks gRPC"
+		return http.StatusUnsupportedMediaType, statement.IngressProtocol, "this endpoint speaks gRPC"
 	case r.ContentLength > g.maxBody && g.Endpoint.Protocol != spec.ProtocolGRPC:
-		return http.StatusRequestEntityTooLarge, fmt.Sprintf("the body has more than %d bytes", g.maxBody)
+		return http.StatusRequestEntityTooLarge, statement.IngressTooLarge, fmt.Sprintf("the body has more than %d bytes", g.maxBody)
 	case upgrade == "" || r.ProtoMajor == 2:
-		return 0, ""
+		return 0, "", ""
 	case g.Endpoint.Protocol != spec.ProtocolWebSocket || !strings.EqualFold(upgrade, "websocket"):
-		return http.StatusForbidden, "this endpoint does not change to protocol " + upgrade
+		return http.StatusForbidden, statement.IngressProtocol, "this endpoint does not change to protocol " + upgrade
 	}
-	return 0, ""
+	return 0, "", ""
 }
 
 // refuse answers in place of the application.
-func (g *Ingress) refuse(w http.ResponseWriter, status int, why string) {
-	g.refused.Add(1)
+func (g *Ingress) refuse(w http.ResponseWriter, status int, reason, why string) {
+	g.refused.add(reason)
+	answer(w, status, why)
+}
+
+func answer(w http.ResponseWriter, status int, why string) {
 	http.Error(w, "clean room: "+why, status)
 }
 
@@ -69,19 +90,31 @@ func (g *Ingress) bounded(w http.ResponseWriter, r *http.Request) io.ReadCloser 
 	if g.Endpoint.Protocol == spec.ProtocolGRPC {
 		return r.Body
 	}
-	return http.MaxBytesReader(w, progressing{r.Body, http.NewResponseController(w)}, g.maxBody)
+	return http.MaxBytesReader(w, &progressing{ReadCloser: r.Body, control: http.NewResponseController(w), g: g}, g.maxBody)
 }
 
 // progressing gives up a body that does not go on.
 type progressing struct {
 	io.ReadCloser
 	control *http.ResponseController
+	g       *Ingress
+	stalled bool
 }
 
-func (p progressing) Read(b []byte) (int, error) {
-	_ = p.control.SetReadDeadline(time.Now().Add(ingressStallTime))
+var errStalled = errors.New("the body did not go on")
+
+func (p *progressing) Read(b []byte) (int, error) {
+	if p.stalled {
+		return 0, errStalled
+	}
+	_ = p.control.SetReadDeadline(time.Now().Add(p.g.stall))
 	n, err := p.ReadCloser.Read(b)
-	if err != nil { // the next request has a time of its own
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded): // and stays so: net/http would read on without end
+		// Counted here: the application may still answer what it has of the request.
+		p.g.refused.add(statement.IngressStalled)
+		p.stalled, err = true, errStalled
+	case err != nil: // the next request has a time of its own
 		_ = p.control.SetReadDeadline(time.Time{})
 	}
 	return n, err
@@ -91,6 +124,7 @@ func (p progressing) Read(b []byte) (int, error) {
 type ingressWriter struct {
 	http.ResponseWriter
 	control *http.ResponseController
+	stall   time.Duration
 	sent    *atomic.Int64
 	judged  bool
 }
@@ -108,7 +142,7 @@ func (w *ingressWriter) WriteHeader(status int) {
 }
 
 func (w *ingressWriter) Write(b []byte) (int, error) {
-	_ = w.control.SetWriteDeadline(time.Now().Add(ingressStallTime))
+	_ = w.control.SetWriteDeadline(time.Now().Add(w.stall))
 	n, err := w.ResponseWriter.Write(b)
 	w.sent.Add(int64(n))
 	return n, err
@@ -155,16 +189,22 @@ func (g *Ingress) modify(resp *http.Response) error {
 func (g *Ingress) failed(w http.ResponseWriter, r *http.Request, err error) {
 	var large *http.MaxBytesError
 	var no notLetOut
+	var timeout net.Error
 	switch {
+	case errors.Is(err, errStalled):
+		w.Header().Set("Connection", "close")
+		answer(w, http.StatusRequestTimeout, errStalled.Error()) // it is counted
 	case errors.As(err, &no):
-		g.refuse(w, http.StatusForbidden, no.Error())
+		g.refuse(w, http.StatusForbidden, statement.IngressKept, no.Error())
 	case errors.As(err, &large):
-		g.refuse(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body has more than %d bytes", large.Limit))
+		g.refuse(w, http.StatusRequestEntityTooLarge, statement.IngressTooLarge, fmt.Sprintf("the body has more than %d bytes", large.Limit))
 	case errors.Is(err, syscall.ECONNREFUSED):
 		w.Header().Set("Retry-After", "1")
-		g.refuse(w, http.StatusServiceUnavailable, "the application does not listen yet, or no longer")
+		g.refuse(w, http.StatusServiceUnavailable, statement.IngressUnanswered, "the application does not listen yet, or no longer")
 	case errors.Is(err, context.Canceled) && r.Context().Err() != nil: // nobody is there to read it
+	case errors.As(err, &timeout) && timeout.Timeout():
+		g.refuse(w, http.StatusGatewayTimeout, statement.IngressUnanswered, "the application did not begin its answer in time")
 	default:
-		g.refuse(w, http.StatusBadGateway, "the application did not answer as HTTP has it")
+		g.refuse(w, http.StatusBadGateway, statement.IngressUnanswered, "the application did not answer as HTTP has it")
 	}
 }

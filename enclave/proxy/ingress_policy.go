@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -13,6 +14,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"cloister/governance/statement"
 	"cloister/policy/spec"
 )
 
@@ -41,7 +43,7 @@ type IngressMessage struct {
 	// Size of the body in bytes; -1 where it is not known before it ends.
 	Size int64 `json:"size"`
 	// Body is there where it is JSON (application/json) of at most maxJudged bytes
-	// in which no object has a name twice.
+	// in which no object has a name twice, in whatever case.
 	Body json.RawMessage `json:"body,omitempty"`
 }
 
@@ -73,13 +75,17 @@ func (g *Ingress) judgeRequest(w http.ResponseWriter, r *http.Request) (*http.Re
 	m := IngressMessage{Method: r.Method, Host: r.Host, Path: r.URL.EscapedPath(), Query: r.URL.RawQuery, Headers: lowered(r.Header), Size: r.ContentLength}
 	var err error
 	if r.Body, err = m.readBody(r.Body, r.Header); err != nil {
-		g.refuse(w, http.StatusBadRequest, "the body ended early")
+		if errors.Is(err, errStalled) {
+			answer(w, http.StatusRequestTimeout, errStalled.Error()) // it is counted
+		} else {
+			g.refuse(w, http.StatusBadRequest, statement.IngressUnreadable, "the body ended early")
+		}
 		return r, false
 	}
 	address, _, _ := net.SplitHostPort(r.RemoteAddr)
 	in := &IngressInput{Phase: phaseRequest, Endpoint: g.Endpoint.Name, Request: m, Client: IngressClient{address, g.clients.asks(address, time.Now())}, Sent: g.sent.Load()}
 	if why := g.decide(r.Context(), in); why != "" {
-		g.refuse(w, http.StatusForbidden, why)
+		g.refuse(w, http.StatusForbidden, statement.IngressPolicy, why)
 		return r, false
 	}
 	in.Request.Body = nil // it is long enough once
@@ -169,7 +175,8 @@ type rest struct {
 }
 
 // unambiguous reports whether text is JSON that every parser reads alike: one that
-// has a name twice, the application could read otherwise than the policy did.
+// has a name twice, the application could read otherwise than the policy did. Some
+// parsers, Go's among them, take names that differ in case for one.
 func unambiguous(text []byte) bool {
 	d := json.NewDecoder(bytes.NewReader(text))
 	return json.Valid(text) && utf8.Valid(text) && namesOnce(d)
@@ -187,6 +194,7 @@ func namesOnce(d *json.Decoder) bool {
 		if open == '{' {
 			name, err := d.Token()
 			text, _ := name.(string)
+			text = strings.ToLower(strings.ToUpper(text)) // both: ſ and s, and the Kelvin sign and k, are one
 			if err != nil || names[text] {
 				return false
 			}

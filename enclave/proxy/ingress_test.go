@@ -523,6 +523,7 @@ func TestSlowClients(t *testing.T) {
 			t.Errorf("%s: it is not let go", name)
 		}
 	}
+	d.records(map[string]uint64{"api handshake": 2, "api unreadable": 1})
 }
 
 // TestFlood: a hundred thousand requests of which a quarter is refused, and
@@ -556,7 +557,7 @@ func TestFlood(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if got := d.ingress.refused.Load(); got != each*workers/4 {
+	if got := d.ingress.refused.total(); got != each*workers/4 {
 		t.Errorf("%d refusals are counted, want %d", got, each*workers/4)
 	}
 }

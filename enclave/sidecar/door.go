@@ -49,25 +49,49 @@ func Open(dir string, grace time.Duration) (*Door, error) {
 // application has ended: it kills and reaps what is left.
 const answerSlack = 5 * time.Second
 
-// Run has the application run in its container to its end and returns its exit
-// code; the greeting says of which run it is. When ctx ends, the shim is told to end it. started says whether there
-// was a shim; an error is of kind Incomplete where the application's end is not
-// known.
-func (d *Door) Run(ctx context.Context, greeting Message) (exit int, started bool, err error) {
+// Greet waits for the shim and tells it of which run this is.
+func (d *Door) Greet(ctx context.Context, greeting Message) error {
 	conn, err := d.accept(ctx)
 	if err != nil {
-		return 0, false, err
+		return err
 	}
 	if err := conn.Send(greeting); err != nil {
-		return 0, true, lost(err)
+		return lost(err)
+	}
+	return nil
+}
+
+// Launch has the application run in its container to its end and returns its exit
+// code. It is started when ready, which may use the sockets among the files, has
+// returned nil. When ctx ends, the shim is told to end it. started says whether the
+// application was; an error is of kind Incomplete where its end is not known. The
+// shim must have been greeted; the files stay the caller's, but for the last, which
+// is closed where there are three: a shim that is gone has then no other end.
+func (d *Door) Launch(ctx context.Context, start Start, files []*os.File, ready func() error) (exit int, started bool, err error) {
+	if err := d.conn.Send(Message{Start: &start}, files...); err != nil {
+		return 0, false, d.why(lost(err))
+	}
+	for _, f := range files[min(len(files), 2):] {
+		f.Close()
+	}
+	if err := ready(); err != nil {
+		return 0, false, d.why(err)
+	}
+	if err := d.conn.Send(Message{Go: true}); err != nil {
+		return 0, false, d.why(lost(err))
 	}
 	stop := context.AfterFunc(ctx, func() {
 		// If this fails the connection is broken, which Receive says.
-		_ = conn.Send(Message{End: true, Grace: d.grace})
-		_ = conn.SetReadDeadline(time.Now().Add(d.grace + answerSlack))
+		_ = d.conn.Send(Message{End: true, Grace: d.grace})
+		_ = d.conn.SetReadDeadline(time.Now().Add(d.grace + answerSlack))
 	})
 	defer stop()
-	said, err := conn.Receive()
+	return d.end()
+}
+
+// end receives what the shim says of the end.
+func (d *Door) end() (exit int, started bool, err error) {
+	said, err := d.conn.Receive()
 	switch {
 	case err != nil:
 		return 0, true, lost(err)
@@ -77,6 +101,15 @@ func (d *Door) Run(ctx context.Context, greeting Message) (exit int, started boo
 		return 0, true, lost(errors.New("it says neither an exit code nor a refusal"))
 	}
 	return *said.Exit, true, nil
+}
+
+// why is the reason that the shim gives, where what was asked of it did not come.
+func (d *Door) why(err error) error {
+	_ = d.conn.SetReadDeadline(time.Now().Add(answerSlack))
+	if _, _, refused := d.end(); fault.KindOf(refused) == fault.Refused {
+		return refused
+	}
+	return err
 }
 
 func lost(err error) error {

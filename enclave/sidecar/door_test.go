@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,23 +34,40 @@ type result struct {
 func running(ctx context.Context, d *Door) <-chan result {
 	ended := make(chan result, 1)
 	go func() {
-		exit, started, err := d.Run(ctx, Message{Run: "run-1", Specification: "sha256:spec"})
+		if err := d.Greet(ctx, Message{Run: "run-1", Specification: "sha256:spec"}); err != nil {
+			ended <- result{err: err}
+			return
+		}
+		exit, started, err := d.Launch(ctx, Start{Environment: []string{"A=b"}}, nil, func() error { return nil })
 		ended <- result{exit, started, err}
 	}()
 	return ended
 }
 
-// knock is a shim that connects and is greeted.
-func knock(t *testing.T, dir string) *Conn {
+// greeted is a shim that connects and is greeted.
+func greeted(t *testing.T, dir string) *Conn {
 	t.Helper()
-	c, err := net.Dial("unix", Socket(dir))
+	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: Socket(dir), Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() })
-	conn := NewConn(c)
+	conn := NewShimConn(c)
+	t.Cleanup(func() { conn.Close() })
 	if m, err := conn.Receive(); err != nil || m.Run != "run-1" || m.Specification != "sha256:spec" {
 		t.Fatalf("greeted with %+v, %v", m, err)
+	}
+	return conn
+}
+
+// knock is one that is told to start the application too.
+func knock(t *testing.T, dir string) *Conn {
+	t.Helper()
+	conn := greeted(t, dir)
+	if m, err := conn.Receive(); err != nil || m.Start == nil || !slices.Equal(m.Start.Environment, []string{"A=b"}) {
+		t.Fatalf("told %+v, %v", m, err)
+	}
+	if m, err := conn.Receive(); err != nil || !m.Go {
+		t.Fatalf("told %+v, %v", m, err)
 	}
 	return conn
 }
@@ -156,6 +174,94 @@ func TestNobodyCame(t *testing.T) {
 	}
 }
 
+// TestFilesAreGiven: of each start those that were sent with it, which are closed
+// where nobody receives them; the runtime takes none.
+func TestFilesAreGiven(t *testing.T) {
+	d, dir := opened(t)
+	ready := make(chan error, 1)
+	go func() {
+		if err := d.Greet(t.Context(), Message{Run: "run-1", Specification: "sha256:spec"}); err != nil {
+			ready <- err
+			return
+		}
+		for _, text := range []string{"one", "two"} {
+			r, w, err := os.Pipe()
+			if err != nil {
+				ready <- err
+				return
+			}
+			if _, err := io.WriteString(w, text); err != nil {
+				ready <- err
+				return
+			}
+			w.Close()
+			_, _, err = d.Launch(t.Context(), Start{}, []*os.File{r, r}, func() error { return nil })
+			r.Close()
+			ready <- err
+		}
+	}()
+	conn, zero := greeted(t, dir), 0
+	for _, text := range []string{"one", "two"} {
+		m, err := conn.Receive()
+		if err != nil || len(m.Files) != 2 {
+			t.Fatalf("told %+v, %v", m, err)
+		}
+		got, err := io.ReadAll(m.Files[0])
+		if string(got) != text || err != nil {
+			t.Errorf("given %q, %v", got, err)
+		}
+		for _, f := range m.Files {
+			f.Close()
+		}
+		if m, err := conn.Receive(); err != nil || !m.Go {
+			t.Fatalf("told %+v, %v", m, err)
+		}
+		if err := conn.Send(Message{Exit: &zero}); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-ready; err != nil {
+			t.Error(err)
+		}
+	}
+	go func() {
+		_, _, err := d.Launch(t.Context(), Start{}, nil, func() error { return nil })
+		ready <- err
+	}()
+	if err := conn.Send(Message{Exit: &zero}, os.Stderr); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ready; fault.KindOf(err) != fault.Incomplete || !strings.Contains(err.Error(), "which are not taken") {
+		t.Errorf("the runtime is given a file: %v", err)
+	}
+	d.Close(false)
+}
+
+// TestRefusedBeforeReady: why there is no network is the shim's word, and not what
+// became of it.
+func TestRefusedBeforeReady(t *testing.T) {
+	d, dir := opened(t)
+	ended := make(chan error, 1)
+	go func() {
+		if err := d.Greet(t.Context(), Message{Run: "run-1", Specification: "sha256:spec"}); err != nil {
+			ended <- err
+			return
+		}
+		_, _, err := d.Launch(t.Context(), Start{}, nil, func() error { return errors.New("the sockets are gone") })
+		ended <- err
+	}()
+	conn := greeted(t, dir)
+	if _, err := conn.Receive(); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Send(Message{Refused: "no namespaces here"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), "no namespaces here") {
+		t.Errorf("%v", err)
+	}
+	d.Close(false)
+}
+
 // TestDeadSocket: one that a killed runtime left is replaced.
 func TestDeadSocket(t *testing.T) {
 	dir := t.TempDir()
@@ -169,7 +275,7 @@ func TestDeadSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	running(t.Context(), second)
-	knock(t, dir)
+	greeted(t, dir)
 	second.Close(false)
 	if _, err := Open(dir+"/absent", 0); fault.KindOf(err) != fault.Denied {
 		t.Errorf("a directory that is not there: %v", err)

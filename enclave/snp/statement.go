@@ -9,7 +9,7 @@ import (
 	"errors"
 )
 
-// Statement is what a report vouches for: KeyRelease, KeyBroker or Identity.
+// Statement is what a report vouches for: KeyRelease, KeyBroker, Identity or Ledger.
 type Statement interface {
 	// ReportData is the 64 bytes the report carries.
 	ReportData() ([64]byte, error)

@@ -122,7 +122,8 @@ func (b *Builder) Link(parent uint32, name []byte, inode uint32) {
 }
 
 // Finish returns the plaintext of the manifest. It refuses, as a reader would,
-// a tree that is not well-formed.
+// a tree that is not well-formed. It ends the Builder, whose tables are given back:
+// they are as large as the manifest.
 func (b *Builder) Finish() ([]byte, error) {
 	if b.err != nil {
 		return nil, b.err
@@ -136,6 +137,7 @@ func (b *Builder) Finish() ([]byte, error) {
 		entries = binary.LittleEndian.AppendUint32(entries, e.name)
 		entries = append(entries, uint8(e.nameLen), 0, 0, 0)
 	}
+	b.entries = nil
 	sections := []section{
 		{sectionKeys, flagCritical, b.keys}, {sectionObjects, flagCritical, b.objects},
 		{sectionInodes, flagCritical, b.inodes}, {sectionEntries, flagCritical, entries},
@@ -151,6 +153,7 @@ func (b *Builder) Finish() ([]byte, error) {
 		sections = append(sections, section{sectionPlaces, flagCritical, encodePlaces(b.places)})
 	}
 	plain := encodeSections(sections)
+	*b = Builder{err: malformed("a Builder was finished twice")}
 	m := new(Manifest)
 	if err := m.parse(plain); err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -23,31 +24,64 @@ import (
 // verifier key. parties are the fingerprints of the keys of which one may propose
 // the contract, and may read before there is one. An empty name takes a random one.
 func Init(dir, name string, parties ...string) (string, error) {
+	secret, public, err := generate(dir, name, parties)
+	if err != nil {
+		return "", err
+	}
+	return public, create(dir, secret, public, parties, writeNew)
+}
+
+// Create makes a ledger as Init does, and opens it. Its key is in this process alone
+// and ends with it: nobody, whoever has the directory, signs in its place, and what is
+// in there can be read from then on, and not be continued.
+func Create(ctx context.Context, dir string, parties []string, options ...Option) (*Ledger, error) {
+	secret, public, err := generate(dir, "", parties)
+	if err != nil {
+		return nil, err
+	}
+	butTheKey := func(path string, data []byte, mode os.FileMode) error {
+		if filepath.Base(path) == keyFile {
+			return nil
+		}
+		return writeNew(path, data, mode)
+	}
+	if err := create(dir, secret, public, parties, butTheKey); err != nil {
+		return nil, err
+	}
+	signer, err := note.NewSigner(secret)
+	if err != nil {
+		return nil, err
+	}
+	seal, err := newSealKey([]byte(secret))
+	if err != nil {
+		return nil, err
+	}
+	return openWith(ctx, dir, public, signer, seal, options)
+}
+
+// generate makes the key of a ledger that is to be in dir.
+func generate(dir, name string, parties []string) (secret, public string, err error) {
 	if len(parties) == 0 {
-		return "", fault.Errorf(fault.Usage, "name the party that is to propose the contract", "nobody could propose a contract in ledger %s", dir)
+		return "", "", fault.Errorf(fault.Usage, "name the party that is to propose the contract", "nobody could propose a contract in ledger %s", dir)
 	}
 	if err := emptyDir(dir); err != nil {
-		return "", err
+		return "", "", err
 	}
 	if name == "" {
 		var id [8]byte
 		if _, err := rand.Read(id[:]); err != nil {
-			return "", err
+			return "", "", err
 		}
 		name = "cloister-ledger-" + hex.EncodeToString(id[:])
 	}
 	if err := statement.CheckName(name); err != nil {
-		return "", fault.Errorf(fault.Usage, "give a name of lower-case letters, digits, dots and dashes", "the ledger's %w", err)
+		return "", "", fault.Errorf(fault.Usage, "give a name of lower-case letters, digits, dots and dashes", "the ledger's %w", err)
 	}
-	secret, public, err := note.GenerateKey(rand.Reader, name)
-	if err != nil {
-		return "", err
-	}
-	return public, create(dir, secret, public, parties)
+	return note.GenerateKey(rand.Reader, name)
 }
 
 // create writes the checkpoint last: with it, the directory is a ledger.
-func create(dir, secret, public string, parties []string) error {
+func create(dir, secret, public string, parties []string, write func(path string, data []byte, mode os.FileMode) error) error {
 	signer, err := note.NewSigner(secret)
 	if err != nil {
 		return err
@@ -62,7 +96,7 @@ func create(dir, secret, public string, parties []string) error {
 		data string
 	}{{keyFile, 0o600, secret + "\n"}, {tiles.KeyFile, 0o644, public + "\n"},
 		{partiesFile, 0o644, strings.Join(parties, "\n") + "\n"}, {lockFile, 0o644, ""}} {
-		if err := writeNew(filepath.Join(dir, f.name), []byte(f.data), f.mode); err != nil {
+		if err := write(filepath.Join(dir, f.name), []byte(f.data), f.mode); err != nil {
 			return err
 		}
 	}

@@ -70,8 +70,7 @@ type Ledger struct {
 // snapshot, and all where there is none that this program made with the ledger's key.
 // Close ends it.
 func Open(ctx context.Context, dir string, options ...Option) (*Ledger, error) {
-	d := tiles.Dir(dir)
-	key, err := d.Key()
+	key, err := tiles.Dir(dir).Key()
 	if err != nil {
 		return nil, err
 	}
@@ -79,6 +78,11 @@ func Open(ctx context.Context, dir string, options ...Option) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
+	return openWith(ctx, dir, key, signer, seal, options)
+}
+
+func openWith(ctx context.Context, dir, key string, signer note.Signer, seal sealKey, options []Option) (*Ledger, error) {
+	d := tiles.Dir(dir)
 	l := &Ledger{dir: d, reader: tiles.NewReader(d.Fetch), key: key, signer: signer, cosign: alone, turn: make(chan struct{}, 1),
 		lock: lockedfile.MutexAt(filepath.Join(dir, lockFile)), view: governance.NewView(key), seal: seal, saveEvery: snapshotEvery}
 	for _, o := range options {

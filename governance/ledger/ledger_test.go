@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -574,5 +575,29 @@ func TestRefusedIsBounded(t *testing.T) {
 	}
 	if total < maxRefused {
 		t.Errorf("%d bytes are kept", total)
+	}
+}
+
+// TestCreate: the key of such a ledger is in no file, so that nobody goes on with it.
+func TestCreate(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "made")
+	key := newAuthor(t, nil)
+	l, err := Create(t.Context(), dir, []string{key.key.Public().Fingerprint()})
+	check(t, err)
+	if _, err := l.Append(t.Context(), key.propose()); err != nil {
+		t.Error(err)
+	}
+	l.Close()
+	if _, err := os.Stat(filepath.Join(dir, keyFile)); !errors.Is(err, os.ErrNotExist) {
+		t.Error("the key is in a file:", err)
+	}
+	if _, err := Open(t.Context(), dir); fault.KindOf(err) != fault.NotFound {
+		t.Error("it is gone on with:", err)
+	}
+	if _, err := Create(t.Context(), dir, []string{key.key.Public().Fingerprint()}); fault.KindOf(err) != fault.Conflict {
+		t.Error("its place is taken:", err)
+	}
+	if _, err := Create(t.Context(), filepath.Join(t.TempDir(), "nobodys"), nil); fault.KindOf(err) != fault.Usage {
+		t.Error("nobody could propose:", err)
 	}
 }

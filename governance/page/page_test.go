@@ -139,7 +139,10 @@ func (s *site) run(digest string) {
 	s.append("run", 2, 4, &statement.RecordExecution{Application: hostile, Phase: statement.PhaseStart, Run: head()})
 	exit := 0
 	s.append("run", 2, 5, &statement.RecordExecution{Application: hostile, Phase: statement.PhaseEnd, Exit: &exit, Run: head()})
-	s.append("run", 2, 6, &statement.Completion{Complete: true, Run: head()})
+	job := statement.Job{ID: strings.Repeat("0d", 16), Party: "lab", Phase: statement.PhaseStart, Parameters: &statement.Handed{Digest: digestA, Size: 1}, Run: head()}
+	s.append("run", 2, 6, &job)
+	s.append("run", 2, 7, &statement.Job{ID: job.ID, Phase: statement.PhaseEnd, Exit: &exit, Detail: hostile, Run: head()})
+	s.append("run", 2, 8, &statement.Completion{Complete: true, Run: head()})
 }
 
 func base64Of(raw []byte) string {
@@ -303,19 +306,19 @@ func TestPageInABrowser(t *testing.T) {
 		strings.Split(sound, "#")[0]+"#key=nonsense",
 		empty.serve(func(string) {}),
 		rotated.serve(func(string) {}),
-		rotated.serve(rotated.edit(func(l []string) []string { l[14] = flipAt(l[14], strings.LastIndex(l[14], `"sig":"`)); return l })))
+		rotated.serve(rotated.edit(func(l []string) []string { l[16] = flipAt(l[16], strings.LastIndex(l[16], `"sig":"`)); return l })))
 
 	t.Run("sound", func(t *testing.T) {
-		contains(t, "verdict", v[0].Verdict, "This record holds.", "All 13 entries are in its tree")
+		contains(t, "verdict", v[0].Verdict, "This record holds.", "All 15 entries are in its tree")
 		contains(t, "status", v[0].Status, "version 2 accepted")
 		contains(t, "contract", v[0].Contract, "hospital and lab agree that", "data records, of hospital", "output report, of lab", digestA)
 		contains(t, "parties", v[0].Parties, "execution granted", "logging withdrawn")
 		contains(t, "runs", v[0].Runs, "complete, exit code 0")
 		contains(t, "evidence", v[0].Verdict, "The evidence of 1 run is not judged here: cloister audit verify --platform does.")
-		if n := strings.Count(v[0].Parties, "approved"); n != 2 || v[0].Before != "" || len(v[0].Trail) != 13 {
+		if n := strings.Count(v[0].Parties, "approved"); n != 2 || v[0].Before != "" || len(v[0].Trail) != 15 {
 			t.Errorf("%d approvals, %d entries, before the check %q", n, len(v[0].Trail), v[0].Before)
 		}
-		for i := range 13 {
+		for i := range 15 {
 			kind, text := v[0].item(i)
 			if contains(t, fmt.Sprint("entry ", i), text, "verified"); kind != "is-good" {
 				t.Errorf("entry %d is %q", i, kind)
@@ -323,6 +326,10 @@ func TestPageInABrowser(t *testing.T) {
 		}
 		_, text := v[0].item(8)
 		contains(t, "hostile words", text, "accesses data "+hostile)
+		_, text = v[0].item(11)
+		contains(t, "what a job was sent", text, "with parameters "+digestA+" of 1 byte, called by party lab")
+		_, text = v[0].item(12)
+		contains(t, "a job's end", text, "ended with exit code 0", hostile)
 	})
 	t.Run("changed entry", func(t *testing.T) {
 		contains(t, "verdict", v[1].Verdict, "This record does not hold.", "do not have the root", "Entry 3: its signature is wrong")
@@ -345,13 +352,13 @@ func TestPageInABrowser(t *testing.T) {
 		contains(t, "verdict", v[4].Verdict, "could not be checked", "not a ledger key")
 	})
 	t.Run("rotated key", func(t *testing.T) {
-		contains(t, "verdict", v[6].Verdict, "This record holds.", "All 16 entries")
-		_, text := v[6].item(15)
+		contains(t, "verdict", v[6].Verdict, "This record holds.", "All 18 entries")
+		_, text := v[6].item(17)
 		contains(t, "what the new key says", text, "lab", "consents to logging", "verified")
 	})
 	t.Run("rotation that nobody vouched for", func(t *testing.T) {
-		contains(t, "verdict", v[7].Verdict, "does not hold", "Entry 14: its signature is wrong", "Entry 15: its key is of no party")
-		for entry, label := range map[int]string{14: "not authentic", 15: "not acceptable"} {
+		contains(t, "verdict", v[7].Verdict, "does not hold", "Entry 16: its signature is wrong", "Entry 17: its key is of no party")
+		for entry, label := range map[int]string{16: "not authentic", 17: "not acceptable"} {
 			_, text := v[7].item(entry)
 			contains(t, fmt.Sprint("entry ", entry), text, label)
 		}
@@ -410,7 +417,7 @@ func TestOnlyBundlesOfTheLogAreServed(t *testing.T) {
 	s := newSite(t)
 	s.agreed()
 	address, _, _ := strings.Cut(s.serve(func(string) {}), "page/")
-	for path, want := range map[string]int{"checkpoint": 200, "tile/entries/000.p/13": 200, "tile/entries/000.p/7": 200, "tile/entries/001": 500,
+	for path, want := range map[string]int{"checkpoint": 200, "tile/entries/000.p/15": 200, "tile/entries/000.p/7": 200, "tile/entries/001": 500,
 		"tile/entries/0": 404, "tile/entries/000.p/0": 404, "tile/entries/000.p/256": 404, "tile/entries/x000/001": 404, "tile/entries/..%2f000": 404, "tile/0/000": 404} {
 		res, err := http.Get(address + path)
 		s.check(err)

@@ -53,10 +53,10 @@ func TestTheLedgersOwnPage(t *testing.T) {
 		if strings.Contains(seen.Locked, "hospital") {
 			t.Errorf("shown before the token: %s", seen.Locked)
 		}
-		contains(t, "verdict", seen.Verdict, "This record holds.", "All 13 entries are in its tree")
+		contains(t, "verdict", seen.Verdict, "This record holds.", "All 15 entries are in its tree")
 		contains(t, "contract", seen.Contract, "hospital and lab agree that", "version 1", "amended", "version 2", "accepted")
 		contains(t, "parties", seen.Parties, "approved", "execution granted", "logging withdrawn")
-		if len(seen.Trail) != 13 {
+		if len(seen.Trail) != 15 {
 			t.Errorf("%d entries in the trail", len(seen.Trail))
 		}
 	}

@@ -13,11 +13,13 @@ import (
 	"cloister/internal/fault"
 )
 
-// Parse reads a log's address: its URL and, after ",ca=", a file of certificates in
-// PEM that are believed for it instead of the system's.
+// Parse reads a log's address: its URL; after ",ca=", a file of certificates in PEM
+// that are believed for it instead of the system's; and after ",platform=" whose
+// evidence is believed of a ledger that is to be attested.
 func Parse(address string) (Options, error) {
+	address, platform, _ := strings.Cut(address, ",platform=")
 	url, ca, given := strings.Cut(address, ",ca=")
-	o := Options{URL: url}
+	o := Options{URL: url, Platform: platform}
 	if !given {
 		return o, nil
 	}

@@ -32,6 +32,8 @@ type Options struct {
 	// Evidence judges the evidence of a run that is to begin under a contract, so that
 	// it may read before it has begun. Nil lets no run read before.
 	Evidence func(*statement.RunBegin, statement.Contract) error
+	// Attestations are what attested logs show of themselves, by their names in Logs.
+	Attestations map[string]remote.Attestation
 	// Rate is how many requests a second one address has, and Rate more at once.
 	Rate int
 }
@@ -51,6 +53,7 @@ func New(o Options) http.Handler {
 	mux.HandleFunc("GET /health", s.health)
 	mux.HandleFunc("GET /{log}/checkpoint", s.answer(s.checkpoint))
 	mux.HandleFunc("GET /{log}/key", s.answer(s.key))
+	mux.HandleFunc("GET /{log}/attestation", s.answer(s.attestation))
 	mux.HandleFunc("GET /{log}/contract", s.answer(s.contract))
 	mux.HandleFunc("POST /{log}/readers", s.answer(s.introduce))
 	mux.HandleFunc("/{log}/readers", s.otherMethod("POST"))
@@ -117,6 +120,16 @@ func (s *service) checkpoint(r *http.Request, l *ledger.Ledger) ([]byte, string,
 
 func (s *service) key(_ *http.Request, l *ledger.Ledger) ([]byte, string, error) {
 	return []byte(l.Key() + "\n"), plainText, nil
+}
+
+// attestation is for everybody: it decides whether they say anything here.
+func (s *service) attestation(r *http.Request, _ *ledger.Ledger) ([]byte, string, error) {
+	a, ok := s.Attestations[r.PathValue("log")]
+	if !ok {
+		return nil, "", fault.Errorf(fault.NotFound, "start it with cloister-ledger serve --attest", "this ledger is not attested")
+	}
+	raw, err := json.Marshal(a)
+	return raw, jsonType, err
 }
 
 func (s *service) tile(r *http.Request, l *ledger.Ledger) ([]byte, string, error) {

@@ -72,7 +72,9 @@ func examples(t testing.TB) []Body {
 		&JournalHead{3, dig, next, 9, "out"},
 		&Completion{true, "detail", 3, outputs, next},
 		&AppEvent{[]byte(`{"rows":7}`), "query-1", next, "queries"},
+		&Job{"too large", &exit, hex32, nil, "", PhaseEnd, &Handed{dig, 3}, next},
 		&Egress{[]EgressDecision{{2, EgressAllowed, "api.example", 443}, {7, EgressNotListed, "", 0}}, next},
+		&Ingress{[]IngressRefusal{{7, "api", IngressHandshake}, {1, "api", IngressPolicy}, {2, "web", IngressCrowded}}, next},
 	}
 }
 

@@ -74,7 +74,8 @@ func (s *Server) ConnectionString() string {
 }
 
 // Launch starts a server; ctx bounds the wait until it answers, not its life.
-// tls is nil for plain http. Flags are added to Azurite's command line.
+// tls is nil for plain http. Flags are added to Azurite's command line: with
+// --location DIR it keeps blobs in files there.
 func Launch(ctx context.Context, tls *TLS, flags ...string) (*Server, error) {
 	script, err := installed()
 	if err != nil {
@@ -103,8 +104,10 @@ func launch(ctx context.Context, script string, tls *TLS, flags []string) (*Serv
 		return nil, err
 	}
 	scheme := "http"
-	args := []string{script, "--blobHost", "127.0.0.1", "--blobPort", port,
-		"--disableTelemetry", "--silent", "--inMemoryPersistence", "--skipApiVersionCheck"}
+	args := []string{script, "--blobHost", "127.0.0.1", "--blobPort", port, "--disableTelemetry", "--silent", "--skipApiVersionCheck"}
+	if !slices.Contains(flags, "--location") {
+		args = append(args, "--inMemoryPersistence")
+	}
 	if tls != nil {
 		scheme = "https"
 		args = append(args, "--oauth", "basic", "--cert", tls.CertFile, "--key", tls.KeyFile)

@@ -33,7 +33,7 @@ type Room struct {
 	// Ran, if set, is told of each command that has ended, or is ready.
 	Ran func(cmd *exec.Cmd, took time.Duration)
 
-	Endpoints struct{ Attestation, Vault, HSM, Broker string }
+	Endpoints struct{ Attestation, Vault, HSM, Broker, Blob string }
 	Reference string   // of the input volume
 	Sink      string   // what is pinned of the output volume before it exists
 	Ledger    string   // address of the contract's log
@@ -42,6 +42,10 @@ type Room struct {
 	// volume "code", mounted at mnt/code, which is $CODE to the application.
 	// CodeReference is then its reference.
 	Code, CodeReference string
+	// Second, if set, is a folder of the analyst's that Prepare seals: volume
+	// "second", mounted at mnt/second, which is $SECOND to the application.
+	// SecondReference is then its reference.
+	Second, SecondReference string
 	// Recipients are parties that Specify has the output sealed for, beside the
 	// analyst, who owns it.
 	Recipients []string
@@ -51,6 +55,11 @@ type Room struct {
 	// Roles has the cloud check role assignments: its owner provisions, and the
 	// clean room's identity has what it was given.
 	Roles bool
+	// Groups has the cloud run container groups with the room's own runtime.
+	Groups bool
+	// Azurite, if set, is the address of one that runs: volumes are then in its
+	// containers, behind the simulated cloud's blob service.
+	Azurite string
 	// Distributed has Specify put the application into a container of its own.
 	Distributed bool
 	// Application, Input and Output are more options of the application and the
@@ -65,8 +74,13 @@ type Room struct {
 	Sinks    []string
 	// LedgerAddress has Specify say where the ledger is.
 	LedgerAddress bool
+	// AttestedLedger has the ledger run in a simulated container of its own, under the
+	// policy at LedgerPolicy, and the specification demand that it proves it.
+	AttestedLedger bool
 	// Ports are endpoints for clients: of each the options of `spec add endpoint`.
 	Ports [][]string
+	// Work are options of `spec set jobs`, where the contract is to have jobs.
+	Work []string
 	// Network is what Specify has the application reach, the arguments of
 	// `spec set network`; nothing when empty.
 	Network []string
@@ -109,6 +123,17 @@ func (r *Room) own(path string) error {
 func (r *Room) Path(parts ...string) string {
 	return filepath.Join(append([]string{r.Dir}, parts...)...)
 }
+
+// Store is where a volume is: "input", "second", "code" or "output".
+func (r *Room) Store(name string) string {
+	if r.Azurite == "" {
+		return r.Path("store", name)
+	}
+	return r.Endpoints.Blob + "/" + r.Container(name) + "/volume"
+}
+
+// Container is the blob container of a volume, where Azurite has it.
+func (r *Room) Container(name string) string { return filepath.Base(r.Dir) + "-" + name }
 
 // Close ends what runs in the background and, unless it is to be kept, removes
 // the folder.

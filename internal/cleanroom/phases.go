@@ -17,6 +17,12 @@ func (r *Room) StartCloud() error {
 	if r.Roles {
 		up = append(up, "--roles")
 	}
+	if r.Groups {
+		up = append(up, "--runtime", filepath.Join(r.bin, "cloisterd"))
+	}
+	if r.Azurite != "" {
+		up = append(up, "--azurite", r.Azurite)
+	}
 	if err := r.Serve(up...); err != nil {
 		return err
 	}
@@ -25,11 +31,15 @@ func (r *Room) StartCloud() error {
 
 // Prepare is each party at home: the hospital seals a folder with a key of its
 // own, the analyst names the volume that the result will be.
-func (r *Room) Prepare(source string) (err error) {
+func (r *Room) Prepare(source string) error {
+	return r.WithOwner(func() error { return r.prepare(source) })
+}
+
+func (r *Room) prepare(source string) (err error) {
 	if _, err = r.Cloister("prep", "keygen", r.Path("hospital.key")); err != nil {
 		return err
 	}
-	if r.Reference, err = r.Cloister("prep", "encrypt", "--key", r.Path("hospital.key"), source, r.Path("store", "input")); err != nil {
+	if r.Reference, err = r.Cloister("prep", "encrypt", "--key", r.Path("hospital.key"), source, r.Store("input")); err != nil {
 		return err
 	}
 	if _, err = r.Cloister("prep", "keygen", r.Path("analyst.key")); err != nil {
@@ -37,6 +47,11 @@ func (r *Room) Prepare(source string) (err error) {
 	}
 	if err := r.prepareCode(); err != nil {
 		return err
+	}
+	if r.Second != "" {
+		if r.SecondReference, err = r.Cloister("prep", "encrypt", "--key", r.Path("analyst.key"), r.Second, r.Store("second")); err != nil {
+			return err
+		}
 	}
 	r.Sink, err = r.Cloister("prep", "sink", "--key", r.Path("analyst.key"))
 	return err
@@ -49,7 +64,7 @@ func (r *Room) prepareCode() (err error) {
 	if _, err = r.Cloister("prep", "keygen", r.Path("author.key")); err != nil {
 		return err
 	}
-	r.CodeReference, err = r.Cloister("prep", "encrypt", "--key", r.Path("author.key"), r.Code, r.Path("store", "code"))
+	r.CodeReference, err = r.Cloister("prep", "encrypt", "--key", r.Path("author.key"), r.Code, r.Store("code"))
 	return err
 }
 
@@ -76,7 +91,7 @@ func (r *Room) Specify(script string) error {
 	spec := r.specification()
 	volume := func(kind, name, party, id, store, mount string) []string {
 		return slices.Concat([]string{"spec", "add", kind, "--name", name, "--party", party, "--volume", id,
-			"--store", r.Path("store", store), "--mount", r.Path("mnt", mount)}, r.keysOf(party), []string{spec})
+			"--store", r.Store(store), "--mount", r.Path("mnt", mount)}, r.keysOf(party), []string{spec})
 	}
 	sink := volume("datasink", "report", "analyst", strings.Split(r.Sink, ":")[0], "output", "report")
 	sink = append(sink, r.Output...)
@@ -89,15 +104,26 @@ func (r *Room) Specify(script string) error {
 	}
 	application := slices.Concat([]string{"spec", "add", "application", "--name", "checksums", "--env", "PATH=/usr/bin:/bin",
 		"--env", "IN=" + r.Path("mnt", "input"), "--env", "OUT=" + r.Path("mnt", "report")}, r.Application, []string{spec, "/bin/sh", "-c", script})
-	var code [][]string
+	var more [][]string // volumes, with whose they are
 	if r.Code != "" {
 		application = slices.Insert(application, 3, "--env", "CODE="+r.Path("mnt", "code"))
-		code = [][]string{
+		more = [][]string{
 			{"spec", "add", "party", "--name", "author", "--signing-key", r.Path("author.party.pub"), "--recipient-key", r.Path("author.party.pub"), spec},
 			volume("code", "code", "author", strings.Split(r.CodeReference, ".")[1], "code", "code"),
 		}
 	}
+	if r.Second != "" {
+		application = slices.Insert(application, 3, "--env", "SECOND="+r.Path("mnt", "second"))
+		second := volume("datasource", "second", "analyst", strings.Split(r.SecondReference, ".")[1], "second", "second")
+		for i, word := range second { // a key of its own
+			second[i] = strings.NewReplacer("analyst-kek", "second-kek", "analyst-dek", "second-dek").Replace(word)
+		}
+		more = append(more, second)
+	}
 	governance := slices.Concat([]string{"spec", "set", "governance", "--ledger-key", ledgerKey}, r.namedWitnesses(), []string{spec})
+	if r.AttestedLedger {
+		governance = append(governance, "--ledger-policy", r.LedgerPolicy())
+	}
 	if r.LedgerAddress {
 		governance = append(governance, "--ledger", r.Ledger)
 	}
@@ -107,6 +133,9 @@ func (r *Room) Specify(script string) error {
 	var ports [][]string
 	for _, options := range r.Ports {
 		ports = append(ports, slices.Concat([]string{"spec", "add", "endpoint"}, options, []string{spec}))
+	}
+	if r.Work != nil {
+		ports = append(ports, slices.Concat([]string{"spec", "set", "jobs"}, r.Work, []string{spec}))
 	}
 	return r.all(slices.Concat([][]string{
 		{"spec", "init", "--name", "source-report", "--kind", "simulated", spec},
@@ -121,7 +150,7 @@ func (r *Room) Specify(script string) error {
 		{"spec", "set", "deployment", "--replicas", fmt.Sprint(max(1, r.Replicas)), spec},
 		model,
 		append([]string{"spec", "set", "network", spec}, r.network()...),
-	}, code, ports, [][]string{{"spec", "validate", spec}})...)
+	}, more, ports, [][]string{{"spec", "validate", spec}})...)
 }
 
 // nameReplicas has the analyst name the outputs of all replicas, where there are
@@ -145,11 +174,10 @@ func (r *Room) network() []string {
 // startLedger makes the contract's log and serves it, to the parties and to runs
 // that the simulated processor vouches for.
 func (r *Room) startLedger() (key string, err error) {
-	init := []string{"init"}
-	for _, party := range r.parties() {
-		init = append(init, "--party", r.Path(party+".party.pub"))
+	if r.AttestedLedger {
+		return r.startAttestedLedger()
 	}
-	key, err = r.finish(r.Command("cloister-ledger", append(init, r.Path("ledger"))...))
+	key, err = r.finish(r.Command("cloister-ledger", slices.Concat([]string{"init"}, r.proposers(), []string{r.Path("ledger")})...))
 	if err != nil {
 		return "", err
 	}
@@ -161,6 +189,40 @@ func (r *Room) startLedger() (key string, err error) {
 	url, err := r.serve(r.Command("cloister-ledger", append(serve, r.Path("ledger"))...))
 	r.Ledger = url + ",ca=" + r.Path("ledger", "tls.pem")
 	return key, err
+}
+
+// proposers are the parties, as options of cloister-ledger.
+func (r *Room) proposers() (options []string) {
+	for _, party := range r.parties() {
+		options = append(options, "--party", r.Path(party+".party.pub"))
+	}
+	return options
+}
+
+// LedgerPolicy is the path of the container policy of an attested ledger.
+func (r *Room) LedgerPolicy() string { return r.Path("ledger-policy.rego") }
+
+// startAttestedLedger has the parties believe a ledger's key for its evidence.
+func (r *Room) startAttestedLedger() (key string, err error) {
+	if err := os.WriteFile(r.LedgerPolicy(), []byte("# Simulated platform.\npackage cloister_simulated_ledger\n"), 0o644); err != nil {
+		return "", err
+	}
+	if err := r.Guest("ledger-guest", r.LedgerPolicy()); err != nil {
+		return "", err
+	}
+	if err := r.ServeAttested("ledger-guest", "ledger"); err != nil {
+		return "", err
+	}
+	return r.Cloister("ledger", "key", "--ledger", r.Ledger, "--policy", r.LedgerPolicy())
+}
+
+// ServeAttested starts an attested ledger in a guest, of a new log in a folder, and
+// makes it the room's.
+func (r *Room) ServeAttested(guest, folder string) error {
+	url, err := r.serve(r.Command("cloister-ledger", slices.Concat([]string{"serve", "--attest", "--platform", "simulated:" + r.Path(guest), "--listen", "127.0.0.1:0"},
+		r.proposers(), []string{r.Path(folder)})...))
+	r.Ledger = url + ",platform=simulated:" + r.Path("cloud")
+	return err
 }
 
 // keysOf is where a party's keys are.
@@ -186,7 +248,11 @@ func (r *Room) PreProvision() error {
 
 // By adds to a command of governance whose word it is.
 func (r *Room) By(party string, args ...string) []string {
-	return append(args, "--ledger", r.Ledger, "--party", r.Path(party+".party"))
+	args = append(args, "--ledger", r.Ledger, "--party", r.Path(party+".party"))
+	if r.AttestedLedger && !slices.Contains(args, "--specification") {
+		args = append(args, "--specification", r.specification())
+	}
+	return args
 }
 
 // Agree is the contract: both parties approve the same digests, and consent.
@@ -200,6 +266,9 @@ func (r *Room) Agree() error {
 	}
 	if r.Code != "" {
 		propose = append(propose, "--volume", "code="+r.CodeReference)
+	}
+	if r.Second != "" {
+		propose = append(propose, "--volume", "second="+r.SecondReference)
 	}
 	commands := [][]string{propose}
 	for _, party := range r.parties() {
@@ -215,6 +284,12 @@ func (r *Room) Agree() error {
 // a key broker, that is its operator's to say too.
 func (r *Room) Provision() error {
 	volumes := map[string]string{"hospital": "source", "analyst": "report", "author": "code"}
+	if r.Second != "" {
+		apply := r.By("analyst", "provision", "apply", "--specification", r.specification(), "--key", r.Path("analyst.key"), "--key-release-policy", r.ReleasePolicy())
+		if err := r.AsOwner(append(apply, "second")...); err != nil {
+			return err
+		}
+	}
 	for _, party := range r.parties() {
 		apply := r.By(party, "provision", "apply", "--specification", r.specification(), "--key", r.Path(party+".key"))
 		if !slices.Contains(r.AtBroker, party) {
@@ -237,11 +312,6 @@ func (r *Room) AsOwner(args ...string) error {
 	if !r.Roles {
 		return r.all(args)
 	}
-	defer func(env []string) { r.Env = env }(r.Env)
-	lines, err := r.Cloister("local", "env", "--dir", r.Path("cloud"), "--identity", "owner")
-	if err != nil {
-		return err
-	}
 	raw, err := os.ReadFile(r.Path("cloud", "keys", "identities.json"))
 	if err != nil {
 		return err
@@ -250,13 +320,26 @@ func (r *Room) AsOwner(args ...string) error {
 	if err := json.Unmarshal(raw, &identities); err != nil {
 		return err
 	}
-	r.Env = strings.Fields(lines)
 	for _, i := range identities {
 		if i.Name == "clean-room" {
 			args = slices.Insert(args, len(args)-1, "--principal", i.ObjectID)
 		}
 	}
-	return r.all(args)
+	return r.WithOwner(func() error { return r.all(args) })
+}
+
+// WithOwner does something as the cloud's owner, where roles are checked.
+func (r *Room) WithOwner(do func() error) error {
+	if !r.Roles {
+		return do()
+	}
+	defer func(env []string) { r.Env = env }(r.Env)
+	lines, err := r.Cloister("local", "env", "--dir", r.Path("cloud"), "--identity", "owner")
+	if err != nil {
+		return err
+	}
+	r.Env = strings.Fields(lines)
+	return do()
 }
 
 // Guest launches a simulated container under a container policy.

@@ -54,8 +54,8 @@ func (c *Cloud) adminHandler() http.Handler {
 			}
 			return nil, c.SetFault(r.Service, *r.Fault)
 		},
-		"POST /identities":  func(r adminRequest) (any, error) { return c.identity.AddIdentityIn(r.Tenant, r.Name) },
-		"POST /federated":   func(r adminRequest) (any, error) { return c.FederatedToken(r.Name) },
+		"POST /identities":  func(r adminRequest) (any, error) { return c.AddIdentityIn(r.Tenant, r.Name) },
+		"POST /federated":   func(r adminRequest) (any, error) { return c.FederatedTokenIn(r.Tenant, r.Name) },
 		"POST /admissions":  func(r adminRequest) (any, error) { return nil, c.Admit(r.Policy, r.Names) },
 		"POST /attestation": func(adminRequest) (any, error) { return nil, c.RotateAttestationKey() },
 	} {
@@ -125,9 +125,7 @@ func (a *Admin) SetFault(ctx context.Context, service string, f wire.Fault) erro
 
 // AddIdentity is Cloud.AddIdentity.
 func (a *Admin) AddIdentity(ctx context.Context, name string) (identity.Identity, error) {
-	var i identity.Identity
-	err := a.post(ctx, "/identities", adminRequest{Name: name}, &i)
-	return i, err
+	return a.AddIdentityIn(ctx, "", name)
 }
 
 // AddIdentityIn is Cloud.AddIdentityIn.
@@ -139,8 +137,13 @@ func (a *Admin) AddIdentityIn(ctx context.Context, tenant, name string) (identit
 
 // FederatedToken is Cloud.FederatedToken.
 func (a *Admin) FederatedToken(ctx context.Context, name string) (string, error) {
+	return a.FederatedTokenIn(ctx, "", name)
+}
+
+// FederatedTokenIn is Cloud.FederatedTokenIn.
+func (a *Admin) FederatedTokenIn(ctx context.Context, tenant, name string) (string, error) {
 	var token string
-	err := a.post(ctx, "/federated", adminRequest{Name: name}, &token)
+	err := a.post(ctx, "/federated", adminRequest{Tenant: tenant, Name: name}, &token)
 	return token, err
 }
 

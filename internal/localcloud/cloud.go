@@ -8,16 +8,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
 	"cloister/internal/fault"
-	"cloister/internal/localcloud/access"
 	"cloister/internal/localcloud/attestation"
 	"cloister/internal/localcloud/broker"
+	"cloister/internal/localcloud/host"
 	"cloister/internal/localcloud/identity"
 	"cloister/internal/localcloud/platform"
-	"cloister/internal/localcloud/vault"
 	"cloister/internal/localcloud/wire"
 )
 
@@ -55,29 +55,38 @@ type Config struct {
 	// The identity "owner" has every role; all others have what they are given.
 	// Without it every identity may do everything.
 	Roles bool
+	// Tenants are the names of further tenants, each with a subscription, a vault, an
+	// HSM and a storage account of its own, beside the one that is always there.
+	// Those of a run before stay.
+	Tenants []string
 	// Azurite is the address of a running Azurite, http://HOST:PORT, for there to
 	// be a blob service.
 	Azurite string
+	// Runtime is the path of a cloisterd, for container groups of kind simulated to
+	// be run; without it they are resources only.
+	Runtime string
 }
 
 // Cloud is a running set of services. It is safe for concurrent use.
 type Cloud struct {
 	dir         string
 	config      Config
-	roles       *access.Book
+	tenants     []*tenant // the one that is always there first
 	endpoints   Endpoints
 	log         *wire.Log
 	ca          *wire.CA
-	servers     map[string]*wire.Server
 	listeners   *listeners
 	platform    *platform.Platform
 	attestation *attestation.Service
 	identity    *identity.Service
 	broker      *broker.Service
+	host        *host.Host // nil where nothing runs
 	stop        func() error
 
-	mu     sync.Mutex // guards guests
-	guests map[string]*platform.Guest
+	making  sync.Mutex // one vault is made at a time
+	mu      sync.Mutex // guards what follows
+	servers map[string]*wire.Server
+	guests  map[string]*platform.Guest
 }
 
 // Start makes or resumes the cloud of a directory and returns when every
@@ -105,7 +114,7 @@ func start(ctx context.Context, config Config) (_ *Cloud, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cloud{dir: dir, config: config, listeners: &listeners{}, guests: map[string]*platform.Guest{}}
+	c := &Cloud{dir: dir, config: config, listeners: &listeners{}, servers: map[string]*wire.Server{}, guests: map[string]*platform.Guest{}}
 	c.stop = sync.OnceValue(c.shutdown)
 	defer func() {
 		if err != nil {
@@ -133,18 +142,14 @@ func start(ctx context.Context, config Config) (_ *Cloud, err error) {
 // open takes the ports, then makes the services.
 func (c *Cloud) open() error {
 	keys := wire.Keys{Dir: filepath.Join(c.dir, keysDir)}
-	if err := prepare(keys); err != nil {
-		return err
-	}
 	var err error
 	if c.ca, err = wire.LoadCA(keys); err != nil {
 		return err
 	}
-	c.servers = map[string]*wire.Server{}
-	for _, name := range []string{Attestation, Vault, HSM, Authority, Managed, Broker, Manager, Blob} {
-		c.servers[name] = wire.NewServer(name, c.log)
-	}
 	if err := c.listen(); err != nil {
+		return err
+	}
+	if err := prepare(keys, c.tenants); err != nil {
 		return err
 	}
 	if err := c.openIdentity(keys); err != nil {
@@ -153,14 +158,13 @@ func (c *Cloud) open() error {
 	if err := c.openAttestation(keys); err != nil {
 		return err
 	}
-	if c.roles, err = c.openRoles("roles.json", access.Azure(), azureOwner); err != nil {
+	if err := c.openHost(); err != nil {
 		return err
 	}
-	if err := c.openVault(keys, Vault, vault.KeyVault); err != nil {
-		return err
-	}
-	if err := c.openVault(keys, HSM, vault.ManagedHSM); err != nil {
-		return err
+	for _, t := range c.tenants {
+		if err := t.open(keys); err != nil {
+			return err
+		}
 	}
 	if err := c.openManager(); err != nil {
 		return err
@@ -168,10 +172,30 @@ func (c *Cloud) open() error {
 	return c.openBroker(keys)
 }
 
+// addServer makes the server of a service's name. One that is there stays, with its
+// faults.
+func (c *Cloud) addServer(service string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.servers[service] == nil {
+		c.servers[service] = wire.NewServer(service, c.log)
+	}
+}
+
+// server is the named service's, nil where there is none.
+func (c *Cloud) server(service string) *wire.Server {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.servers[service]
+}
+
 // prepare finds the RSA keys of a new directory side by side: one after the
 // other they take most of the time of a first start.
-func prepare(keys wire.Keys) error {
-	names := []string{"ark", "ask", "uvm-leaf", "attestation-1", "identity", "workload", Vault, HSM, Broker}
+func prepare(keys wire.Keys, tenants []*tenant) error {
+	names := []string{"ark", "ask", "uvm-leaf", "attestation-1", "identity", "workload", Broker}
+	for _, t := range tenants {
+		names = append(names, t.service(Vault), t.service(HSM))
+	}
 	errs := make([]error, len(names))
 	var wg sync.WaitGroup
 	for i, name := range names {
@@ -182,7 +206,7 @@ func prepare(keys wire.Keys) error {
 }
 
 func (c *Cloud) openIdentity(keys wire.Keys) (err error) {
-	c.identity, err = identity.New(c.servers[Managed], c.servers[Authority], keys, c.endpoints.Authority)
+	c.identity, err = identity.New(c.server(Managed), c.server(Authority), keys, c.endpoints.Authority)
 	if err != nil {
 		return err
 	}
@@ -197,44 +221,11 @@ func (c *Cloud) openAttestation(keys wire.Keys) (err error) {
 	if err := c.platform.WriteTrust(c.dir); err != nil {
 		return err
 	}
-	c.attestation, err = attestation.New(c.servers[Attestation], c.platform, keys, c.endpoints.Attestation)
+	c.attestation, err = attestation.New(c.server(Attestation), c.platform, keys, c.endpoints.Attestation)
 	if err != nil {
 		return err
 	}
 	return c.serveTLS(Attestation, c.attestation.Handler())
-}
-
-func (c *Cloud) openVault(keys wire.Keys, name string, kind vault.Kind) error {
-	key, err := keys.RSA(name)
-	if err != nil {
-		return err
-	}
-	leaf, err := c.ca.Leaf(name, key.Public())
-	if err != nil {
-		return err
-	}
-	roles, resource := c.roles, VaultID
-	if kind == vault.ManagedHSM {
-		resource = ""
-		if roles, err = c.openRoles(name+"-roles.json", access.ManagedHSM(), hsmOwner); err != nil {
-			return err
-		}
-	}
-	service, err := vault.New(vault.Config{
-		Roles: roles, Enforce: c.config.Roles, Resource: resource,
-		Kind:      kind,
-		Server:    c.servers[name],
-		URL:       c.listeners.url(name),
-		Challenge: c.endpoints.Authority + "/" + identity.Tenant,
-		Directory: c.identity,
-		Authority: c.attestation,
-		Signer:    wire.Signer{Key: key, Chain: []*x509.Certificate{leaf, c.ca.Certificate}},
-		File:      filepath.Join(c.dir, name+".json"),
-	})
-	if err != nil {
-		return err
-	}
-	return c.serveTLS(name, service.Handler())
 }
 
 func (c *Cloud) openBroker(keys wire.Keys) error {
@@ -247,7 +238,7 @@ func (c *Cloud) openBroker(keys wire.Keys) error {
 		return err
 	}
 	c.broker, err = broker.New(broker.Config{
-		Server:   c.servers[Broker],
+		Server:   c.server(Broker),
 		Platform: c.platform,
 		Signer:   wire.Signer{Key: key, Chain: []*x509.Certificate{cert}},
 		URL:      c.endpoints.Broker,
@@ -288,11 +279,14 @@ func (c *Cloud) Certificate() *x509.Certificate { return c.ca.Certificate }
 func (c *Cloud) Close() error { return c.stop() }
 
 func (c *Cloud) shutdown() error {
+	var errs []error
+	if c.host != nil { // first: runtimes end in order while the services answer
+		errs = append(errs, c.host.Close())
+	}
 	c.mu.Lock()
 	guests := c.guests
 	c.guests = nil
 	c.mu.Unlock()
-	var errs []error
 	for _, g := range guests {
 		errs = append(errs, g.Close())
 	}
@@ -341,12 +335,12 @@ func (c *Cloud) RemoveGuest(dir string) error {
 
 // SetFault makes a service misbehave, or, with the zero Fault, behave again.
 func (c *Cloud) SetFault(service string, f wire.Fault) error {
-	s := c.servers[service]
+	s := c.server(service)
 	if s == nil {
-		return fault.Errorf(fault.Usage, "the services are attestation, vault, hsm, authority, identity, broker, manager and blob",
+		return fault.Errorf(fault.Usage, "the services are attestation, vault, hsm, authority, identity, broker, manager and blob; a tenant's is vault@TENANT",
 			"no simulated service is called %q", service)
 	}
-	if f.ExpiredKeys && service != Vault && service != HSM {
+	if kind, _, _ := strings.Cut(service, "@"); f.ExpiredKeys && kind != Vault && kind != HSM {
 		return fault.Errorf(fault.Usage, "name vault or hsm", "the simulated service %q has no keys that could expire", service)
 	}
 	if err := s.SetFault(f); err != nil {
@@ -360,16 +354,22 @@ func (c *Cloud) RotateAttestationKey() error { return c.attestation.Rotate() }
 
 // AddIdentity returns the named identity of the directory, made if there is none.
 func (c *Cloud) AddIdentity(name string) (identity.Identity, error) {
-	return c.identity.AddIdentity(name)
+	return c.AddIdentityIn("", name)
 }
 
-// AddIdentityIn is AddIdentity in the directory of another tenant, by its name.
+// AddIdentityIn is AddIdentity in the directory of another tenant, by its name. A
+// tenant that is not among Config.Tenants has a directory and nothing else.
 func (c *Cloud) AddIdentityIn(tenant, name string) (identity.Identity, error) {
-	return c.identity.AddIdentityIn(tenant, name)
+	return c.identity.In(tenant).AddIdentity(name)
 }
 
 // FederatedToken returns an assertion for the named identity: what a cluster
 // would put into AZURE_FEDERATED_TOKEN_FILE. It is a secret.
 func (c *Cloud) FederatedToken(name string) (string, error) {
-	return c.identity.FederatedToken(name)
+	return c.FederatedTokenIn("", name)
+}
+
+// FederatedTokenIn is FederatedToken for an identity of another tenant.
+func (c *Cloud) FederatedTokenIn(tenant, name string) (string, error) {
+	return c.identity.In(tenant).FederatedToken(name)
 }

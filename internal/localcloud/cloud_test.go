@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -32,7 +33,7 @@ import (
 // objectID returns the oid of a token that the directory accepts for audience.
 func objectID(t *testing.T, c *Cloud, token, audience string) string {
 	t.Helper()
-	oid, err := c.identity.Authenticate(token, audience, time.Now())
+	oid, err := c.identity.In("").Authenticate(token, audience, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +179,7 @@ func TestRestartKeepsTheWorld(t *testing.T) {
 	}
 
 	c = startIn(t, dir)
-	if c.Endpoints() != before {
+	if !reflect.DeepEqual(c.Endpoints(), before) {
 		t.Errorf("addresses changed: %+v, %+v", before, c.Endpoints())
 	}
 	if got, err := secretsClient(t, c).GetSecret(ctx, "s", "", nil); err != nil || *got.Value != "kept" {
@@ -354,7 +355,7 @@ func TestAdminFromAnotherProcess(t *testing.T) {
 func TestEndpointsFileAndItsSecret(t *testing.T) {
 	c := theCloud(t)
 	e, err := ReadEndpoints(c.dir)
-	if err != nil || e != c.Endpoints() {
+	if err != nil || !reflect.DeepEqual(e, c.Endpoints()) {
 		t.Fatalf("%v: %+v", err, e)
 	}
 	secret := e.IdentityHeader.Reveal()

@@ -10,11 +10,16 @@
 // launching of guests, faults, identities and key rotation come in over
 // STATE/admin.sock, which is open to the directory's owner only.
 //
+// The login service, the management plane and the attestation service are one for
+// all tenants; vault, HSM and storage are a tenant's own, and refuse what another
+// tenant's directory issued.
+//
 //	attestation  the attestation service, for guests of package platform
 //	vault        Key Vault and Managed HSM, with secure key release
 //	broker       the Key Broker Service of the Confidential Containers
 //	identity     the directory: managed identity and workload federation
 //	arm          the management plane: identities, role assignments, container groups
+//	host         what runs the container groups: a real runtime in a simulated guest
 //	blob         Azure's access control in front of Azurite
 //	access       role assignments
 //	platform     the software SEV-SNP processor

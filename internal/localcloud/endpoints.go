@@ -7,9 +7,10 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"cloister/internal/fault"
-	"cloister/internal/localcloud/blob"
 	"cloister/internal/localcloud/identity"
 	"cloister/internal/localcloud/wire"
 )
@@ -20,11 +21,11 @@ type Endpoints struct {
 	// Simulated says what this is, to whoever reads the file.
 	Simulated   string `json:"simulated"`
 	Attestation string `json:"attestation"`
-	Vault       string `json:"vault"`
-	HSM         string `json:"hsm"`
-	// Authority is what AZURE_AUTHORITY_HOST holds; Tenant is its one directory.
+	// Authority is what AZURE_AUTHORITY_HOST holds.
 	Authority string `json:"authority"`
-	Tenant    string `json:"tenant"`
+	// Resources are of the tenant that is always there, Tenants of the others.
+	Resources
+	Tenants map[string]Resources `json:"tenants,omitempty"`
 	// IdentityEndpoint and IdentityHeader are what the environment variables of
 	// the same names hold in a container group.
 	IdentityEndpoint string         `json:"identityEndpoint"`
@@ -33,13 +34,47 @@ type Endpoints struct {
 	// owners place resources there.
 	Broker      string `json:"broker"`
 	BrokerToken string `json:"brokerToken"`
-	// Manager is the management plane, and Subscription its one subscription.
-	Manager      string `json:"manager"`
-	Subscription string `json:"subscription"`
-	// Blob is the blob service's account; "" where the cloud has none.
-	Blob string `json:"blob,omitempty"`
+	// Manager is the management plane.
+	Manager string `json:"manager"`
 	// CA is the path of the certificate to trust, PEM.
 	CA string `json:"ca"`
+}
+
+// Resources are what one tenant has of its own.
+type Resources struct {
+	Tenant       string `json:"tenant"`       // the directory's id
+	Subscription string `json:"subscription"` // the id of its one
+	Vault        string `json:"vault"`
+	HSM          string `json:"hsm"`
+	// Blob is the blob service's account; "" where the cloud has none.
+	Blob string `json:"blob,omitempty"`
+}
+
+// in is what the tenant of a name has; nothing where there is none of that name.
+func (e Endpoints) in(tenant string) Resources {
+	if tenant == "" {
+		return e.Resources
+	}
+	return e.Tenants[tenant]
+}
+
+func (e *Endpoints) set(tenant string, r Resources) {
+	if tenant == "" {
+		e.Resources = r
+		return
+	}
+	if e.Tenants == nil {
+		e.Tenants = map[string]Resources{}
+	}
+	e.Tenants[tenant] = r
+}
+
+// In is the same cloud as seen from the tenant of a name. One that has no
+// resources has a directory and an empty subscription.
+func (e Endpoints) In(tenant string) Endpoints {
+	e.Resources = e.in(tenant)
+	e.Tenant, e.Subscription = identity.TenantOf(tenant), identity.SubscriptionOf(tenant)
+	return e
 }
 
 // ManagerVariable is the environment variable in which our own tools find the
@@ -76,62 +111,84 @@ func ReadEndpoints(dir string) (Endpoints, error) {
 	return e, err
 }
 
-// listen takes all ports, the ones of the run before where there was one.
+// listen takes all ports, the ones of the run before where there was one, and
+// makes the servers that answer there.
 func (c *Cloud) listen() error {
 	var before Endpoints
 	if _, err := wire.LoadJSON(filepath.Join(c.dir, EndpointsFile), &before); err != nil {
 		return err
 	}
-	for _, s := range []struct {
-		name, before string
-		secure       bool
-	}{
-		{Manager, before.Manager, true},
-		{Attestation, before.Attestation, true},
-		{Vault, before.Vault, true},
-		{HSM, before.HSM, true},
-		{Authority, before.Authority, true},
-		{Managed, before.IdentityEndpoint, false},
-		{Broker, before.Broker, true},
-	} {
+	names, err := c.tenantNames(before)
+	if err != nil {
+		return err
+	}
+	for _, s := range c.ports(names, before) {
 		u, err := url.Parse(s.before)
 		if err != nil {
 			return fault.Errorf(fault.Usage, "remove the file to have new addresses", "%s: %w", filepath.Join(c.dir, EndpointsFile), err)
 		}
+		c.addServer(s.name)
 		if err := c.listeners.take(s.name, u.Host, s.secure); err != nil {
 			return err
 		}
 	}
-	if c.config.Azurite != "" {
-		u, err := url.Parse(before.Blob)
-		if err != nil {
-			return err
-		}
-		if err := c.listeners.take(Blob, u.Host, true); err != nil {
-			return err
-		}
-	}
 	c.endpoints = Endpoints{
-		Manager: c.listeners.url(Manager), Subscription: identity.Subscription(), Blob: before.Blob,
 		Simulated:        wire.Simulated,
+		Manager:          c.listeners.url(Manager),
 		Attestation:      c.listeners.url(Attestation),
-		Vault:            c.listeners.url(Vault),
-		HSM:              c.listeners.url(HSM),
 		Authority:        c.listeners.url(Authority),
-		Tenant:           identity.Tenant,
 		IdentityEndpoint: c.listeners.url(Managed) + identity.ManagedPath,
 		Broker:           c.listeners.url(Broker),
 		BrokerToken:      filepath.Join(c.dir, TokenFile),
 		CA:               filepath.Join(c.dir, CAFile),
 	}
-	if c.config.Azurite != "" {
-		c.endpoints.Blob = c.listeners.url(Blob) + "/" + blob.Account
+	for _, name := range names {
+		t := &tenant{cloud: c, name: name}
+		c.tenants = append(c.tenants, t)
+		c.endpoints.set(name, t.addresses(before.in(name).Blob))
 	}
 	return nil
 }
 
+// port is one to be taken, at the address it had before if it had one.
+type port struct {
+	name, before string
+	secure       bool
+}
+
+func (c *Cloud) ports(tenants []string, before Endpoints) []port {
+	list := []port{
+		{Manager, before.Manager, true},
+		{Attestation, before.Attestation, true},
+		{Authority, before.Authority, true},
+		{Managed, before.IdentityEndpoint, false},
+		{Broker, before.Broker, true},
+	}
+	for _, name := range tenants {
+		at := before.in(name)
+		list = append(list, port{ServiceOf(name, Vault), at.Vault, true}, port{ServiceOf(name, HSM), at.HSM, true})
+		if c.config.Azurite != "" {
+			list = append(list, port{ServiceOf(name, Blob), at.Blob, true})
+		}
+	}
+	return list
+}
+
+// addresses are what a tenant has, where its blob service, if it is not served
+// now, was before.
+func (t *tenant) addresses(blobs string) Resources {
+	if t.cloud.config.Azurite != "" {
+		blobs = t.cloud.listeners.url(t.service(Blob)) + "/" + t.account()
+	}
+	return Resources{
+		Tenant: identity.TenantOf(t.name), Subscription: identity.SubscriptionOf(t.name), Blob: blobs,
+		Vault: t.cloud.listeners.url(t.service(Vault)),
+		HSM:   t.cloud.listeners.url(t.service(HSM)),
+	}
+}
+
 func (c *Cloud) serveTLS(name string, h http.Handler) error {
-	config, err := c.ca.TLS(name)
+	config, err := c.ca.TLS(name, c.listeners.ip(name))
 	if err != nil {
 		return err
 	}
@@ -146,6 +203,14 @@ func (c *Cloud) announce() error {
 		return err
 	}
 	return wire.SaveJSON(filepath.Join(c.dir, EndpointsFile), c.endpoints)
+}
+
+// forGroups are the variables that the platform puts into containers: where the
+// services are, not how they are managed.
+func (e Endpoints) forGroups() []string {
+	return slices.DeleteFunc(e.Environment(""), func(line string) bool {
+		return strings.HasPrefix(line, ManagerVariable+"=") || strings.HasPrefix(line, "AZURE_SUBSCRIPTION_ID=")
+	})
 }
 
 // Environment returns the lines NAME=VALUE with which a process finds the

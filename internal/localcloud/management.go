@@ -1,17 +1,20 @@
 package localcloud
 
 import (
+	"net/http"
 	"path/filepath"
+	"strings"
 
-	"cloister/internal/localcloud/access"
 	"cloister/internal/localcloud/arm"
 	"cloister/internal/localcloud/blob"
+	"cloister/internal/localcloud/host"
 	"cloister/internal/localcloud/identity"
+	"cloister/internal/localcloud/platform"
 )
 
-// The ids of what the cloud always has, all in the resource group "simulated".
+// The ids of what the tenant that is always there has.
 var (
-	group     = "/subscriptions/" + identity.Subscription() + "/resourceGroups/simulated"
+	group     = groupOf("")
 	VaultID   = group + "/providers/Microsoft.KeyVault/vaults/" + Vault
 	HSMID     = group + "/providers/Microsoft.KeyVault/managedHSMs/" + HSM
 	AccountID = group + "/providers/Microsoft.Storage/storageAccounts/" + blob.Account
@@ -23,70 +26,34 @@ var (
 	hsmOwner   = []string{"a290e904-7015-4bba-90c8-60543313cdb4", "515eb02d-2335-4d2d-92f2-b1cbdf9c3778", "21dbd100-6940-42c2-9190-5d6cb909625b"}
 )
 
-// openRoles opens a book of assignments, in which the owner has roles everywhere.
-func (c *Cloud) openRoles(file string, roles []access.Role, owner []string) (*access.Book, error) {
-	book, err := access.Open(filepath.Join(c.dir, file), roles)
-	if err != nil {
-		return nil, err
-	}
-	who, err := c.identity.AddIdentity(identity.Owner)
-	if err != nil {
-		return nil, err
-	}
-	for _, role := range owner {
-		if _, err := book.Put(access.Assignment{Name: role, Scope: "/", Role: role, Principal: who.ObjectID, PrincipalType: "ServicePrincipal"}); err != nil {
-			return nil, err
-		}
-	}
-	return book, nil
-}
-
-// openManager opens the management plane, and the blob service if there is one.
+// openManager serves the management plane: one address for all tenants, told
+// apart by the subscription that a request names. What names none, or one that is
+// not there, goes to the tenant that is always there, to be refused.
 func (c *Cloud) openManager() error {
-	config := arm.Config{
-		Server: c.servers[Manager], Directory: c.identity, Roles: c.roles, Enforce: c.config.Roles,
-		Challenge: c.endpoints.Authority + "/" + identity.Tenant, Tenant: identity.Tenant,
-		File:  filepath.Join(c.dir, "resources.json"),
-		Fixed: c.fixed(),
+	bySubscription := map[string]http.Handler{}
+	for _, t := range c.tenants {
+		bySubscription[identity.SubscriptionOf(t.name)] = t.manager.Handler()
 	}
-	if c.config.Azurite != "" {
-		blobs, err := c.openBlobs()
-		if err != nil {
-			return err
+	other := c.tenants[0].manager.Handler()
+	return c.serveTLS(Manager, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		of, _ := arm.SubscriptionOf(r.URL.Path)
+		if h, ok := bySubscription[strings.ToLower(of)]; ok {
+			h.ServeHTTP(w, r)
+			return
 		}
-		config.Containers = blobs
-	}
-	manager, err := arm.New(config)
-	if err != nil {
-		return err
-	}
-	return c.serveTLS(Manager, manager.Handler())
+		other.ServeHTTP(w, r)
+	}))
 }
 
-func (c *Cloud) openBlobs() (*blob.Service, error) {
-	blobs, err := blob.New(blob.Config{
-		Server: c.servers[Blob], Directory: c.identity, Roles: c.roles, Enforce: c.config.Roles,
-		Resource: AccountID, Azurite: c.config.Azurite, Challenge: c.endpoints.Authority + "/" + identity.Tenant,
+// openHost is where container groups run, if they do.
+func (c *Cloud) openHost() (err error) {
+	if c.config.Runtime == "" {
+		return nil
+	}
+	c.host, err = host.New(host.Config{
+		Program: c.config.Runtime, Dir: filepath.Join(c.dir, "groups"), Remove: c.RemoveGuest,
+		Launch:    func(dir string, policy []byte) error { return c.LaunchGuest(dir, platform.GuestConfig{Policy: policy}) },
+		Variables: func() []string { return c.endpoints.forGroups() },
 	})
-	if err != nil {
-		return nil, err
-	}
-	return blobs, c.serveTLS(Blob, blobs.Handler())
-}
-
-// fixed are the vault, the HSM and the storage account, as the management plane
-// shows them.
-func (c *Cloud) fixed() map[string]map[string]any {
-	show := func(id, name, kind string, properties map[string]any) map[string]any {
-		properties["provisioningState"] = "Succeeded"
-		return map[string]any{"id": id, "name": name, "type": kind, "location": "simulated", "properties": properties}
-	}
-	return map[string]map[string]any{
-		group: show(group, "simulated", "Microsoft.Resources/resourceGroups", map[string]any{}),
-		VaultID: show(VaultID, Vault, "Microsoft.KeyVault/vaults", map[string]any{"tenantId": identity.Tenant, "vaultUri": c.endpoints.Vault + "/",
-			"enableRbacAuthorization": true, "enableSoftDelete": true, "sku": map[string]any{"family": "A", "name": "premium"}}),
-		HSMID: show(HSMID, HSM, "Microsoft.KeyVault/managedHSMs", map[string]any{"tenantId": identity.Tenant, "hsmUri": c.endpoints.HSM + "/"}),
-		AccountID: show(AccountID, blob.Account, "Microsoft.Storage/storageAccounts", map[string]any{"allowSharedKeyAccess": false,
-			"primaryEndpoints": map[string]any{"blob": c.endpoints.Blob + "/"}}),
-	}
+	return err
 }

@@ -303,7 +303,7 @@ func TestManagementRefusals(t *testing.T) {
 		text         string
 	}{
 		group + "/providers/Microsoft.Compute/virtualMachines/x?api-version=1":                                                {"GET", "", 404, "InvalidResourceType"},
-		group + "/providers/Microsoft.KeyVault/vaults/new?api-version=1":                                                      {"PUT", "{}", 409, "QuotaExceeded"},
+		group + "/providers/Microsoft.KeyVault/managedHSMs/new?api-version=1":                                                 {"PUT", "{}", 409, "QuotaExceeded"},
 		group + "/providers/Microsoft.KeyVault/vaults/new":                                                                    {"PUT", "{}", 400, "MissingApiVersionParameter"},
 		VaultID + "?api-version=1":                                                                                            {"DELETE", "", 409, "ScopeLocked"},
 		group + "/providers/Microsoft.ContainerInstance/containerGroups/x?api-version=1":                                      {"PUT", "{}", 400, "MissingContainerGroupContainers"},

@@ -106,6 +106,9 @@ func ShimCommand(s spec.Specification) ([]string, error) {
 	if s.Application.WorkingDir != "" {
 		command = append(command, "--workdir", s.Application.WorkingDir)
 	}
+	if s.Network.Egress == spec.EgressUnguarded {
+		command = append(command, "--pod-network")
+	}
 	return append(append(command, "--"), s.Application.Command...), nil
 }
 

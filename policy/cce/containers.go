@@ -20,8 +20,11 @@ func containersOf(s spec.Specification, in Inputs) ([]Container, error) {
 
 // Containers returns the clean room's own containers, the runtime's first: what
 // a template must ask for, since the policy admits nothing else. The
-// specification must be valid and of kind aci or aks.
+// specification must be valid and of kind aci, aks or simulated.
 func Containers(s spec.Specification, in Inputs) ([]Container, error) {
+	if s.Kind == spec.Simulated {
+		return simulatedContainers(s)
+	}
 	runtime, err := runtimeContainer(s, in)
 	if err != nil {
 		return nil, err

@@ -111,6 +111,12 @@ func (s Specification) Sorted() Specification {
 	for i := range s.DataSinks {
 		s.DataSinks[i].Recipients = sortedBy(s.DataSinks[i].Recipients, func(r string) string { return r })
 	}
+	if s.Jobs != nil {
+		j := *s.Jobs
+		j.Start = sortedBy(j.Start, func(p string) string { return p })
+		j.Results = sortedBy(j.Results, func(p string) string { return p })
+		s.Jobs = &j
+	}
 	if s.Deployment != nil {
 		d := *s.Deployment
 		d.Registries = sortedBy(d.Registries, func(r Registry) string { return r.Server })

@@ -16,6 +16,10 @@ const (
 	EgressClosed = "closed" // nothing
 	EgressList   = "list"   // the destinations of Allow
 	EgressPolicy = "policy" // the HTTP requests that Policy lets through
+	// EgressUnguarded is whatever the pod reaches, in the distributed model alone: the
+	// application is in the pod's network, where the runtime closes nothing. It is for
+	// platforms on which the application's container may make no network of its own.
+	EgressUnguarded = "unguarded"
 )
 
 // What the runtime's proxy does with traffic that it lets through.
@@ -89,8 +93,8 @@ const (
 type Endpoint struct {
 	Name string `json:"name"`
 	Port uint32 `json:"port"`
-	// ApplicationPort is where the application listens; Port when 0. In the
-	// distributed model the two share a network and cannot be the same.
+	// ApplicationPort is where the application listens; Port when 0. With egress
+	// unguarded the two share a network and cannot be the same.
 	ApplicationPort uint32      `json:"applicationPort,omitempty"`
 	Protocol        string      `json:"protocol,omitempty"` // ProtocolHTTP when empty
 	Policy          *PolicyFile `json:"policy,omitempty"`   // on each request and response

@@ -73,6 +73,7 @@ type Specification struct {
 	DataSinks   []Sink      `json:"datasinks,omitempty"`
 	Network     Network     `json:"network"`
 	Endpoints   []Endpoint  `json:"endpoints,omitempty"`
+	Jobs        *Jobs       `json:"jobs,omitempty"`
 	Governance  Governance  `json:"governance"`
 	Attestation Attestation `json:"attestation"`
 	Deployment  *Deployment `json:"deployment,omitempty"`
@@ -174,8 +175,12 @@ type Governance struct {
 	LedgerCA string `json:"ledgerCA,omitempty"`
 	// LedgerKey verifies the ledger's signatures: a verifier key of the C2SP signed
 	// note, NAME+HASH+BASE64.
-	LedgerKey string   `json:"ledgerKey"`
-	Witnesses []string `json:"witnesses,omitempty"` // verifier keys that must cosign
+	LedgerKey string `json:"ledgerKey"`
+	// LedgerPolicy is the digest of the container policy, "sha256:…", under which the
+	// ledger must prove to run, with its key and its TLS key made there, before
+	// anything is said to it. No evidence is asked for when empty.
+	LedgerPolicy string   `json:"ledgerPolicy,omitempty"`
+	Witnesses    []string `json:"witnesses,omitempty"` // verifier keys that must cosign
 	// WitnessAddresses are where witnesses serve, as far as that is known, each as
 	// KEY@URL. Who looks after a clean room asks them there; a run does not need it.
 	WitnessAddresses []string `json:"witnessAddresses,omitempty"`

@@ -156,11 +156,12 @@ func distributed(s *Specification) {
 	s.Identities[0].ResourceID = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg/providers/Microsoft.ManagedIdentity/userAssignedIdentities/reader"
 	s.Runtime = &Runtime{Image: &Image{Reference: "registry.example/cloisterd@sha256:" + strings.Repeat("ce", 32)}, Resources: &Resources{MilliCPU: 1000, MemoryMiB: 2048}}
 	s.Application.Ports, s.Application.Resources = []uint32{9000, 8081}, &Resources{MilliCPU: 500, MemoryMiB: 1024}
-	s.Application.Start, s.Application.Restart = StartManual, RestartOnFailure
+	s.Application.Start, s.Application.Restart = StartManual, RestartNever
 	s.Endpoints = []Endpoint{{Name: "api", Port: 8080, ApplicationPort: 8081, Protocol: ProtocolGRPC, Policy: policyFile()}}
 	s.Network = Network{Egress: EgressList, Allow: []Destination{{"b.example", 443}, {"a.example", 443}}, Proxy: ProxySecure}
 	s.DataSources[0].Fetch, s.DataSinks[0].Publish = FetchWhole, PublishAtEndPadded
 	s.Governance.Threshold = 1
+	s.Jobs = &Jobs{Start: []string{"lab", "hospital"}, Results: []string{"lab"}, MaxResult: 1024, Consent: ConsentJob, Count: 4, AtOnce: 2}
 	s.Deployment = &Deployment{Replicas: 4, Registries: []Registry{{Server: "registry.example", Secret: "pull"}}}
 }
 
@@ -324,8 +325,13 @@ func TestValidate(t *testing.T) {
 			distributed(s)
 			s.AcceptedRisk, s.Runtime.Image, s.Network = "we accept the risk", nil, Network{Egress: EgressClosed}
 		},
-			[]string{"acceptedRisk: cannot keep egress closed", "runtime.image: sidecar needs"}},
-		"shared port": {func(s *Specification) { distributed(s); s.Application.Ports, s.Endpoints[0].ApplicationPort = nil, 0 }, []string{"endpoints[0]: port 8080 is taken"}},
+			[]string{"acceptedRisk: guards less", "runtime.image: sidecar needs"}},
+		"shared port": {func(s *Specification) {
+			distributed(s)
+			s.Network = Network{Egress: EgressUnguarded}
+			s.Application.Ports, s.Endpoints[0].ApplicationPort = nil, 0
+		}, []string{"endpoints[0]: port 8080 is taken"}},
+		"unguarded": {func(s *Specification) { s.Network, s.Endpoints = Network{Egress: EgressUnguarded}, nil }, []string{"network.egress: monolithic guards"}},
 		"sidecar": {func(s *Specification) {
 			distributed(s)
 			s.Runtime = &Runtime{Binary: "x", Image: &Image{Reference: "x:1"}, Resources: &Resources{}}
@@ -339,7 +345,7 @@ func TestValidate(t *testing.T) {
 			s.Application.Ports, s.Application.GovernanceAPI = []uint32{8080, 8300}, 8300
 		}, []string{"application.governanceAPI: listens on port 8300 itself"}},
 		"governance API beside the runtime": {func(s *Specification) {
-			s.Application.GovernanceAPI, s.Endpoints, s.Model, s.AcceptedRisk = 8300, nil, Distributed, "the one application is ours and all of us have read it"
+			s.Network.Egress, s.Application.GovernanceAPI, s.Endpoints, s.Model, s.AcceptedRisk = EgressUnguarded, 8300, nil, Distributed, "the one application is ours and all of us have read it"
 		},
 			[]string{"application.governanceAPI: no network of its own"}},
 		"nobody starts it": {func(s *Specification) { s.Application.Start, s.Endpoints = StartManual, nil }, []string{"application.start: nobody can call"}},

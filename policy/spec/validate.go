@@ -33,6 +33,7 @@ func (s Specification) Problems() Problems {
 	s.checkApplication(c)
 	s.checkVolumes(c)
 	s.checkNetwork(c)
+	s.checkJobs(c)
 	s.checkGovernance(c)
 	s.checkAttestation(c)
 	s.checkDeployment(c)
@@ -53,9 +54,10 @@ func (s Specification) checkHead(c *checks) {
 // acceptable does without; a single word would be a tick in a box.
 const minRiskWords = 8
 
-// checkResidualRisk: nothing in a pod keeps the application to the egress that
-// the specification promises, nor from asking the attestation device for
-// reports, so the parties must have said that they know.
+// checkResidualRisk: in a pod it is the shim that keeps the application to a network
+// of its own and from the attestation device, with what an unprivileged container may
+// do, and with egress unguarded nothing keeps it to a network, so the parties must
+// have said that they know.
 func (s Specification) checkResidualRisk(c *checks) {
 	c.publicText("acceptedRisk", s.AcceptedRisk)
 	words := len(strings.Fields(s.AcceptedRisk))
@@ -67,7 +69,7 @@ func (s Specification) checkResidualRisk(c *checks) {
 		if words == 0 {
 			at = "model" // which has a line
 		}
-		c.add(at, fmt.Sprintf("the distributed model cannot keep egress %s: application and runtime share a network and the attestation device", s.Network.Egress),
+		c.add(at, "the distributed model guards less: the application has a container of its own beside the runtime's, in one pod with its network and the attestation device",
 			fmt.Sprintf("say in acceptedRisk, in %d words or more, why the parties accept that, or use model %s", minRiskWords, Monolithic))
 	}
 }
@@ -127,6 +129,12 @@ func (s Specification) checkGovernance(c *checks) {
 		c.logKey("governance.ledgerKey", g.LedgerKey, noteEd25519, "signs checkpoints")
 	}
 	c.optional("governance.refused", g.Refused, RefusedKept)
+	if g.LedgerPolicy != "" {
+		c.digest("governance.ledgerPolicy", g.LedgerPolicy)
+		if s.Kind == CVM {
+			c.add("governance.ledgerPolicy", "a ledger is attested in a container, and kind cvm does not say which version of the utility VM is good enough", "take it out, or set kind aci or aks")
+		}
+	}
 	c.count("governance.witnesses", len(g.Witnesses))
 	twice := c.unique("this witness")
 	for i, w := range g.Witnesses {

@@ -68,7 +68,7 @@ func (s Specification) checkApplication(c *checks) {
 }
 
 // checkGovernanceAPI: the port is the runtime's, in the application's own network.
-// In the distributed model that network is the whole group's, and whoever is in it
+// With egress unguarded that network is the whole pod's, and whoever is in it
 // could speak for the application.
 func (s Specification) checkGovernanceAPI(c *checks) {
 	const at = "application.governanceAPI"
@@ -77,8 +77,8 @@ func (s Specification) checkGovernanceAPI(c *checks) {
 		return
 	}
 	c.port(at, port)
-	if s.Model == Distributed {
-		c.add(at, "in the distributed model the application has no network of its own", "take it out, or set the model to "+Monolithic)
+	if s.Network.Egress == EgressUnguarded {
+		c.add(at, "with egress unguarded the application has no network of its own", "take it out, or set egress "+EgressClosed)
 	}
 	taken := slices.Contains(s.Application.Ports, port) || slices.ContainsFunc(s.Endpoints, func(e Endpoint) bool { return e.Target() == port })
 	if taken {

@@ -8,7 +8,10 @@ import (
 
 func (s Specification) checkNetwork(c *checks) {
 	n := s.Network
-	c.oneOf("network.egress", n.Egress, EgressClosed, EgressList, EgressPolicy)
+	c.oneOf("network.egress", n.Egress, EgressClosed, EgressList, EgressPolicy, EgressUnguarded)
+	if n.Egress == EgressUnguarded && s.Model != Distributed {
+		c.add("network.egress", "model "+s.Model+" guards what the application reaches", "use "+EgressClosed+", or list, or policy")
+	}
 	s.checkAllow(c)
 	s.checkEgressPolicy(c)
 	c.optional("network.proxy", n.Proxy, ProxySecure, ProxyOpen)
@@ -100,7 +103,7 @@ func (s Specification) checkTarget(c *checks, at string, e Endpoint) {
 	switch {
 	case len(ports) > 0 && !slices.Contains(ports, e.Target()):
 		c.add(at, fmt.Sprintf("the application has no port %d", e.Target()), "add it to the application's ports, or correct the endpoint")
-	case s.Model == Distributed && slices.ContainsFunc(s.Endpoints, func(o Endpoint) bool { return o.Port == e.Target() }):
-		c.add(at, fmt.Sprintf("port %d is taken by an endpoint: in the distributed model runtime and application share a network", e.Target()), "give the application a port of its own with applicationPort")
+	case s.Network.Egress == EgressUnguarded && slices.ContainsFunc(s.Endpoints, func(o Endpoint) bool { return o.Port == e.Target() }):
+		c.add(at, fmt.Sprintf("port %d is taken by an endpoint: with egress unguarded runtime and application share a network", e.Target()), "give the application a port of its own with applicationPort")
 	}
 }

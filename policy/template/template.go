@@ -9,7 +9,9 @@
 // identities, ports, network, credentials' names, resources, restarts, replicas.
 // The policy itself goes in, in base64. Nobody has to believe a template: what
 // it asks for beyond the policy the platform refuses, and Verify makes it again
-// and names what was changed.
+// and names what was changed. Of kind simulated it is a container group too, which
+// only the simulated cloud runs: where an image is, it names the runtime's file by
+// its hash, which no registry has.
 //
 // Forms: the deployment template's schema of 2019-04-01 with
 // Microsoft.ContainerInstance/containerGroups of 2023-05-01, and Kubernetes'
@@ -55,10 +57,10 @@ func Generate(s spec.Specification, in cce.Inputs) (Template, error) {
 }
 
 func generate(s spec.Specification, in cce.Inputs) (Template, error) {
-	switch s.Kind {
-	case spec.Simulated:
-		return Template{}, fault.Errorf(fault.Usage, "start one with `cloister local guest`, or set kind aci or aks", "kind simulated is not deployed")
-	case spec.CVM:
+	switch {
+	case s.Kind == spec.Simulated && s.Model == spec.Distributed:
+		return Template{}, fault.Errorf(fault.Usage, "launch a guest with `cloister local guest` and start runtime and shim there, or set kind aci or aks", "kind simulated is deployed in one container, not in two")
+	case s.Kind == spec.CVM:
 		return Template{}, fault.Errorf(fault.Usage, "build the runtime into the VM's image, or set kind aci or aks", "there is no template for kind cvm")
 	}
 	r, err := roomOf(s, in)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -58,6 +59,16 @@ func aci(t *testing.T) spec.Specification {
 	return s
 }
 
+// simulated is the same for the software platform, which has no images.
+func simulated(t *testing.T) spec.Specification {
+	s := aci(t)
+	s.Kind, s.Runtime = spec.Simulated, &spec.Runtime{Binary: "sha256:" + strings.Repeat("ab", 32)}
+	s.Attestation = spec.Attestation{Authority: "https://127.0.0.1:8080", MinSVN: 100}
+	s.Application.Image, s.Application.Ports, s.Deployment = nil, nil, nil
+	s.Endpoints = s.Endpoints[:1]
+	return s
+}
+
 func aks(t *testing.T) spec.Specification {
 	s := aci(t)
 	s.Kind = spec.AKS
@@ -99,7 +110,7 @@ func inputs() cce.Inputs {
 // all are specifications by the golden files of their templates.
 func all(t *testing.T) map[string]spec.Specification {
 	return map[string]spec.Specification{
-		"aci.json": aci(t), "aci_distributed.json": distributed(aci(t)), "aci_replicas.json": severalGroups(aci(t)),
+		"aci.json": aci(t), "aci_distributed.json": distributed(aci(t)), "aci_replicas.json": severalGroups(aci(t)), "simulated.json": simulated(t),
 		"aks.yaml": aks(t), "aks_distributed.yaml": distributed(aks(t)), "aks_replicas.yaml": replicated(distributed(aks(t))),
 	}
 }
@@ -250,6 +261,24 @@ func TestWordsOfTheTemplateLanguage(t *testing.T) {
 			}
 		}
 	}
+	// Nor what the API is sent without a deployment that evaluates it.
+	s := severalGroups(aci(t))
+	s.Application.Command = words
+	resources, err := made(t, s).Resources("westeurope")
+	if err != nil || len(resources) != 4 {
+		t.Fatalf("%d resources, %v", len(resources), err)
+	}
+	want, err := cce.Containers(s, inputs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range resources {
+		got := lookedAt(t, r.Body)
+		last := got.Variables[len(got.Variables)-1]
+		if r.Name != fmt.Sprintf("study-%d", i) || r.Body["location"] != "westeurope" || !slices.Equal(got.Command, want[0].Command) || last != (variable{cce.ReplicaVariable, fmt.Sprint(i)}) {
+			t.Errorf("%s in %v: command %q, %v", r.Name, r.Body["location"], got.Command, last)
+		}
+	}
 	for plain, written := range map[string]string{"[f()]": "[[f()]", "[a] b": "[a] b", "[[x]": "[[[x]", "a": "a"} {
 		if got := armLiteral(plain); got != written {
 			t.Errorf("%q is written %q, want %q", plain, got, written)
@@ -257,9 +286,52 @@ func TestWordsOfTheTemplateLanguage(t *testing.T) {
 	}
 }
 
+// lookedAt is the first container of a request's body.
+func lookedAt(t *testing.T, body map[string]any) (c struct {
+	Command   []string   `json:"command"`
+	Variables []variable `json:"environmentVariables"`
+}) {
+	t.Helper()
+	first := body["properties"].(map[string]any)["containers"].([]any)[0].(map[string]any)["properties"]
+	text, err := json.Marshal(first)
+	if err == nil {
+		err = json.Unmarshal(text, &c)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// FuzzResources: what a folder holds is a stranger's; it is read, or refused.
+func FuzzResources(f *testing.F) {
+	for _, name := range []string{"aci.json", "aci_replicas.json", "aks.yaml", "aks_replicas.yaml", "simulated.json"} {
+		text, err := os.ReadFile(filepath.Join("testdata", name))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text, strings.HasSuffix(name, ".json"))
+	}
+	f.Fuzz(func(t *testing.T, text []byte, isARM bool) {
+		tm := Template{Name: Kubernetes, Text: text}
+		if isARM {
+			tm.Name = ARM
+		}
+		list, err := tm.Resources("here")
+		if err != nil && fault.KindOf(err) != fault.Usage {
+			t.Errorf("%v", err)
+		}
+		for _, r := range list {
+			if r.Name == "" || r.Kind == "" || r.APIVersion == "" || r.Body == nil {
+				t.Errorf("%+v", r)
+			}
+		}
+	})
+}
+
 func TestRefuses(t *testing.T) {
 	for want, s := range map[string]func() spec.Specification{
-		"kind simulated is not deployed":     func() spec.Specification { s := aci(t); s.Kind = spec.Simulated; return s },
+		"in one container, not in two":       func() spec.Specification { s := distributed(aci(t)); s.Kind = spec.Simulated; return s },
 		"no template for kind cvm":           func() spec.Specification { s := aci(t); s.Kind = spec.CVM; return s },
 		"identity reader has no resource id": func() spec.Specification { s := aci(t); s.Identities[0].ResourceID = ""; return s },
 		"no place for the identity that pulls from": func() spec.Specification {
@@ -347,6 +419,33 @@ func TestResources(t *testing.T) {
 	} {
 		if got := (container{resources: given}).armResources(); got.Requests != want || got.Limits != want {
 			t.Errorf("%+v: %+v, want %+v", given, got, want)
+		}
+	}
+}
+
+// TestOnlyEndpointsAreExposed: of a pod, or a container group, the ports of the
+// endpoints, which the runtime's container has; of the application's none, whatever
+// it listens on.
+func TestOnlyEndpointsAreExposed(t *testing.T) {
+	for _, s := range []spec.Specification{distributed(aci(t)), distributed(aks(t))} {
+		r, err := roomOf(s, inputs())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(s.Application.Ports) == 0 || len(s.Endpoints) == 0 {
+			t.Fatal("the example listens nowhere")
+		}
+		if runtime := r.containers[0]; !slices.Equal(runtime.ports, portsOf(s)) || len(r.containers) != 2 || r.containers[1].ports != nil {
+			t.Errorf("%s: exposed are %v of the runtime's container and %v of the application's", s.Kind, runtime.ports, r.containers[1].ports)
+		}
+		ports := regexp.MustCompile(`(?i)"?(?:container)?port"?: *([0-9]+)`).FindAllStringSubmatch(string(made(t, s).Text), -1)
+		if len(ports) == 0 {
+			t.Errorf("%s: no port is exposed", s.Kind)
+		}
+		for _, p := range ports {
+			if !slices.ContainsFunc(s.Endpoints, func(e spec.Endpoint) bool { return fmt.Sprint(e.Port) == p[1] }) {
+				t.Errorf("%s: port %s is exposed, which is no endpoint's", s.Kind, p[1])
+			}
 		}
 	}
 }

@@ -2,6 +2,7 @@ package provision
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -101,16 +102,43 @@ func (c *Client) Admit(ctx context.Context, clientID string) (principal string, 
 		return "", false, fault.Errorf(fault.Usage, "give the application's client id, a UUID", "%.80q is not a client id", clientID)
 	}
 	doing := "admitting the application " + clientID
-	var list struct{ Value []struct{ ID string } }
-	if err := c.graph(ctx, http.MethodGet, "/servicePrincipals?$filter="+url.QueryEscape("appId eq '"+clientID+"'"), nil, &list); err != nil {
+	if principal, err = c.findPrincipal(ctx, clientID); err != nil {
 		return "", false, explain(err, doing, applicationRole)
 	}
-	if len(list.Value) == 1 {
-		return list.Value[0].ID, false, nil
+	if principal != "" {
+		return principal, false, nil
 	}
 	var sp struct{ ID string }
 	if err := c.graph(ctx, http.MethodPost, "/servicePrincipals", map[string]string{"appId": clientID}, &sp); err != nil {
 		return "", false, explain(err, doing, "Cloud Application Administrator in the tenant's directory")
 	}
 	return sp.ID, true, nil
+}
+
+// Principal returns the object id of the service principal that an application of
+// another tenant has in the one that is signed in to. One that was not admitted is
+// fault.NotFound.
+func (c *Client) Principal(ctx context.Context, clientID string) (string, error) {
+	doing := "looking for the service principal of the application " + clientID
+	if err := CheckPrincipal(clientID); err != nil {
+		return "", fmt.Errorf("%s: %w", doing, err)
+	}
+	id, err := c.findPrincipal(ctx, clientID)
+	if err != nil {
+		return "", explain(err, doing, "Directory Readers in the tenant's directory")
+	}
+	if id == "" {
+		return "", fault.Errorf(fault.NotFound, "admit it: cloister identity admit "+clientID, "%s: this tenant has none", doing)
+	}
+	return id, nil
+}
+
+// findPrincipal is "" where the tenant has none.
+func (c *Client) findPrincipal(ctx context.Context, clientID string) (string, error) {
+	var list struct{ Value []struct{ ID string } }
+	err := c.graph(ctx, http.MethodGet, "/servicePrincipals?$filter="+url.QueryEscape("appId eq '"+clientID+"'"), nil, &list)
+	if err != nil || len(list.Value) == 0 {
+		return "", err
+	}
+	return list.Value[0].ID, nil
 }

@@ -158,6 +158,9 @@ func wipeJWK(jwk *azkeys.JSONWebKey) {
 	}
 }
 
+// disabled is what a KEK that was revoked differs in.
+const disabled = "it is disabled"
+
 // compare holds the vault's key against the wanted one and returns its public
 // half.
 func (k *KEK) compare(b azkeys.KeyBundle) (*rsa.PublicKey, error) {
@@ -175,11 +178,14 @@ func (k *KEK) compare(b azkeys.KeyBundle) (*rsa.PublicKey, error) {
 	add(public.N.BitLen() != k.Bits, "it has %d bits, not %d", public.N.BitLen(), k.Bits)
 	add(k.Import != nil && !public.Equal(&k.Import.PublicKey), "it is not the key to import")
 	add(b.Attributes == nil || b.Attributes.Exportable == nil || !*b.Attributes.Exportable, "it is not exportable")
-	add(b.Attributes != nil && b.Attributes.Enabled != nil && !*b.Attributes.Enabled, "it is disabled")
+	add(b.Attributes != nil && b.Attributes.Enabled != nil && !*b.Attributes.Enabled, disabled)
 	wrong = append(wrong, k.comparePolicy(b.ReleasePolicy)...)
 	if wrong != nil {
-		return nil, fault.Errorf(fault.Conflict, "choose another name for the KEK, or agree on the policy that is there",
-			"the vault's key is not the one wanted: %s", strings.Join(wrong, "; "))
+		hint := "choose another name for the KEK: after an amendment, in the specification, as a KEK keeps its policy for ever; or agree on the policy that is there"
+		if len(wrong) == 1 && wrong[0] == disabled {
+			hint = "cloister provision revoke --undo enables it"
+		}
+		return nil, fault.Errorf(fault.Conflict, hint, "the vault's key is not the one wanted: %s", strings.Join(wrong, "; "))
 	}
 	return public, nil
 }

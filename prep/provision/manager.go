@@ -11,12 +11,13 @@ import (
 
 // Versions of the interfaces of the management plane that are used.
 const (
-	vaultVersion      = "2023-07-01"
-	hsmVersion        = "2023-07-01"
-	storageVersion    = "2023-05-01"
-	identityVersion   = "2023-01-31"
-	assignmentVersion = "2022-04-01"
-	hsmRolesVersion   = "7.4" // of a Managed HSM's own
+	vaultVersion        = "2023-07-01"
+	subscriptionVersion = "2022-12-01"
+	hsmVersion          = "2023-07-01"
+	storageVersion      = "2023-05-01"
+	identityVersion     = "2023-01-31"
+	assignmentVersion   = "2022-04-01"
+	hsmRolesVersion     = "7.4" // of a Managed HSM's own
 )
 
 // Manager is the management plane of one subscription.
@@ -107,7 +108,11 @@ func (c *Client) containerID(ctx context.Context, address string) (string, error
 }
 
 func (c *Client) absent(what, address string) error {
-	return fault.Errorf(fault.NotFound, "create it, name its subscription with --subscription, or ask for the role Reader there",
+	hint := "create it"
+	if what == "vault" {
+		hint = "have it made with --vault-group and --vault-location"
+	}
+	return fault.Errorf(fault.NotFound, hint+", name its subscription with --subscription, or ask for the role Reader there",
 		"subscription %s shows no %s at %s", c.opts.Manager.Subscription, what, address)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"cloister/internal/fault"
 )
@@ -22,6 +23,8 @@ type Volume struct {
 	// where it is in none; Writes has the clean room write there.
 	Container string
 	Writes    bool
+	// Make has vaults made that are not there; nil refuses where one is not.
+	Make *Vaults
 }
 
 // What a resource is found to be.
@@ -34,6 +37,7 @@ const (
 
 // Kinds of resource, in the order in which they are made.
 const (
+	KindVault      = "vault"
 	KindKEK        = "KEK"
 	KindRelease    = "release role"
 	KindSecret     = "wrapped DEK"
@@ -64,6 +68,7 @@ type resource struct {
 
 // applied is what the resources of one volume learn from one another.
 type applied struct {
+	absent map[string]bool // vaults that are not there yet, by address
 	kek    *AppliedKEK
 	secret string
 }
@@ -79,30 +84,30 @@ type Applied struct {
 // resources lists what a volume needs, in order. Finding the ids that roles are
 // given on asks the management plane.
 func (c *Client) resources(ctx context.Context, v Volume, a *applied) ([]resource, error) {
-	if v.Principal == "" {
+	if v.Principal == "" && v.Make == nil {
 		return []resource{c.kek(v, a), c.secret(v, a)}, nil
 	}
-	_, hsm, err := c.vaultID(ctx, v.KEK.Vault)
+	kek, err := c.placeOf(ctx, v.KEK.Vault, v.Make)
 	if err != nil {
 		return nil, err
 	}
-	release := grant{role: hsmRelease, principal: v.Principal, hsm: v.KEK.Vault, scope: "/keys/" + v.KEK.Name}
-	if !hsm {
-		id, _, err := c.vaultID(ctx, v.KEK.Vault)
-		if err != nil {
-			return nil, err
-		}
-		release = grant{role: vaultRelease, principal: v.Principal, scope: id + "/keys/" + v.KEK.Name}
-	}
-	vault, hsm, err := c.vaultID(ctx, v.DEK.Vault)
-	if err == nil && hsm {
+	secret, err := c.placeOf(ctx, v.DEK.Vault, v.Make)
+	if err == nil && secret.hsm {
 		err = fault.Errorf(fault.Usage, "keep the wrapped DEK in a Key Vault", "%s is a Managed HSM, which has no secrets", v.DEK.Vault)
 	}
 	if err != nil {
 		return nil, err
 	}
-	list := []resource{c.kek(v, a), c.role(KindRelease, release), c.secret(v, a),
-		c.role(KindSecretRole, grant{role: secretsUser, principal: v.Principal, scope: vault + "/secrets/" + v.DEK.Name})}
+	list := c.vaults(kek, secret, v, a)
+	if v.Principal == "" {
+		return append(list, c.kek(v, a), c.secret(v, a)), nil
+	}
+	release := grant{role: hsmRelease, principal: v.Principal, hsm: v.KEK.Vault, scope: "/keys/" + v.KEK.Name}
+	if !kek.hsm {
+		release = grant{role: vaultRelease, principal: v.Principal, scope: kek.id + "/keys/" + v.KEK.Name}
+	}
+	list = append(list, c.kek(v, a), c.role(KindRelease, release), c.secret(v, a),
+		c.role(KindSecretRole, grant{role: secretsUser, principal: v.Principal, scope: secret.id + "/secrets/" + v.DEK.Name}))
 	if v.Container == "" {
 		return list, nil
 	}
@@ -117,10 +122,28 @@ func (c *Client) resources(ctx context.Context, v Volume, a *applied) ([]resourc
 	return append(list, c.container(v, id), c.role(KindBlobRole, access)), nil
 }
 
+// vaults are those that are made where they are not there, each once.
+func (c *Client) vaults(kek, secret place, v Volume, a *applied) (list []resource) {
+	a.absent = map[string]bool{}
+	if v.Make == nil {
+		return nil
+	}
+	if !kek.hsm {
+		list = append(list, c.vaultAt(kek, *v.Make, a))
+	}
+	if secret.id != kek.id {
+		list = append(list, c.vaultAt(secret, *v.Make, a))
+	}
+	return list
+}
+
 func (c *Client) kek(v Volume, a *applied) resource {
 	return resource{
 		kind: KindKEK, name: v.KEK.Vault + "/keys/" + v.KEK.Name,
 		look: func(ctx context.Context) (state, detail string, err error) {
+			if a.absent[v.KEK.Vault] {
+				return Missing, "", nil
+			}
 			a.kek, err = c.FindKEK(ctx, v.KEK)
 			return found(a.kek != nil, err)
 		},
@@ -136,6 +159,9 @@ func (c *Client) secret(v Volume, a *applied) resource {
 	return resource{
 		kind: KindSecret, name: v.DEK.Vault + "/secrets/" + v.DEK.Name,
 		look: func(ctx context.Context) (state, detail string, err error) {
+			if a.absent[v.DEK.Vault] {
+				return Missing, "", nil
+			}
 			there, err := c.FindDEK(ctx, v.DEK, a.kek)
 			if there != nil {
 				a.secret = there.ID
@@ -200,13 +226,18 @@ func (c *Client) container(v Volume, id string) resource {
 func found(there bool, err error) (state, detail string, _ error) {
 	switch {
 	case fault.KindOf(err) == fault.Conflict:
-		return Differs, err.Error(), nil
+		return Differs, told(err), nil
 	case err != nil:
 		return "", "", err
 	case there:
 		return There, "", nil
 	}
 	return Missing, "", nil
+}
+
+// told is a failure with what to do about it.
+func told(err error) string {
+	return strings.Join(append([]string{err.Error()}, fault.Hints(err)...), "; ")
 }
 
 // Status looks at everything that a volume needs. What cannot be looked at is
@@ -220,7 +251,7 @@ func (c *Client) Status(ctx context.Context, v Volume) ([]Item, error) {
 	for _, r := range list {
 		state, detail, err := r.look(ctx)
 		if err != nil {
-			state, detail = Unknown, err.Error()
+			state, detail = Unknown, told(err)
 		}
 		items = append(items, Item{Volume: v.Name, Kind: r.kind, Resource: r.name, State: state, Detail: detail})
 	}
@@ -265,13 +296,15 @@ type Removal struct {
 	Data bool // the container, with everything in it
 }
 
-// takes says whether a resource goes: roles always do.
-func (r Removal) takes(kind string) bool {
+// Takes says whether a resource of a kind goes: roles always do.
+func (r Removal) Takes(kind string) bool {
 	switch kind {
 	case KindKEK, KindSecret:
 		return r.Keys
 	case KindContainer:
 		return r.Data
+	case KindVault: // others' keys may be in it
+		return false
 	}
 	return true
 }
@@ -299,7 +332,7 @@ func (c *Client) Destroy(ctx context.Context, v Volume, r Removal) ([]Item, erro
 
 // ofKey orders a removal: while a role is there the keys can be had by it.
 func ofKey(kind string) int {
-	if kind == KindKEK || kind == KindSecret || kind == KindContainer {
+	if kind == KindVault || kind == KindKEK || kind == KindSecret || kind == KindContainer {
 		return 1
 	}
 	return 0
@@ -309,11 +342,11 @@ func destroy(ctx context.Context, x resource, r Removal) (Item, error) {
 	item := Item{Kind: x.kind, Resource: x.name}
 	var err error
 	if item.State, item.Detail, err = x.look(ctx); err != nil {
-		item.State, item.Detail = Unknown, err.Error()
+		item.State, item.Detail = Unknown, told(err)
 		return item, err
 	}
 	// What differs is not what apply made, and is not ours to take.
-	if item.State != There || !r.takes(x.kind) {
+	if item.State != There || !r.Takes(x.kind) {
 		return item, nil
 	}
 	if err := x.take(ctx); err != nil {

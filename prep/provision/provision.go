@@ -10,7 +10,7 @@
 // with the difference, because a party may already rely on what is there.
 //
 // Life of a plan: Resources lists what a party's volumes need in the cloud, in the
-// order in which it is made: the KEK, the release role on exactly that key, the
+// order in which it is made: the vault, where one is to be made; the KEK, the release role on exactly that key, the
 // wrapped DEK, the role on exactly that secret, the container, and the role on
 // exactly that container. Status looks at each; Apply makes what is missing and
 // looks first, so that a run that was interrupted anywhere is gone on with;

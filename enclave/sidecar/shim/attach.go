@@ -54,9 +54,9 @@ type greeting struct {
 func greet(dir string, changes *os.File) greeting {
 	buffer := make([]byte, 64<<10)
 	for {
-		c, err := net.Dial("unix", sidecar.Socket(dir))
+		c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: sidecar.Socket(dir), Net: "unix"})
 		if err == nil {
-			conn := sidecar.NewConn(c)
+			conn := sidecar.NewShimConn(c)
 			if said, err := conn.Receive(); err == nil && said.Run != "" {
 				return greeting{conn: conn, said: said}
 			}

@@ -10,10 +10,13 @@
 // kernel's mount table: each volume must be a mount of type fuse.cloister with
 // that run as its source, and what is beneath it read-only, so that nothing is
 // ever read from, or written to, a bare mount point. Then it starts the
-// application. When that has ended, no process of it is left, and its exit code
-// is told; the shim ends when the runtime has said that the run is done. When
-// the runtime or one of the mounts goes, every process of the application is
-// killed, and the shim waits for the next run.
+// application when the runtime says so, as often as it does: in a network namespace
+// that it makes, where the runtime's are the only ways out and in, and with what it
+// prints going to the runtime. Where it may not make one, nothing is started, unless
+// the command line says that the pod's network will do. When the application has
+// ended, no process of it is left, and its exit code is told; the shim ends when the
+// runtime has said that the run is done. When the runtime or one of the mounts goes,
+// every process of the application is killed, and the shim waits for the next run.
 package shim
 
 import (
@@ -27,6 +30,7 @@ import (
 	"syscall"
 
 	"cloister/enclave/launch"
+	"cloister/enclave/sidecar"
 	"cloister/internal/fault"
 )
 
@@ -38,6 +42,7 @@ type Config struct {
 	Command       []string // the program's absolute path and its arguments
 	Environment   []string // all of it, NAME=VALUE
 	WorkingDir    string
+	PodNetwork    bool      // the application is in the pod's network, as the parties agreed
 	Log           io.Writer // gets a line for each thing that happens
 }
 
@@ -74,28 +79,95 @@ func (c Config) say(format string, args ...any) {
 	fmt.Fprintf(c.Log, "cloister-shim: "+format+"\n", args...)
 }
 
-// run is one run of the application. again says that the runtime's run did not
-// come to its end, and so the application's does not count.
+// run is one run of the runtime, of which the last end of the application counts.
+// again says that it did not come to its end, and so none does.
 func (c Config) run(r *attached, signals <-chan os.Signal) (exit int, again bool, err error) {
 	defer r.close()
+	r.watch(signals)
+	for {
+		select {
+		case start := <-r.starts:
+			if exit, err = c.start(r, start); err != nil {
+				r.refuse(err)
+				return 0, false, err
+			}
+			r.report(exit)
+		case <-r.toApplication: // there is none to be told
+		case <-r.done:
+			return exit, false, nil
+		case <-r.gone:
+			if r.terminated.Load() {
+				return 0, false, errTerminated
+			}
+			return 0, true, nil
+		}
+	}
+}
+
+var errTerminated = fault.Errorf(fault.Incomplete, "run it again", "a signal ended the container before the run was done")
+
+// start starts the application once, and returns when no process of it is left.
+func (c Config) start(r *attached, what sidecar.Message) (exit int, err error) {
+	defer closeAll(what.Files)
+	if err := r.standing(); err != nil {
+		return 0, err
+	}
 	cmd := exec.Command(c.Command[0], c.Command[1:]...)
-	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = slices.Concat(c.Environment, r.told), c.WorkingDir, os.Stdout, os.Stderr
-	c.say("run %s: the application starts", r.run)
-	exit, err = launch.Supervise(cmd, r.watch(signals))
-	endAll()
-	r.mounts.stop() // from here on they may go
+	cmd.Env, cmd.Dir = slices.Concat(what.Start.Environment, c.Environment, r.told), c.WorkingDir
+	supervise, err := c.network(cmd, what.Files)
+	defer endAll()
 	if err != nil {
-		r.refuse(err)
-		return 0, false, fault.Errorf(fault.Usage, "the command must name a program that the container's user can run", "starting %s: %w", c.Command[0], err)
+		return 0, err
+	}
+	select {
+	case <-r.goes:
+	case <-r.gone:
+		return 0, nil
+	}
+	c.say("run %s: the application starts", r.run)
+	if exit, err = supervise(cmd, r.toApplication); err != nil {
+		return 0, fault.Errorf(fault.Usage, "the command must name a program that the container's user can run", "starting %s: %w", c.Command[0], err)
 	}
 	c.say("run %s: the application ended with %d", r.run, exit)
-	switch {
-	case r.report(exit):
-		return exit, false, nil
-	case r.terminated.Load():
-		return 0, false, fault.Errorf(fault.Incomplete, "run it again", "a signal ended the container before the run was done")
+	return exit, nil
+}
+
+// standing refuses another start where there is to be none.
+func (r *attached) standing() error {
+	if r.terminated.Load() {
+		return errTerminated
 	}
-	return 0, true, nil
+	select {
+	case <-r.lost:
+		return fault.Errorf(fault.Refused, "see the runtime's log", "a mount of run %s is not there any more", r.run)
+	default:
+		return nil
+	}
+}
+
+// network gives the application its output, and the network that is measured: one of
+// its own for three files, the pod's for two. What the runtime sends is what its
+// specification, and so this container's command line, says.
+func (c Config) network(cmd *exec.Cmd, files []*os.File) (func(*exec.Cmd, <-chan os.Signal) (int, error), error) {
+	switch {
+	case c.PodNetwork && len(files) == 2:
+		cmd.Stdout, cmd.Stderr = files[0], files[1]
+		return launch.Supervise, nil
+	case !c.PodNetwork && len(files) == 3:
+		alone, err := launch.StartAlone(files[2], files[0], files[1])
+		if err != nil {
+			return nil, err
+		}
+		return alone.Supervise, nil
+	}
+	return nil, fault.Errorf(fault.Refused, "give both containers the specification that was agreed",
+		"the runtime starts the application with %d files, which is not what this container's measured command line has of a network", len(files))
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
 }
 
 // endAll kills every process of the container but this one, which as the first

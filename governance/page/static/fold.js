@@ -1,7 +1,7 @@
 // The fold: what the contract comes to, statement by statement, and which of them
 // may not be said. It is the law of package governance as far as it can be judged
 // here; the evidence and the bounds of single fields are left to it.
-const runTypes = ['run-begin', 'consent-check', 'record-access', 'record-execution', 'refusal', 'journal-head', 'completion', 'app-event', 'egress'];
+const runTypes = ['run-begin', 'consent-check', 'record-access', 'record-execution', 'refusal', 'journal-head', 'completion', 'app-event', 'egress', 'job'];
 export const ofRun = (type) => runTypes.includes(type);
 export const scopes = ['execution', 'logging', 'telemetry'];
 
@@ -194,6 +194,7 @@ export class Fold {
         break;
       case 'record-access': consented('execution'); break;
       case 'app-event': consented('logging'); break;
+      case 'job': if (body.phase !== 'end') consented('execution'); break;
       case 'record-execution':
         demand(body.phase === 'end' ? run.started === body.application : run.started === '', 'an application starts twice, or ends without a start');
         if (body.phase !== 'end') consented('execution');

@@ -26,10 +26,18 @@ export function said(s) {
     case 'refusal': return because(`did not take step ${b.step}`, b.reason);
     case 'journal-head': return `output ${b.volume} is at epoch ${b.epoch}, record ${b.sequence}`;
     case 'egress': return `egress: ${b.decisions.map((d) => `${d.decision}${d.host ? ` ${d.host}:${d.port}` : ''}, ${d.count} times`).join('; ')}`;
+    case 'job': return jobWords(b);
     case 'app-event': return `passes on what the application says of ${b.id}: ${new TextDecoder().decode(bytesOf(b.data))}`;
     case 'completion': return b.complete ? 'completes the run' : because('ends the run INCOMPLETE', b.detail);
     default: return `says something this page does not know: ${s.type}`;
   }
+}
+
+function jobWords(b) {
+  const handed = (what, h) => (h ? ` ${what} ${h.digest} of ${count(h.size, 'byte')}` : '');
+  if (b.phase === 'start') return `starts job ${b.id}${handed('with parameters', b.parameters)}${b.party ? `, called by party ${b.party}` : ''}`;
+  if (b.phase === 'result') return `hands over of job ${b.id}${handed('the result', b.result)} to party ${b.party}`;
+  return because(`job ${b.id} ended with exit code ${b.exit}${handed('and the result', b.result)}`, b.detail);
 }
 
 // clauses is what a contract lets whom do: a list of a heading and its sentences.
@@ -48,6 +56,7 @@ export function clauses(contract, specification) {
     ['It may read', list('source', (v) => `data ${v.name}, of ${v.owner}${at(v)}`)],
     ['It may write', list('sink', (v) => `output ${v.name}, of ${v.owner}${at(v)}, sealed for ${others(v) ? count(others(v), 'recipient key') : 'its owner alone'}`)],
     ...(specification ? [['It may reach', network(specification)]] : []),
+    ...(specification?.jobs ? [['It may work for', jobs(specification.jobs)]] : []),
   ];
 }
 
@@ -56,6 +65,12 @@ function program(s) {
   const { name, command, image, governanceAPI } = s.application;
   return [`application ${name}: ${command.join(' ')}`, ...(image ? [`from image ${image.reference}`] : []),
     ...(governanceAPI ? ['which may put words of its own into this record, with all parties’ consent to logging'] : [])];
+}
+
+function jobs(j) {
+  const who = (names) => (names ?? []).join(' and ') || 'nobody';
+  return [`${who(j.start)} may start ${count(j.count || 1, 'job')} in a run, ${j.atOnce || 1} at a time${j.consent === 'job' ? ', each of which asks for consent' : ''}`,
+    j.maxResult ? `${who(j.results)} may have anything that a job puts into its result, at most ${count(j.maxResult, 'byte')} of each` : 'a job’s result is for nobody'];
 }
 
 function network({ network: n, endpoints = [] }) {

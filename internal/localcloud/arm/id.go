@@ -52,4 +52,13 @@ func (id resourceID) parent() string {
 	return path.Dir(path.Dir(id.path))
 }
 
+// SubscriptionOf is the subscription that a path of the management plane is in.
+func SubscriptionOf(path string) (id string, named bool) {
+	parts := strings.SplitN(strings.TrimPrefix(path, "/"), "/", 3)
+	if len(parts) < 2 || !strings.EqualFold(parts[0], "subscriptions") {
+		return "", false
+	}
+	return parts[1], true
+}
+
 func key(id string) string { return strings.ToLower(id) }

@@ -25,12 +25,13 @@ var types = map[string]kindOf{
 	"microsoft.resources/resourcegroups":                                            {"Microsoft.Resources/subscriptions/resourceGroups", succeeded, nil},
 	"microsoft.managedidentity/userassignedidentities":                              {"Microsoft.ManagedIdentity/userAssignedIdentities", madeIdentity, goneIdentity},
 	"microsoft.managedidentity/userassignedidentities/federatedidentitycredentials": {"Microsoft.ManagedIdentity/userAssignedIdentities/federatedIdentityCredentials", madeTrust, goneTrust},
-	"microsoft.keyvault/vaults":                                                     {"Microsoft.KeyVault/vaults", onlyFixed, goneFixed},
+	"microsoft.keyvault/vaults":                                                     {"Microsoft.KeyVault/vaults", madeVault, goneVault},
+	deletedVaultKind:                                                                {"Microsoft.KeyVault/locations/deletedVaults", notMade, notDeleted},
 	"microsoft.keyvault/managedhsms":                                                {"Microsoft.KeyVault/managedHSMs", onlyFixed, goneFixed},
 	"microsoft.storage/storageaccounts":                                             {"Microsoft.Storage/storageAccounts", onlyFixed, goneFixed},
 	containerKind:                                                                   {"Microsoft.Storage/storageAccounts/blobServices/containers", madeContainer, goneContainer},
-	"microsoft.containerinstance/containergroups":                                   {"Microsoft.ContainerInstance/containerGroups", madeGroup, nil},
-	assignmentKind: {"Microsoft.Authorization/roleAssignments", nil, nil},
+	groupKind:                                                                       {"Microsoft.ContainerInstance/containerGroups", madeGroup, goneGroup},
+	assignmentKind:                                                                  {"Microsoft.Authorization/roleAssignments", nil, nil},
 }
 
 const (
@@ -54,7 +55,7 @@ func (s *Service) get(r *http.Request, id resourceID) (int, any, error) {
 	if !ok {
 		return 0, nil, notFound(id)
 	}
-	return http.StatusOK, found, nil
+	return http.StatusOK, s.withState(found), nil
 }
 
 func (s *Service) find(id string) resource {
@@ -71,7 +72,7 @@ func (s *Service) list(id resourceID) (int, any, error) {
 	for _, k := range slices.Sorted(maps.Keys(s.resources)) {
 		other := parseID(k)
 		if other.kind == id.kind && strings.HasPrefix(k, key(id.scope)+"/") {
-			value = append(value, s.resources[k])
+			value = append(value, s.withState(s.resources[k]))
 		}
 	}
 	return http.StatusOK, map[string]any{"value": value}, nil
@@ -97,9 +98,9 @@ func (s *Service) put(r *http.Request, id resourceID, t kindOf) (int, any, error
 		return 0, nil, err
 	}
 	if there {
-		return http.StatusOK, made, nil
+		return http.StatusOK, s.withState(made), nil
 	}
-	return http.StatusCreated, made, nil
+	return http.StatusCreated, s.withState(made), nil
 }
 
 // describe is a resource as it is shown, made of what was sent.
@@ -182,6 +183,15 @@ func madeTrust(s *Service, _ *http.Request, id resourceID, made resource) error 
 
 func goneTrust(s *Service, _ *http.Request, id resourceID) error {
 	return s.Directory.Trust(id.parent(), id.name, nil)
+}
+
+func (s *Service) isFixed(id resourceID) bool {
+	for fixed := range s.Fixed {
+		if key(fixed) == key(id.path) {
+			return true
+		}
+	}
+	return false
 }
 
 // onlyFixed lets what is there be put again, and nothing else be made.

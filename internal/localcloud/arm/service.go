@@ -1,7 +1,9 @@
 package arm
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -28,7 +30,8 @@ type Containers interface {
 	Container(r *http.Request, method, name string) (status int, err error)
 }
 
-// Config says what a Service stands on. All but Enforce and Containers is required.
+// Config says what a Service stands on. All but Enforce, Containers, Vaults and
+// Runner is required.
 type Config struct {
 	Server    *wire.Server
 	Directory Directory
@@ -36,13 +39,19 @@ type Config struct {
 	Enforce   bool
 	Challenge string // the tenant's address, for the 401
 	Tenant    string
-	File      string
+	// Subscription is the one whose resources these are.
+	Subscription string
+	File         string
 	// Fixed are the resources that are always there, by id, in the form in which
 	// a GET shows them.
 	Fixed map[string]map[string]any
 	// Containers is where the account's containers really are; nil keeps them as
 	// resources only.
 	Containers Containers
+	// Vaults serves vaults that are made; nil refuses to make any.
+	Vaults Vaults
+	// Runner runs container groups; nil keeps them as resources only.
+	Runner Runner
 }
 
 // Service is the management plane. It is safe for concurrent use.
@@ -65,19 +74,30 @@ func New(c Config) (*Service, error) {
 	for id, r := range c.Fixed {
 		s.resources[key(id)] = r
 	}
-	return s, nil
+	if c.Vaults == nil {
+		return s, nil
+	}
+	return s, s.openVaults()
 }
+
+// callerKey is the object id of who asks, in a request's context.
+type callerKey struct{}
 
 // Handler serves the wire protocol.
 func (s *Service) Handler() http.Handler {
 	return s.Server.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		caller, err := s.authenticate(r)
+		if wrong := (identity.WrongTenant{}); errors.As(err, &wrong) {
+			s.refuseTenant(w, wrong)
+			return
+		}
 		if err != nil {
 			w.Header().Set("WWW-Authenticate", `Bearer authorization_uri="`+s.Challenge+`", error="invalid_token"`)
 			wire.WriteError(w, http.StatusUnauthorized, "AuthenticationFailed", err.Error(), "")
 			return
 		}
 		wire.SetCaller(r, caller)
+		r = r.WithContext(context.WithValue(r.Context(), callerKey{}, caller))
 		status, body, err := s.serve(r, caller)
 		var e *apiError
 		switch {
@@ -93,13 +113,24 @@ func (s *Service) Handler() http.Handler {
 	}))
 }
 
+// refuseTenant says which tenant the subscription is in, in the service's words.
+func (s *Service) refuseTenant(w http.ResponseWriter, wrong identity.WrongTenant) {
+	w.Header().Set("WWW-Authenticate", `Bearer authorization_uri="`+s.Challenge+`", error="invalid_token", error_description="The access token is from the wrong issuer. `+
+		`It must match the tenant associated with this subscription. Please use correct authority to get the token."`)
+	wire.WriteError(w, http.StatusUnauthorized, "InvalidAuthenticationTokenTenant", fmt.Sprintf("The access token is from the wrong issuer '%s'. "+
+		"It must match the tenant '%s' associated with this subscription. Please use the authority (URL) '%s' to get the token. "+
+		"Note, if the subscription is transferred to another tenant there is no impact to the services, but information about new tenant could take time to propagate (up to an hour). "+
+		"If you just transferred your subscription and see this error message, please try back later.", wrong.Found, wrong.Expected, s.Challenge), "")
+}
+
 func (s *Service) authenticate(r *http.Request) (caller string, err error) {
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok {
 		return "", errors.New("Authentication failed. The 'Authorization' header is missing.")
 	}
 	for _, audience := range audiences {
-		if caller, err = s.Directory.Authenticate(token, audience, s.Server.Now()); err == nil {
+		caller, err = s.Directory.Authenticate(token, audience, s.Server.Now())
+		if err == nil || errors.As(err, new(identity.WrongTenant)) {
 			break
 		}
 	}
@@ -111,8 +142,17 @@ func (s *Service) serve(r *http.Request, caller string) (int, any, error) {
 		return 0, nil, refuse(http.StatusBadRequest, "MissingApiVersionParameter", "The api-version query parameter (?api-version=) is required for all requests.")
 	}
 	id := parseID(r.URL.Path)
+	if of, named := SubscriptionOf(r.URL.Path); named && !strings.EqualFold(of, s.Subscription) {
+		return 0, nil, refuse(http.StatusNotFound, "SubscriptionNotFound", "The subscription '%s' could not be found.", of)
+	}
 	if done, status, body, err := s.groupAction(r, caller, id); done {
 		return status, body, err
+	}
+	if done, status, body, err := s.purgeVault(r, caller, id); done {
+		return status, body, err
+	}
+	if r.Method == http.MethodGet && strings.EqualFold(id.path, "/subscriptions/"+s.Subscription) {
+		return http.StatusOK, map[string]string{"id": id.path, "subscriptionId": s.Subscription, "tenantId": s.Tenant, "state": "Enabled"}, nil
 	}
 	t, ok := types[id.kind]
 	if !ok {

@@ -9,7 +9,9 @@
 package blob
 
 import (
+	"cmp"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,6 +21,7 @@ import (
 	"time"
 
 	"cloister/internal/localcloud/access"
+	"cloister/internal/localcloud/identity"
 	"cloister/internal/localcloud/wire"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/sas"
@@ -47,12 +50,15 @@ type Directory interface {
 	Authenticate(token, audience string, now time.Time) (string, error)
 }
 
-// Config says what a Service stands on. All but Enforce is required.
+// Config says what a Service stands on. All but Enforce and Account is required.
 type Config struct {
 	Server    *wire.Server
 	Directory Directory
 	Roles     *access.Book
 	Enforce   bool
+	// Account is its name, "" for Azurite's own. All accounts of a cloud are kept in
+	// that one: another's containers have a prefix there.
+	Account string
 	// Resource is the ARM id of the account; Azurite the address of the real one.
 	Resource, Azurite string
 	Challenge         string // the tenant's address, for the 401
@@ -69,6 +75,7 @@ type Service struct {
 // New returns the service; Azurite is asked nothing yet.
 func New(c Config) (*Service, error) {
 	c.Server.MaxBody = maxBody
+	c.Account = cmp.Or(c.Account, Account)
 	upstream, err := url.Parse(c.Azurite)
 	if err != nil {
 		return nil, err
@@ -97,6 +104,25 @@ func (s *Service) rewrite(r *httputil.ProxyRequest) {
 	r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = s.upstream.Scheme, s.upstream.Host, s.upstream.Host
 	r.Out.URL.RawQuery = strings.TrimPrefix(r.In.URL.RawQuery+"&"+s.signature, "&")
 	r.Out.Header.Del("Authorization")
+	container, blob, _ := strings.Cut(strings.TrimPrefix(r.In.URL.EscapedPath(), "/"+s.Account+"/"), "/")
+	kept := "/" + Account + "/" + s.kept(container)
+	if blob != "" {
+		kept += "/" + blob
+	}
+	// Of an escaped path that was parsed once already: it cannot fail.
+	r.Out.URL.Path, _ = url.PathUnescape(kept)
+	r.Out.URL.RawPath = kept
+}
+
+// foreign begins the names that the containers of other accounts have at Azurite.
+const foreign = "accountof-"
+
+// kept is the name of a container at Azurite.
+func (s *Service) kept(container string) string {
+	if s.Account == Account {
+		return container
+	}
+	return foreign + s.Account + "-" + container
 }
 
 // Handler serves the wire protocol, path style: /ACCOUNT/CONTAINER/BLOB.
@@ -110,6 +136,11 @@ func (s *Service) Handler() http.Handler {
 		caller, err := s.Directory.Authenticate(token, audience, s.Server.Now())
 		if err != nil {
 			w.Header().Set("WWW-Authenticate", fmt.Sprintf("Bearer authorization_uri=%s/oauth2/authorize resource_id=%s", s.Challenge, audience))
+			if errors.As(err, new(identity.WrongTenant)) {
+				wire.Note(r, "%v", err)
+				refuse(w, http.StatusUnauthorized, "InvalidAuthenticationInfo", "Server failed to authenticate the request. Please refer to the information in the www-authenticate header. Issuer validation failed. Issuer did not match.")
+				return
+			}
 			refuse(w, http.StatusUnauthorized, "NoAuthenticationInformation", "Server failed to authenticate the request. Please refer to the information in the www-authenticate header.")
 			return
 		}
@@ -120,8 +151,8 @@ func (s *Service) Handler() http.Handler {
 
 func (s *Service) admit(w http.ResponseWriter, r *http.Request, caller string) {
 	parts := strings.SplitN(strings.TrimPrefix(r.URL.Path, "/"), "/", 3)
-	if parts[0] != Account || len(parts) < 2 || parts[1] == "" {
-		refuse(w, http.StatusNotFound, "ResourceNotFound", "The simulated blob service has the account "+Account+" and requests about its containers and blobs.")
+	if parts[0] != s.Account || len(parts) < 2 || parts[1] == "" || strings.HasPrefix(parts[1], foreign) {
+		refuse(w, http.StatusNotFound, "ResourceNotFound", "The simulated blob service has the account "+s.Account+" and requests about its containers and blobs.")
 		return
 	}
 	scope := s.Resource + "/blobServices/default/containers/" + parts[1]
@@ -165,7 +196,7 @@ func refuse(w http.ResponseWriter, status int, code, message string) {
 // management plane does that without a role of the data plane.
 func (s *Service) Container(r *http.Request, method, name string) (status int, err error) {
 	u := *s.upstream
-	u.Path, u.RawQuery = "/"+Account+"/"+name, "restype=container&"+s.signature
+	u.Path, u.RawQuery = "/"+Account+"/"+s.kept(name), "restype=container&"+s.signature
 	req, err := http.NewRequestWithContext(r.Context(), method, u.String(), nil)
 	if err != nil {
 		return 0, err

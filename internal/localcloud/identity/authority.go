@@ -43,7 +43,7 @@ func (s *Service) WorkloadIssuer() string { return s.authorityURL + "/workload" 
 
 func (s *Service) configuration(w http.ResponseWriter, r *http.Request) {
 	if id := r.PathValue("tenant"); !s.known(id) {
-		s.oauthError(w, refusal{http.StatusBadRequest, "invalid_tenant", 90002, fmt.Sprintf("Tenant '%s' not found.", id)})
+		s.oauthError(w, noTenant(id))
 		return
 	}
 	tenant := s.authorityURL + "/" + r.PathValue("tenant")
@@ -57,6 +57,10 @@ func (s *Service) configuration(w http.ResponseWriter, r *http.Request) {
 		"id_token_signing_alg_values_supported": []string{"RS256"},
 		"subject_types_supported":               []string{"pairwise"},
 	})
+}
+
+func noTenant(id string) refusal {
+	return refusal{http.StatusBadRequest, "invalid_tenant", 90002, fmt.Sprintf("Tenant '%s' not found. Check to make sure you have the correct tenant ID and are signing into the correct cloud.", id)}
 }
 
 // known says whether anybody is in a tenant.
@@ -124,11 +128,16 @@ func (s *Service) grant(r *http.Request) (Identity, string, error) {
 	if !ok {
 		return Identity{}, "", refusal{http.StatusBadRequest, "invalid_scope", 1002012, fmt.Sprintf("The provided value for scope %s is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier.", form("scope"))}
 	}
+	if id := r.PathValue("tenant"); !s.known(id) {
+		return Identity{}, "", noTenant(id)
+	}
 	i, ok := s.find(func(i Identity) bool {
 		return strings.EqualFold(i.ClientID, form("client_id")) && i.tenant() == r.PathValue("tenant")
 	})
 	if !ok {
-		return Identity{}, "", refusal{http.StatusBadRequest, "unauthorized_client", 700016, fmt.Sprintf("Application with identifier '%s' was not found in the directory.", form("client_id"))}
+		return Identity{}, "", refusal{http.StatusBadRequest, "unauthorized_client", 700016, fmt.Sprintf("Application with identifier '%s' was not found in the directory '%s'. "+
+			"This can happen if the application has not been installed by the administrator of the tenant or consented to by any user in the tenant. "+
+			"You may have sent your authentication request to the wrong tenant.", form("client_id"), r.PathValue("tenant"))}
 	}
 	if form("client_assertion_type") != assertionType {
 		return Identity{}, "", refusal{http.StatusUnauthorized, "invalid_client", 7000216, "'client_assertion', 'client_assertion_type' is required for the 'client_credentials' grant type."}
@@ -184,11 +193,12 @@ func (a *audiences) UnmarshalJSON(data []byte) error {
 
 // FederatedToken returns an assertion for the named identity, valid for a day,
 // such as AZURE_FEDERATED_TOKEN_FILE holds in a cluster.
-func (s *Service) FederatedToken(name string) (string, error) {
-	i, err := s.AddIdentity(name)
+func (d Directory) FederatedToken(name string) (string, error) {
+	i, err := d.AddIdentity(name)
 	if err != nil {
 		return "", err
 	}
+	s := d.service
 	now := s.authority.Now()
 	return s.workload.Sign(map[string]any{
 		wire.SimulatedClaim: "true",

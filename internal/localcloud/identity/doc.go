@@ -9,12 +9,15 @@
 // against the issuers that the named application trusts, and the same kind of
 // token comes back. Other services ask Authenticate whether a token they were
 // shown is one of these and is for them.
+//
+// There are as many directories as tenants are named, each with identities of its
+// own; In is one of them, and its Authenticate refuses what another issued.
 package identity
 
 import "time"
 
-// Tenant is the one directory there is. Its form is a UUID, because clients
-// check that.
+// Tenant is the directory that is always there, whose name is "". Its form is a
+// UUID, because clients check that.
 const Tenant = "00000000-51d0-4a1d-8000-c1015e4c1047"
 
 // Lifetimes of the real tokens.

@@ -71,7 +71,7 @@ func (s *Service) selected(get func(string) string) (Identity, bool) {
 			return s.find(func(i Identity) bool { return strings.EqualFold(field(i), want) })
 		}
 	}
-	return s.find(func(i Identity) bool { return i.Name == CleanRoom })
+	return s.find(func(i Identity) bool { return i.Name == CleanRoom && i.tenant() == Tenant })
 }
 
 func managedError(w http.ResponseWriter, status int, message string) {

@@ -36,21 +36,22 @@ type Trust struct {
 	Audience string `json:"audience"`
 }
 
-// newIdentity derives everything from the name: the same name is the same
-// principal in every development directory.
-func newIdentity(name string) Identity {
-	return Identity{
+// newIdentity derives everything from the tenant's name and its own: the same
+// names are the same principal in every development directory.
+func newIdentity(tenant, name string) Identity {
+	i := Identity{
 		Name:     name,
-		ClientID: uuid("client " + name),
-		ObjectID: uuid("object " + name),
-		ResourceID: path.Join("/subscriptions", Subscription(),
+		ClientID: uuid(tenanted("client "+name, tenant)),
+		ObjectID: uuid(tenanted("object "+name, tenant)),
+		ResourceID: path.Join("/subscriptions", SubscriptionOf(tenant),
 			"resourceGroups/simulated/providers/Microsoft.ManagedIdentity/userAssignedIdentities", name),
 		Subject: "system:serviceaccount:simulated:" + name,
 	}
+	if tenant != "" {
+		i.Tenant, i.Subject = TenantOf(tenant), "system:serviceaccount:"+tenant+":"+name
+	}
+	return i
 }
-
-// Subscription is the one subscription of the directory.
-func Subscription() string { return uuid("subscription") }
 
 // uuid is a UUID of version 8 (RFC 9562: vendor-specific) made from text.
 func uuid(text string) string {
@@ -58,39 +59,6 @@ func uuid(text string) string {
 	sum[6], sum[8] = 0x80|sum[6]&0xf, 0x80|sum[8]&0x3f
 	h := hex.EncodeToString(sum[:16])
 	return strings.Join([]string{h[:8], h[8:12], h[12:16], h[16:20], h[20:]}, "-")
-}
-
-// AddIdentity returns the named identity, made if there is none. Errors are of
-// kind fault.Usage for a name that cannot be.
-func (s *Service) AddIdentity(name string) (Identity, error) {
-	if name == "" || len(name) > 128 || strings.ContainsFunc(name, badInName) {
-		return Identity{}, fault.Errorf(fault.Usage, "use letters, digits, - and _", "identity name %q", name)
-	}
-	s.mu.Lock()
-	i := slices.IndexFunc(s.identities, func(i Identity) bool { return i.Name == name })
-	if i >= 0 {
-		defer s.mu.Unlock()
-		return s.identities[i], nil
-	}
-	added := newIdentity(name)
-	s.identities = append(s.identities, added)
-	all := slices.Clone(s.identities)
-	s.mu.Unlock()
-	return added, wire.SaveJSON(s.file, all)
-}
-
-// AddResource returns the identity with an ARM id, made if there is none.
-func (s *Service) AddResource(id string) (Identity, error) {
-	name := path.Base(id)
-	if strings.EqualFold(newIdentity(name).ResourceID, id) {
-		return s.AddIdentity(name)
-	}
-	if i, ok := s.find(func(i Identity) bool { return strings.EqualFold(i.ResourceID, id) }); ok {
-		return i, nil
-	}
-	added := newIdentity(strings.ToLower(id))
-	added.ResourceID = id
-	return added, s.change(func(all []Identity) []Identity { return append(all, added) })
 }
 
 // RemoveResource deletes the identity with an ARM id. Tokens that it has stay

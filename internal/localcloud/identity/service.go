@@ -59,7 +59,7 @@ func New(managed, authority *wire.Server, keys wire.Keys, authorityURL string) (
 		return nil, err
 	}
 	for _, name := range []string{CleanRoom, Owner} {
-		if _, err := s.AddIdentity(name); err != nil {
+		if _, err := s.In("").AddIdentity(name); err != nil {
 			return nil, err
 		}
 	}
@@ -116,16 +116,6 @@ func (s *Service) token(server *wire.Server, i Identity, audience string, life t
 		"xms_mirid": i.ResourceID,
 	}, map[jose.HeaderKey]any{"typ": "JWT"})
 	return token, expires, err
-}
-
-// Authenticate returns the object id of the caller that token names, when the
-// directory of Tenant issued it for audience and now is within its time.
-func (s *Service) Authenticate(token, audience string, now time.Time) (string, error) {
-	who, tenant, err := s.who(token, audience, now)
-	if err == nil && tenant != Tenant {
-		return "", fmt.Errorf("AKV10032: Invalid issuer. Expected %s, found %s.", issuerOf(Tenant), issuerOf(tenant))
-	}
-	return who, err
 }
 
 // who returns the caller's object id and tenant, whichever that is.

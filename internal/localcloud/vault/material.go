@@ -65,6 +65,12 @@ func (k Kind) checkType(kty string) error {
 	if k == ManagedHSM {
 		allowed = []string{"RSA-HSM", "EC-HSM", "oct-HSM"}
 	}
+	if k == KeyVaultStandard {
+		if strings.HasSuffix(kty, "-HSM") {
+			return badParameter("HSM key types are not supported by a vault of SKU standard; use premium.")
+		}
+		allowed = []string{"RSA", "EC"}
+	}
 	if !slices.Contains(allowed, kty) {
 		return badParameter("Property kty %q is not one of %s.", kty, strings.Join(allowed, ", "))
 	}

@@ -39,7 +39,7 @@ func (k Kind) newPolicy(p releasePolicy) (*releasePolicy, error) {
 // the HSM sorts keys and ends an authority with a slash, the vault puts the
 // version first and the authority before its conditions.
 func (k Kind) rewrite(tree any) ([]byte, error) {
-	if k == KeyVault {
+	if k != ManagedHSM {
 		return ordered(tree)
 	}
 	root, _ := tree.(map[string]any)

@@ -226,7 +226,7 @@ func (s *Service) releaseHeaders() map[jose.HeaderKey]any {
 		"x5t#S256":          s.Signer.Thumbprint256(),
 		wire.SimulatedClaim: "true",
 	}
-	if s.Kind == KeyVault {
+	if s.Kind != ManagedHSM {
 		thumbprint, _ := hex.DecodeString(s.Signer.KeyID()) // it is hex
 		headers["x5t"] = base64.RawURLEncoding.EncodeToString(thumbprint)
 		headers["typ"] = "JWT"

@@ -22,6 +22,8 @@ const (
 	KeyVault Kind = iota
 	// ManagedHSM has HSM keys only, symmetric ones among them, and no secrets.
 	ManagedHSM
+	// KeyVaultStandard is Key Vault without an HSM: software keys, and secrets.
+	KeyVaultStandard
 )
 
 // audience is what a token for the service is issued for.

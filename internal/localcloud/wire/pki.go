@@ -64,24 +64,24 @@ func EncodePEM(certs ...*x509.Certificate) []byte {
 }
 
 // Leaf returns the named service's certificate for public, valid for the
-// loopback addresses and for localhost.
-func (c *CA) Leaf(name string, public crypto.PublicKey) (*x509.Certificate, error) {
+// usual loopback addresses, for at, and for localhost.
+func (c *CA) Leaf(name string, public crypto.PublicKey, at net.IP) (*x509.Certificate, error) {
 	return c.keys.Certificate(name, &x509.Certificate{
 		Subject:     Subject(name),
 		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		DNSNames:    []string{"localhost"},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback, at},
 	}, c.Certificate, public, c.key)
 }
 
 // TLS returns the named service's side of TLS.
-func (c *CA) TLS(name string) (*tls.Config, error) {
+func (c *CA) TLS(name string, at net.IP) (*tls.Config, error) {
 	key, err := c.keys.EC(name+"-tls", elliptic.P256())
 	if err != nil {
 		return nil, err
 	}
-	leaf, err := c.Leaf(name+"-tls", key.Public())
+	leaf, err := c.Leaf(name+"-tls", key.Public(), at)
 	if err != nil {
 		return nil, err
 	}

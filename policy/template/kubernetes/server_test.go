@@ -113,6 +113,7 @@ func TestServerSideDryRun(t *testing.T) {
 type server struct {
 	t      *testing.T
 	url    string
+	roots  string // the file of its certificate
 	client *http.Client
 }
 
@@ -171,9 +172,9 @@ func start(t *testing.T) server {
 // ready waits for the server to say so.
 func ready(t *testing.T, dir, url string, ended <-chan struct{}) server {
 	t.Helper()
-	s := server{t: t, url: url}
+	s := server{t: t, url: url, roots: filepath.Join(dir, "apiserver.crt")}
 	for said := ""; ; {
-		if roots, err := os.ReadFile(filepath.Join(dir, "apiserver.crt")); err == nil {
+		if roots, err := os.ReadFile(s.roots); err == nil {
 			pool := x509.NewCertPool()
 			pool.AppendCertsFromPEM(roots)
 			s.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}

@@ -1,13 +1,16 @@
-// Command server is an application that is called: it says what was asked, streams,
-// echoes a WebSocket's bytes and, like gRPC, streams both ways with a status at the
-// end. It listens at the port that is its argument.
+// Command server is an application that is called: it says what was asked, and echoes
+// a WebSocket's messages; as `server grpc PORT` it is a service of gRPC. It listens at
+// the port that is its last argument.
 package main
 
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
+
+	"github.com/coder/websocket"
 )
 
 func main() {
@@ -19,35 +22,31 @@ func main() {
 	mux.HandleFunc("/read", func(w http.ResponseWriter, r *http.Request) {
 		http.ServeFile(w, r, os.Getenv("IN")+"/private/secret.txt")
 	})
-	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Trailer", "Grpc-Status")
-		w.WriteHeader(200)
-		c := http.NewResponseController(w)
-		_ = c.EnableFullDuplex()
-		_ = c.Flush()
-		b := make([]byte, 1024)
-		for {
-			n, err := r.Body.Read(b)
-			_, _ = w.Write(b[:n])
-			_ = c.Flush()
-			if err != nil {
-				break
-			}
-		}
-		w.Header().Set("Grpc-Status", "0")
-	})
 	mux.HandleFunc("/socket", func(w http.ResponseWriter, r *http.Request) {
-		c, rw, err := http.NewResponseController(w).Hijack()
+		c, err := websocket.Accept(w, r, nil)
 		if err != nil {
 			return
 		}
-		defer c.Close()
-		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-		_, _ = io.Copy(c, rw)
+		defer c.CloseNow()
+		c.SetReadLimit(4 << 20)
+		for {
+			kind, message, err := c.Read(r.Context())
+			if err != nil || c.Write(r.Context(), kind, message) != nil {
+				return
+			}
+		}
 	})
-	s := &http.Server{Addr: "127.0.0.1:" + os.Args[1], Handler: mux, Protocols: new(http.Protocols)}
-	s.Protocols.SetHTTP1(true)
-	s.Protocols.SetUnencryptedHTTP2(true)
-	fmt.Fprintln(os.Stderr, s.ListenAndServe())
+	fmt.Fprintln(os.Stderr, serve(mux))
 	os.Exit(1)
+}
+
+func serve(mux http.Handler) error {
+	l, err := net.Listen("tcp", "127.0.0.1:"+os.Args[len(os.Args)-1])
+	if err != nil {
+		return err
+	}
+	if os.Args[1] == "grpc" {
+		return newService().Serve(l)
+	}
+	return http.Serve(l, mux)
 }
