@@ -191,10 +191,26 @@ func (s *site) size() int64 {
 	return at.Size
 }
 
-// call is a page to visit, and the read token to give it.
+// call is a page to visit, the read token to give it, and what is done there.
 type call struct {
 	URL   string `json:"url"`
 	Token string `json:"token,omitempty"`
+	Steps []step `json:"steps,omitempty"`
+}
+
+// step is a click, or going to an entry; then focus is where Focus says, or other
+// entries are shown.
+type step struct {
+	Click string `json:"click,omitempty"`
+	Entry int    `json:"entry"`
+	Focus string `json:"focus,omitempty"`
+}
+
+// stepped is what is shown after a step.
+type stepped struct {
+	Shown, First, Last, Active string
+	Visible                    bool
+	Marks, Disabled            []string
 }
 
 type seen struct {
@@ -202,6 +218,7 @@ type seen struct {
 	Trail                                                                 []struct{ ID, Kind, Text string }
 	Foreign                                                               int
 	Faults, Trouble                                                       []string
+	Steps                                                                 []stepped
 }
 
 func (v seen) item(entry int) (kind, text string) {
@@ -297,6 +314,7 @@ func TestPageInABrowser(t *testing.T) {
 		contains(t, "contract", v[0].Contract, "hospital and lab agree that", "data records, of hospital", "output report, of lab", digestA)
 		contains(t, "parties", v[0].Parties, "execution granted", "logging withdrawn")
 		contains(t, "runs", v[0].Runs, "complete, exit code 0")
+		contains(t, "evidence", v[0].Verdict, "The evidence of 1 run is not judged here: cloister audit verify --platform does.")
 		if n := strings.Count(v[0].Parties, "approved"); n != 2 || v[0].Before != "" || len(v[0].Trail) != 15 {
 			t.Errorf("%d approvals, %d entries, before the check %q", n, len(v[0].Trail), v[0].Before)
 		}

@@ -46,8 +46,8 @@ func TestTheLedgersOwnPage(t *testing.T) {
 	s.keys["stranger"], err = statement.GenerateKey(statement.P256)
 	s.check(err)
 	page := s.serveLedger()
-	v := visitWith(t, call{page, s.token("lab", time.Minute)}, call{page, s.token("hospital", time.Minute)},
-		call{page, s.token("stranger", time.Minute)}, call{page, "nonsense"})
+	v := visitWith(t, call{URL: page, Token: s.token("lab", time.Minute)}, call{URL: page, Token: s.token("hospital", time.Minute)},
+		call{URL: page, Token: s.token("stranger", time.Minute)}, call{URL: page, Token: "nonsense"})
 	for _, seen := range v[:2] {
 		contains(t, "before the token", seen.Locked, "Read token", "for its parties", "Give a read token")
 		if strings.Contains(seen.Locked, "hospital") {
@@ -67,7 +67,7 @@ func TestTheLedgersOwnPage(t *testing.T) {
 	}
 
 	s.edit(func(l []string) []string { l[3] = flipSignature(l[3]); return l })(s.dir)
-	tampered := visitWith(t, call{page, s.token("lab", time.Minute)})[0]
+	tampered := visitWith(t, call{URL: page, Token: s.token("lab", time.Minute)})[0]
 	contains(t, "verdict", tampered.Verdict, "This record does not hold.", "do not have the root", "Entry 3: its signature is wrong")
 	kind, text := tampered.item(3)
 	if contains(t, "entry 3", text, "not authentic"); kind != "is-bad" {

@@ -1,6 +1,9 @@
 // Visits pages in headless Chromium. visit.mjs SHOTS: SHOTS is a directory for
-// screenshots, or - for none; standard input is a JSON list of {url, token}, the
-// token for a page that asks for one. Nothing but the loopback address is reachable.
+// screenshots, or - for none; standard input is a JSON list of {url, token, steps},
+// the token for a page that asks for one, and steps what is done once it is verified:
+// {click: SELECTOR}, or {entry: N} to go there by keyboard; after each, focus is where
+// {focus: ID} says, or other entries are shown. Nothing but the loopback address is
+// reachable.
 import { chromium } from 'playwright-core';
 import { readFileSync } from 'node:fs';
 
@@ -37,14 +40,37 @@ function faults() {
 
 // focus goes to a field as a keyboard does, and fails where Tab does not lead there.
 async function focus(page, id) {
-  for (let i = 0; i < 10; i++) {
+  for (let i = 0; i < 1000; i++) { // of a page of the trail each entry has two
     if (await page.evaluate(() => document.activeElement.id) === id) return;
     await page.keyboard.press('Tab');
   }
   throw new Error(`Tab does not lead to ${id}`);
 }
 
-async function visit({ url, token }, n) {
+// take takes a step, and says what is shown then.
+async function take(page, { click, entry, focus: id }) {
+  const shown = await page.textContent('#shown');
+  if (click) {
+    await page.click(click);
+  } else {
+    await focus(page, 'entry');
+    await page.fill('#entry', String(entry));
+    await page.keyboard.press('Enter');
+  }
+  if (id) await page.waitForFunction((id) => document.activeElement.id === id, id);
+  else await page.waitForFunction((shown) => document.getElementById('shown').textContent !== shown, shown);
+  return page.evaluate(() => {
+    const list = [...document.querySelectorAll('#trail > li')];
+    const { top, bottom } = document.activeElement.getBoundingClientRect();
+    return {
+      shown: document.getElementById('shown').textContent, first: list[0].id, last: list[list.length - 1].id, active: document.activeElement.id,
+      visible: top < innerHeight && bottom > 0, marks: [...new Set(list.map((e) => e.querySelector('.chip').textContent))],
+      disabled: ['newest', 'later', 'earlier'].filter((id) => document.getElementById(id).disabled),
+    };
+  });
+}
+
+async function visit({ url, token, steps = [] }, n) {
   const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
   const trouble = [];
   page.on('dialog', (d) => { trouble.push(`dialog: ${d.message()}`); d.dismiss(); });
@@ -78,6 +104,9 @@ async function visit({ url, token }, n) {
     trail: [...document.querySelectorAll('#trail > li')].map((e) => ({ id: e.id, kind: e.className, text: e.innerText })),
     foreign: document.querySelectorAll('body script, body img, body iframe, body svg, main a').length,
   })) };
+  seen.steps = [];
+  for (const step of steps) seen.steps.push(await take(page, step));
+  if (steps.length) await (shots === '-' || page.screenshot({ path: `${shots}/${n}-paged.png` }));
   seen.faults = await page.evaluate(faults);
   await page.emulateMedia({ colorScheme: 'dark' });
   seen.faults.push(...(await page.evaluate(faults)).map((f) => `dark: ${f}`));

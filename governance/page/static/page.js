@@ -134,6 +134,9 @@ function verdict(kind, title, ...lines) {
   at('verdict').replaceChildren(el('strong', {}, title), lines.length ? el('ul', {}, ...lines.filter(Boolean).map((l) => el('li', {}, l))) : '');
 }
 
+// unjudged says what a verified record still leaves to another program.
+const unjudged = (runs) => (runs ? `The evidence of ${number(runs)} ${runs === 1 ? 'run' : 'runs'} is not judged here: cloister audit verify --platform does.` : '');
+
 // told has an action say what went wrong, and lets a reader in who may not read.
 function told(action, done = () => {}) {
   return async (...args) => {
@@ -193,7 +196,8 @@ const onVerify = told(async () => {
   await display(found);
   if (wrong.length) return verdict('bad', 'This record does not hold.', ...wrong.map((w) => ('entry' in w ? jump(w.entry, w.text) : w.text)));
   verdict('good', 'This record holds.', `The checkpoint is signed by ${found.checkpoint.origin}.`, witnesses, `All ${entries(size)} are in its tree.`,
-    'Every statement is signed by the key of who says it, none is replayed, no run’s records have a gap, and each step of a run had consent.');
+    'Every statement is signed by the key of who says it, none is replayed, no run’s records have a gap, and each step of a run had consent.',
+    unjudged(found.fold.runs.size));
 }, () => { at('verify').disabled = false; at('progress').hidden = true; });
 
 function start() {
