@@ -68,15 +68,11 @@ func proposeCommand(name, usage string) *urfave.Command {
 				if err != nil {
 					return nil, "", 0, err
 				}
-				if len(canonical) > statement.MaxSpecification {
-					fmt.Fprintf(c.App.ErrWriter, "the specification has %d bytes, too many for the ledger: hand the file to the other parties\n", len(canonical))
-					canonical = nil
+				if name == "amend" {
+					warnKEKs(c.App.ErrWriter, now, k, s.Specification(), canonical)
 				}
-				if name == "propose" {
-					return &statement.Propose{Contract: k, Specification: canonical}, k.ID, k.Version, nil
-				}
-				warnKEKs(c.App.ErrWriter, now, k, s.Specification(), canonical)
-				return &statement.Amend{Contract: k, Specification: canonical}, k.ID, k.Version, nil
+				b, err := proposal(c, name, k, canonical)
+				return b, k.ID, k.Version, err
 			})
 		}, saysTakes("--specification")...),
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"cloister/fs/format"
@@ -114,6 +115,9 @@ func (r reviewer) network() []string {
 	for _, e := range r.spec.Endpoints {
 		says = append(says, fmt.Sprintf("clients may call endpoint %s at port %d, %s", e.Name, e.Port, judgedBy(e)))
 	}
+	if startedByAnybody(r.spec) {
+		says = append(says, "the application starts when a client first connects, whoever that is: no endpoint speaks HTTP, in which a party would call for it")
+	}
 	if len(r.spec.Endpoints) == 0 {
 		says = append(says, "nobody can call it")
 	}
@@ -153,6 +157,10 @@ func (r reviewer) together(parties []string) string {
 		who = append(who, "party "+p)
 	}
 	return strings.Join(who, " and ")
+}
+
+func startedByAnybody(s spec.Specification) bool {
+	return s.Application.Start == spec.StartManual && len(s.Endpoints) > 0 && !slices.ContainsFunc(s.Endpoints, func(e spec.Endpoint) bool { return e.Protocol != spec.ProtocolTCP })
 }
 
 func looked(proxy string) string {

@@ -18,6 +18,7 @@ func TestNetworkInWords(t *testing.T) {
 		"the HTTP requests that policy out.rego sha256:00 lets through":                 {Network: spec.Network{Egress: spec.EgressPolicy, Policy: &spec.PolicyFile{File: "out.rego", Digest: "sha256:00"}}},
 		"in a network that the shim makes for the application":                          {Model: spec.Distributed, Network: spec.Network{Egress: spec.EgressClosed}},
 		"nor from answering at a port of its own":                                       {Model: spec.Distributed, Network: spec.Network{Egress: spec.EgressUnguarded}},
+		"when a client first connects, whoever that is":                                 {Application: spec.Application{Start: spec.StartManual}, Endpoints: []spec.Endpoint{{Name: "a", Protocol: spec.ProtocolTCP}}},
 	} {
 		if said := strings.Join(reviewer{spec: s}.network(), "\n"); !strings.Contains(said, want) {
 			t.Errorf("%q is not in %q", want, said)

@@ -1,18 +1,16 @@
 package main
 
 import (
-	"slices"
 	"strings"
 
 	"cloister/internal/fault"
 	"cloister/policy/spec"
 )
 
-// canMeet refuses a specification that asks for what this runtime does not do:
-// the parties agreed on it, so a run without it is not theirs. Who builds one
-// of these takes its line out. The model is that of the command that was
-// started, which is measured: an application beside the runtime is not one under
-// it, and the parties agreed to one of them.
+// canMeet refuses a specification of another model. The model is that of the command
+// that was started, which is measured: an application beside the runtime is not one
+// under it, and the parties agreed to one of them. It refuses too what this runtime
+// does not do; what a platform does not let it do is refused where it is met.
 func canMeet(s spec.Specification, model string) error {
 	if s.Model != model {
 		return fault.Errorf(fault.Refused, "start `cloisterd run` for model "+spec.Monolithic+", and `cloisterd serve` for model "+spec.Distributed,
@@ -38,9 +36,6 @@ type feature struct {
 
 func asked(s spec.Specification) []feature {
 	return []feature{
-		{s.Jobs != nil && s.Model == spec.Distributed, "jobs in model " + spec.Distributed}, // the shim starts the application once
-		{s.Application.Start == spec.StartManual && !slices.ContainsFunc(s.Endpoints, speaksHTTP), "application.start manual without an endpoint to call, other than of protocol tcp"},
+		{s.Jobs != nil && s.Model == spec.Distributed, "jobs in model " + spec.Distributed}, // each has a directory of its own, which the shim does not make
 	}
 }
-
-func speaksHTTP(e spec.Endpoint) bool { return e.Protocol != spec.ProtocolTCP }

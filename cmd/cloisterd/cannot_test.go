@@ -8,8 +8,7 @@ import (
 	"cloister/policy/spec"
 )
 
-// TestRefusesWhatItCannotDo holds: nothing that the parties agreed on is
-// silently left out.
+// TestRefusesWhatItCannotDo holds: a command carries out its own model and no other.
 func TestRefusesWhatItCannotDo(t *testing.T) {
 	plain := func() spec.Specification {
 		return spec.Specification{Model: spec.Monolithic, Network: spec.Network{Egress: spec.EgressClosed},
@@ -32,7 +31,6 @@ func TestRefusesWhatItCannotDo(t *testing.T) {
 	}
 	changes := map[string]func(*spec.Specification){
 		"jobs in model distributed": func(s *spec.Specification) { s.Model, s.Jobs = spec.Distributed, &spec.Jobs{} },
-		"application.start manual without an endpoint to call, other than of protocol tcp": func(s *spec.Specification) { s.Application.Start = spec.StartManual },
 	}
 	if len(changes) != len(asked(plain())) {
 		t.Errorf("%d of %d are tried", len(changes), len(asked(plain())))

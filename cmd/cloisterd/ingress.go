@@ -54,7 +54,7 @@ func (r *room) openEndpoints(ctx context.Context) error {
 
 func (r *room) openEndpoint(ctx context.Context, e spec.Endpoint) error {
 	config := proxy.IngressConfig{Endpoint: e, Identity: r.identity, Log: r.log, Runtime: r.calls(),
-		Dial: func(ctx context.Context) (net.Conn, error) { return r.dial(ctx, e.Target()) }}
+		Dial: func(ctx context.Context) (net.Conn, error) { return r.dialFor(ctx, e) }}
 	if e.Policy != nil {
 		policy, err := r.policy(ctx, *e.Policy)
 		if err != nil {

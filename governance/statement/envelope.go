@@ -82,6 +82,23 @@ func Sign(s Statement, signatures ...Signature) ([]byte, error) {
 	return entry, nil
 }
 
+// maxSignature is the longest signature in bytes of the keys that there are: P-256's
+// in ASN.1 has 72 at most, Ed25519's 64.
+const maxSignature = 72
+
+// Size returns how many bytes the entry of a statement that one key signs has at most.
+// s.Signers is ignored. It is more than MaxEntry for what Sign would refuse.
+func Size(s Statement) (int, error) {
+	s.Signers = []SignerID{{Counter: maxCounter, Key: digestOf([sha256.Size]byte{})}}
+	payload, err := s.payload()
+	if err != nil {
+		return 0, err
+	}
+	entry, err := encode(envelope{PayloadType: PayloadType, Payload: base64.StdEncoding.EncodeToString(payload),
+		Signatures: []envelopeSignature{{KeyID: s.Signers[0].Key, Sig: base64.StdEncoding.EncodeToString(make([]byte, maxSignature))}}})
+	return len(entry), err
+}
+
 // Opened is an entry that is well formed. Nothing of it is authentic before
 // Verify has said so.
 type Opened struct {
