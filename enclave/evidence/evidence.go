@@ -78,14 +78,20 @@ func reportData(begin *statement.RunBegin) (data [64]byte, err error) {
 	if err := fixed(i.ContractDigest[:], strings.TrimPrefix(begin.ContractDigest, "sha256:")); err != nil {
 		return data, fmt.Errorf("the contract's digest: %w", err)
 	}
-	return i.ReportData()
+	if data, err = i.ReportData(); err != nil {
+		return data, fault.Errorf(fault.Refused, keep, "what the report must be about: %w", err)
+	}
+	return data, nil
 }
+
+// keep is what to do with what no enclave of ours begins with.
+const keep = "keep it: it is evidence of who made it"
 
 // fixed decodes exactly len(to) bytes of hexadecimal.
 func fixed(to []byte, text string) error {
 	raw, err := hex.DecodeString(text)
 	if err != nil || len(raw) != len(to) {
-		return fault.Errorf(fault.Refused, "keep it: it is evidence of who made it", "%.100q is not %d bytes in hexadecimal", text, len(to))
+		return fault.Errorf(fault.Refused, keep, "%.100q is not %d bytes in hexadecimal", text, len(to))
 	}
 	copy(to, raw)
 	return nil

@@ -1,14 +1,16 @@
+//go:build !production
+
 package evidence_test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"cloister/enclave/evidence"
@@ -20,211 +22,222 @@ import (
 	"cloister/internal/localcloud/wire"
 )
 
-// testDir keeps the simulated processor's keys while the tests run.
-var testDir string
+const policy = "package policy\n"
 
-func TestMain(m *testing.M) {
-	code := func() int {
-		dir, err := os.MkdirTemp("", "cloister-evidence-")
-		if err != nil {
-			panic(err)
-		}
-		defer os.RemoveAll(dir)
-		testDir = dir
-		return m.Run()
-	}()
-	os.Exit(code)
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
-var processor = sync.OnceValues(func() (*platform.Platform, error) { return platform.Load(wire.Keys{Dir: testDir}) })
+func digestOf(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
 
-const policyText = "package ledger_policy\n"
-
-func digest(text string) string { return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(text))) }
-
-// guest is a machine under the policy, or as config says.
-func guest(t *testing.T, config platform.GuestConfig) string {
+// guest launches a guest of a processor of its own, and returns its directory.
+func guest(t *testing.T, c platform.GuestConfig) string {
 	t.Helper()
-	p, err := processor()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if config.Policy == nil {
-		config.Policy = []byte(policyText)
-	}
-	g, err := p.Launch(filepath.Join(t.TempDir(), "guest"), config)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p, err := platform.Load(wire.Keys{Dir: t.TempDir()})
+	check(t, err)
+	dir, err := os.MkdirTemp("", "guest") // a socket's path must be short
+	check(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	c.Policy = []byte(policy)
+	g, err := p.Launch(dir, c)
+	check(t, err)
 	t.Cleanup(func() { g.Close() })
-	return g.Dir
+	return dir
 }
 
-// shown is what a machine shows about a statement.
-func shown(t *testing.T, dir string, about snp.Statement) statement.Evidence {
+// begun is what a run in the guest begins with, and the contract it is under.
+func begun(t *testing.T, dir string) (*statement.RunBegin, statement.Contract) {
 	t.Helper()
-	e, err := snp.Collect(t.Context(), simulated.New(dir), about)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return statement.Evidence{Platform: "simulated-sev-snp", Report: e.Report, Certificates: e.HostCerts.PEM(), Endorsement: e.UVM}
+	id := snp.Identity{RunID: [16]byte{1}, ContractDigest: sha256.Sum256([]byte("contract")), AuditKey: []byte("audit"), TLSKey: []byte("tls")}
+	e, err := snp.Collect(t.Context(), simulated.New(dir), id)
+	check(t, err)
+	return &statement.RunBegin{AuditKey: id.AuditKey, ContractDigest: digestOf("contract"), TLSKey: id.TLSKey,
+		Evidence: statement.Evidence{Platform: "simulated-sev-snp", Report: e.Report, Certificates: e.HostCerts.PEM(), Endorsement: e.UVM},
+		Run:      statement.Run{ID: hex.EncodeToString(id.RunID[:])}}, statement.Contract{ContainerPolicy: digestOf(policy)}
 }
 
 func judgeOf(t *testing.T, dir string) evidence.Judge {
 	t.Helper()
 	j, err := evidence.Named("simulated:"+dir, 100)
-	if err != nil {
-		t.Fatal(err)
-	}
+	check(t, err)
 	return j
 }
 
-var (
-	ledger = snp.Ledger{Key: "ledger.example+47b56cb0+AQcH", TLSKey: []byte("tls key")}
-	run    = snp.Identity{RunID: [16]byte{1}, ContractDigest: [32]byte{2}, AuditKey: []byte("audit"), TLSKey: []byte("tls key")}
-)
-
-// begin is what a run begins with that shows this evidence.
-func begin(e statement.Evidence) *statement.RunBegin {
-	return &statement.RunBegin{Run: statement.Run{ID: fmt.Sprintf("%x", run.RunID)}, ContractDigest: fmt.Sprintf("sha256:%x", run.ContractDigest),
-		AuditKey: run.AuditKey, TLSKey: run.TLSKey, Evidence: e}
-}
-
-// refused wants an error of kind fault.Refused that names the check.
-func refused(t *testing.T, err error, want string) {
+// refused holds an error to be a refusal that names what failed.
+func refused(t *testing.T, err error, names string) {
 	t.Helper()
-	if fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), want) {
-		t.Errorf("%v, want a refusal that says %q", err, want)
+	if fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), names) {
+		t.Errorf("got %v, want a refusal that names %q", err, names)
 	}
 }
 
-// TestJudges: what a run and a ledger show is believed as long as all of it is as
-// they say; each thing that is not is named.
-func TestJudges(t *testing.T) {
-	dir := guest(t, platform.GuestConfig{})
-	judge := judgeOf(t, dir)
-	ofRun, ofLedger := shown(t, dir, run), shown(t, dir, ledger)
-	check := func(e statement.Evidence) error {
-		return judge.Ledger(e, ledger.TLSKey, ledger.Key, digest(policyText))
-	}
-	checkRun := func(e statement.Evidence) error {
-		return judge.Run(begin(e), statement.Contract{ContainerPolicy: digest(policyText)})
-	}
-	if err := check(ofLedger); err != nil {
-		t.Error(err)
-	}
-	if err := checkRun(ofRun); err != nil {
-		t.Error(err)
-	}
-
-	other := guest(t, platform.GuestConfig{Policy: []byte("package other\n")})
-	debug := guest(t, platform.GuestConfig{Debug: true})
-	changed := func(change func(*statement.Evidence)) statement.Evidence {
-		e := ofLedger
-		e.Report = append([]byte(nil), e.Report...)
-		change(&e)
-		return e
-	}
-	for name, c := range map[string]struct {
-		e    statement.Evidence
-		want string
-	}{
-		"another container's":         {shown(t, other, ledger), "host data"},
-		"a debug guest's":             {shown(t, debug, ledger), "debug"},
-		"a run's":                     {ofRun, "report data"},
-		"about another key":           {shown(t, dir, snp.Ledger{Key: ledger.Key + "x", TLSKey: ledger.TLSKey}), "report data"},
-		"about another TLS key":       {shown(t, dir, snp.Ledger{Key: ledger.Key, TLSKey: []byte("another")}), "report data"},
-		"about key release":           {shown(t, dir, snp.KeyRelease{RuntimeData: []byte("{}")}), "report data"},
-		"of another platform":         {changed(func(e *statement.Evidence) { e.Platform = "sev-snp" }), "platform"},
-		"a changed report":            {changed(func(e *statement.Evidence) { e.Report[0x50] ^= 1 }), "signature"},
-		"no report":                   {changed(func(e *statement.Evidence) { e.Report = nil }), "report"},
-		"no certificates":             {changed(func(e *statement.Evidence) { e.Certificates = nil }), "certificate"},
-		"certificates that are none":  {changed(func(e *statement.Evidence) { e.Certificates = []byte("none") }), "certificate"},
-		"no endorsement":              {changed(func(e *statement.Evidence) { e.Endorsement = nil }), "endorsement"},
-		"an endorsement that is none": {changed(func(e *statement.Evidence) { e.Endorsement = []byte{1} }), "endorsement"},
+// TestGuests: a good guest's evidence is good, and one that is bad in one way is
+// refused by the name of it.
+func TestGuests(t *testing.T) {
+	for names, c := range map[string]platform.GuestConfig{
+		"":                   {},
+		"debugging":          {Debug: true},
+		"migration":          {Migration: true},
+		"VMPL":               {VMPL: 2},
+		"host data":          {WrongHostData: true},
+		"launch measurement": {WrongMeasurement: true},
+		"UVM SVN":            {LowSVN: true},
+		"report data":        {Replay: true},
+		"revocation":         {Revoked: true},
 	} {
-		t.Run(name, func(t *testing.T) { refused(t, check(c.e), c.want) })
-	}
-	t.Run("a ledger's for a run's", func(t *testing.T) { refused(t, checkRun(ofLedger), "report data") })
-	t.Run("a run of another policy", func(t *testing.T) {
-		refused(t, judge.Run(begin(ofRun), statement.Contract{ContainerPolicy: digest("x")}), "host data")
-	})
-	t.Run("no policy", func(t *testing.T) {
-		refused(t, judge.Ledger(ofLedger, ledger.TLSKey, ledger.Key, ""), "container policy")
-	})
-	t.Run("no key", func(t *testing.T) { refused(t, judge.Ledger(ofLedger, nil, ledger.Key, digest(policyText)), "needs") })
-	t.Run("an old utility VM", func(t *testing.T) {
-		strict := judge
-		strict.MinUVMSVN = 1 << 30
-		refused(t, strict.Ledger(ofLedger, ledger.TLSKey, ledger.Key, digest(policyText)), "UVM SVN")
-	})
-	for name, change := range map[string]func(*statement.RunBegin){
-		"a run's id that is none":   func(b *statement.RunBegin) { b.Run.ID = "x" },
-		"a contract that is none":   func(b *statement.RunBegin) { b.ContractDigest = "sha256:" },
-		"another run's id":          func(b *statement.RunBegin) { b.Run.ID = strings.Repeat("ab", 16) },
-		"another contract":          func(b *statement.RunBegin) { b.ContractDigest = digest("x") },
-		"another audit key":         func(b *statement.RunBegin) { b.AuditKey = []byte("x") },
-		"another TLS key than that": func(b *statement.RunBegin) { b.TLSKey = []byte("x") },
-	} {
-		t.Run(name, func(t *testing.T) {
-			b := begin(ofRun)
-			change(b)
-			refused(t, judge.Run(b, statement.Contract{ContainerPolicy: digest(policyText)}), "")
+		t.Run(names, func(t *testing.T) {
+			dir := guest(t, c)
+			begin, contract := begun(t, dir)
+			err := judgeOf(t, dir).Run(begin, contract)
+			if names == "" {
+				check(t, err)
+				return
+			}
+			refused(t, err, names)
 		})
 	}
 }
 
-// TestRealEvidenceOfAnother: a genuine report of the hardware, which is about
-// something else, makes nobody's ledger or run of it.
-func TestRealEvidenceOfAnother(t *testing.T) {
-	folder := filepath.Join("..", "..", "..", "shared", "evidence", "caci-milan-signing")
-	raw, err := os.ReadFile(filepath.Join(folder, "attestation.json"))
-	if os.IsNotExist(err) {
+// TestWhatARunBeginsWithIsBound: of a good guest's evidence, each part that is
+// another's, or is not there, is refused by name.
+func TestWhatARunBeginsWithIsBound(t *testing.T) {
+	dir := guest(t, platform.GuestConfig{})
+	judge := judgeOf(t, dir)
+	foreign, _ := begun(t, guest(t, platform.GuestConfig{}))
+	for name, tc := range map[string]struct {
+		change func(*statement.RunBegin, *statement.Contract)
+		names  string
+	}{
+		"another platform":         {func(b *statement.RunBegin, _ *statement.Contract) { b.Evidence.Platform = "sev-snp" }, "it is of platform"},
+		"another run":              {func(b *statement.RunBegin, _ *statement.Contract) { b.Run.ID = strings.Repeat("02", 16) }, "report data"},
+		"no run":                   {func(b *statement.RunBegin, _ *statement.Contract) { b.Run.ID = "" }, "the run's id"},
+		"a run that is no number":  {func(b *statement.RunBegin, _ *statement.Contract) { b.Run.ID = strings.Repeat("xy", 16) }, "the run's id"},
+		"another contract":         {func(b *statement.RunBegin, _ *statement.Contract) { b.ContractDigest = digestOf("x") }, "report data"},
+		"a contract of 31 bytes":   {func(b *statement.RunBegin, _ *statement.Contract) { b.ContractDigest = b.ContractDigest[:69] }, "the contract's digest"},
+		"another audit key":        {func(b *statement.RunBegin, _ *statement.Contract) { b.AuditKey = []byte("other") }, "report data"},
+		"no audit key":             {func(b *statement.RunBegin, _ *statement.Contract) { b.AuditKey = nil }, "an audit key"},
+		"another TLS key":          {func(b *statement.RunBegin, _ *statement.Contract) { b.TLSKey = []byte("other") }, "report data"},
+		"no TLS key":               {func(b *statement.RunBegin, _ *statement.Contract) { b.TLSKey = nil }, "a TLS key"},
+		"keys exchanged":           {func(b *statement.RunBegin, _ *statement.Contract) { b.AuditKey, b.TLSKey = b.TLSKey, b.AuditKey }, "report data"},
+		"another container policy": {func(_ *statement.RunBegin, k *statement.Contract) { k.ContainerPolicy = digestOf("x") }, "host data"},
+		"no container policy":      {func(_ *statement.RunBegin, k *statement.Contract) { k.ContainerPolicy = "" }, "the contract's container policy"},
+		"another processor's":      {func(b *statement.RunBegin, _ *statement.Contract) { b.Evidence = foreign.Evidence }, "signature"},
+		"another's certificates": {func(b *statement.RunBegin, _ *statement.Contract) {
+			b.Evidence.Certificates = foreign.Evidence.Certificates
+		}, "signature"},
+		"no certificates":          {func(b *statement.RunBegin, _ *statement.Contract) { b.Evidence.Certificates = nil }, "certificate"},
+		"certificates that are no": {func(b *statement.RunBegin, _ *statement.Contract) { b.Evidence.Certificates = []byte("x") }, "certificate"},
+		"another's endorsement": {func(b *statement.RunBegin, _ *statement.Contract) {
+			b.Evidence.Endorsement = foreign.Evidence.Endorsement
+		}, "UVM issuer"},
+		"no endorsement": {func(b *statement.RunBegin, _ *statement.Contract) { b.Evidence.Endorsement = nil }, "UVM endorsement"},
+		"no report":      {func(b *statement.RunBegin, _ *statement.Contract) { b.Evidence.Report = nil }, "report format"},
+		"a report with a bit more": {func(b *statement.RunBegin, _ *statement.Contract) {
+			b.Evidence.Report = bytes.Clone(b.Evidence.Report)
+			b.Evidence.Report[0x48] ^= 1 // in the guest policy
+		}, "signature"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			begin, contract := begun(t, dir)
+			check(t, judge.Run(begin, contract))
+			tc.change(begin, &contract)
+			refused(t, judge.Run(begin, contract), tc.names)
+		})
+	}
+}
+
+// TestSimulatedIsNotAMD: neither passes for the other, whatever it is called.
+func TestSimulatedIsNotAMD(t *testing.T) {
+	begin, contract := begun(t, guest(t, platform.GuestConfig{}))
+	amd, err := evidence.Named("amd", 100)
+	check(t, err)
+	refused(t, amd.Run(begin, contract), "it is of platform")
+	begin.Evidence.Platform = amd.Platform
+	refused(t, amd.Run(begin, contract), "signature")
+}
+
+func TestTheZeroJudgeRefuses(t *testing.T) {
+	begin, contract := begun(t, guest(t, platform.GuestConfig{}))
+	j := evidence.Judge{Platform: begin.Evidence.Platform}
+	refused(t, j.Run(begin, contract), "signature")
+}
+
+func TestNamedRefuses(t *testing.T) {
+	for name, kind := range map[string]fault.Kind{"": fault.Usage, "intel": fault.Usage, "simulated": fault.Usage, "simulated:" + t.TempDir(): fault.NotFound} {
+		if _, err := evidence.Named(name, 100); fault.KindOf(err) != kind {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
+// real reads a file of the public evidence that lies beside the project, and skips
+// where it does not.
+func real(t *testing.T, name string) []byte {
+	t.Helper()
+	folder := filepath.Join("..", "..", "..", "shared", "evidence")
+	if _, err := os.Stat(folder); os.IsNotExist(err) {
 		t.Skip("the real evidence in ../shared/evidence is not on this machine")
 	}
-	var file struct {
+	raw, err := os.ReadFile(filepath.Join(folder, name))
+	check(t, err)
+	return raw
+}
+
+func decode64(t *testing.T, text string) []byte {
+	t.Helper()
+	raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
+	check(t, err)
+	return raw
+}
+
+// ofHardware is a run that shows evidence of real hardware, which is about
+// something else, under the policy that the hardware vouches for.
+func ofHardware(e statement.Evidence, t *testing.T) (*statement.RunBegin, statement.Contract) {
+	t.Helper()
+	e.Platform = "sev-snp"
+	r, err := snp.ParseReport(e.Report)
+	check(t, err)
+	return &statement.RunBegin{AuditKey: []byte("audit"), ContractDigest: digestOf("contract"), Evidence: e, Run: statement.Run{ID: strings.Repeat("01", 16)},
+		TLSKey: []byte("tls")}, statement.Contract{ContainerPolicy: "sha256:" + hex.EncodeToString(r.HostData[:])}
+}
+
+// TestRealHardware: genuine evidence that is not about this run is refused for
+// that, and for nothing else but what is wrong with it.
+func TestRealHardware(t *testing.T) {
+	var signing struct {
 		Report struct {
 			SNP struct{ Attestation, PlatformCertificates, UVMEndorsements string } `json:"snpCACI"`
 		}
 	}
-	if err == nil {
-		err = json.Unmarshal(raw, &file)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := statement.Evidence{Platform: "sev-snp", Report: decoded(t, file.Report.SNP.Attestation), Certificates: []byte(file.Report.SNP.PlatformCertificates),
-		Endorsement: decoded(t, file.Report.SNP.UVMEndorsements)}
+	check(t, json.Unmarshal(real(t, "caci-milan-signing/attestation.json"), &signing))
+	s := signing.Report.SNP
 	judge, err := evidence.Named("amd", 100)
-	if err != nil {
-		t.Fatal(err)
-	}
-	host := fmt.Sprintf("sha256:%x", e.Report[0xc0:0xe0]) // HOST_DATA, AMD 56860
-	err = judge.Ledger(e, ledger.TLSKey, ledger.Key, host)
-	refused(t, err, "report data")
-	if strings.Contains(strings.ToLower(err.Error()), "host data") || strings.Contains(err.Error(), "signature") {
-		t.Errorf("of a genuine report more is refused: %v", err)
-	}
-	refused(t, judge.Run(begin(e), statement.Contract{ContainerPolicy: host}), "report data")
-	refused(t, judgeOf(t, guest(t, platform.GuestConfig{})).Ledger(e, ledger.TLSKey, ledger.Key, host), "platform")
-}
-
-func decoded(t *testing.T, text string) []byte {
-	t.Helper()
-	raw, err := base64.StdEncoding.DecodeString(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
-}
-
-func TestNamed(t *testing.T) {
-	for _, name := range []string{"", "AMD", "simulated", "intel:x"} {
-		if _, err := evidence.Named(name, 1); fault.KindOf(err) != fault.Usage {
-			t.Errorf("%q: %v", name, err)
-		}
-	}
-	if _, err := evidence.Named("simulated:"+t.TempDir(), 1); err == nil {
-		t.Error("a folder that plays nothing is believed")
+	check(t, err)
+	for name, tc := range map[string]struct {
+		evidence    statement.Evidence
+		names, good string
+	}{
+		"of today": {statement.Evidence{Report: decode64(t, s.Attestation), Certificates: []byte(s.PlatformCertificates), Endorsement: decode64(t, s.UVMEndorsements)}, "report data", "UVM SVN"},
+		"of an old utility VM": {statement.Evidence{Report: real(t, "caci-milan-svn22/snp_report.bin"), Certificates: real(t, "caci-milan-svn22/uvm_host_amd_certificate.json"),
+			Endorsement: real(t, "caci-milan-svn22/body.uvm_reference_info.bin")}, "UVM SVN", "launch measurement"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			begin, contract := ofHardware(tc.evidence, t)
+			err := judge.Run(begin, contract)
+			refused(t, err, tc.names)
+			for _, passed := range []string{tc.good, "signature", "host data", "debugging"} {
+				if err != nil && strings.Contains(err.Error(), passed) {
+					t.Errorf("%q is refused too: %v", passed, err)
+				}
+			}
+			begin.Evidence.Platform = "simulated-sev-snp"
+			refused(t, judge.Run(begin, contract), "it is of platform")
+		})
 	}
 }
