@@ -126,7 +126,7 @@ func TestWhatARunBeginsWithIsBound(t *testing.T) {
 		"no TLS key":               {func(b *statement.RunBegin, _ *statement.Contract) { b.TLSKey = nil }, "a TLS key"},
 		"keys exchanged":           {func(b *statement.RunBegin, _ *statement.Contract) { b.AuditKey, b.TLSKey = b.TLSKey, b.AuditKey }, "report data"},
 		"another container policy": {func(_ *statement.RunBegin, k *statement.Contract) { k.ContainerPolicy = digestOf("x") }, "host data"},
-		"no container policy":      {func(_ *statement.RunBegin, k *statement.Contract) { k.ContainerPolicy = "" }, "the contract's container policy"},
+		"no container policy":      {func(_ *statement.RunBegin, k *statement.Contract) { k.ContainerPolicy = "" }, "container policy"},
 		"another processor's":      {func(b *statement.RunBegin, _ *statement.Contract) { b.Evidence = foreign.Evidence }, "signature"},
 		"another's certificates": {func(b *statement.RunBegin, _ *statement.Contract) {
 			b.Evidence.Certificates = foreign.Evidence.Certificates

@@ -43,7 +43,7 @@ func TestLedger(t *testing.T) {
 		"no TLS key":               {good, "", ledger.Key, digestOf(policy), "needs"},
 		"a run's":                  {begin.Evidence, "tls", ledger.Key, digestOf(policy), "report data"},
 		"one for key release":      {shown(t, dir, snp.KeyRelease{RuntimeData: []byte("{}")}), "tls", ledger.Key, digestOf(policy), "report data"},
-		"no evidence":              {statement.Evidence{Platform: good.Platform}, "tls", ledger.Key, digestOf(policy), "report"},
+		"no evidence":              {statement.Evidence{Platform: good.Platform}, "tls", ledger.Key, digestOf(policy), "certificates"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			refused(t, judge.Ledger(tc.e, []byte(tc.tlsKey), tc.key, tc.policy), tc.names)
