@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -62,6 +63,10 @@ func newMonitor() *monitor {
 	return &monitor{stores: map[string]*requests{}, volume: map[string]*mounted{}}
 }
 
+// maxSteps bounds what is kept of steps: of a run that goes on for long, how it began
+// and how it goes.
+const maxSteps = 256
+
 // reached notes a step.
 func (m *monitor) reached(name string) {
 	if m == nil {
@@ -69,6 +74,9 @@ func (m *monitor) reached(name string) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if len(m.status.Steps) == maxSteps {
+		m.status.Steps = slices.Delete(m.status.Steps, maxSteps/2, maxSteps/2+1)
+	}
 	m.status.Steps = append(m.status.Steps, step{name, time.Since(processBegan()).Seconds()})
 }
 

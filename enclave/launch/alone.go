@@ -67,8 +67,10 @@ func StartAlone(sockets, stdout, stderr *os.File) (*Alone, error) {
 	defer r.Close()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args, cmd.Env, cmd.Dir, cmd.Stderr = []string{aloneName}, []string{}, "/", os.Stderr
-	cmd.ExtraFiles = []*os.File{r, sockets, stdout, stderr}                                                                                                                      // descriptionFD, socketsFD, aloneStdoutFD, aloneStderrFD
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET, Setsid: true, AmbientCaps: []uintptr{capSysAdmin, capSetPCap, capNetAdmin}} // the first is for mapUser
+	// In the order of descriptionFD, socketsFD, aloneStdoutFD, aloneStderrFD.
+	cmd.ExtraFiles = []*os.File{r, sockets, stdout, stderr}
+	// The first capability is for mapUser.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET, Setsid: true, AmbientCaps: []uintptr{capSysAdmin, capSetPCap, capNetAdmin}}
 	if err := cmd.Start(); err != nil {
 		w.Close()
 		return nil, fault.Errorf(fault.Refused, "let the container's user make user namespaces, in the kernel's settings and its seccomp profile; or have the parties agree on network.egress unguarded",
