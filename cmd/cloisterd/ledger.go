@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"cloister/enclave/evidence"
@@ -28,10 +29,8 @@ func openLedger(address string, s spec.Specification, p platform) (*remote.Log, 
 	if err != nil || s.Governance.LedgerPolicy == "" {
 		return log, err
 	}
-	judge := evidence.Judge{Platform: "sev-snp", Anchors: p.anchors, MinUVMSVN: uint64(s.Attestation.MinSVN)}
-	if p.simulated {
-		judge.Platform = "simulated-sev-snp"
-	}
+	// A ledger's place is a container, also where this is a VM.
+	judge := evidence.Judge{Platform: strings.TrimSuffix(p.name, "-vtpm"), Anchors: p.anchors, MinUVMSVN: uint64(s.Attestation.MinSVN)}
 	services, err := s.Attestation.TransparencyServices()
 	judge.Anchors.UVMLedgers = slices.Concat(judge.Anchors.UVMLedgers, services)
 	log.Demand(func(a remote.Attestation) error {
