@@ -89,8 +89,11 @@ func (s *Sender) Deliver(ctx context.Context, m Message) error {
 	}
 	for n := 0; ; n++ {
 		err := s.attempt(ctx, m.ID, body)
-		if err == nil || fault.KindOf(err) == fault.Refused || ctx.Err() != nil {
+		if err == nil || fault.KindOf(err) == fault.Refused {
 			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
 		if s.Failed != nil {
 			s.Failed(err)
