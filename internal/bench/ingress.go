@@ -151,22 +151,34 @@ func (l *lab) openIngress(e *entrances, target string) error {
 	return nil
 }
 
-func (l *lab) simulate(id snp.Identity) (*snp.Evidence, attested.Expect, error) {
-	var want attested.Expect
+// guestPolicy is the container policy of the guest.
+var guestPolicy = []byte("package policy\n")
+
+// guest launches a container on a processor of its own, and returns its directory.
+func (l *lab) guest() (string, error) {
 	dir, err := l.newDir("processor")
 	if err != nil {
-		return nil, want, err
+		return "", err
 	}
 	p, err := platform.Load(wire.Keys{Dir: dir})
 	if err != nil {
-		return nil, want, err
+		return "", err
 	}
-	guest, err := p.Launch(filepath.Join(dir, "guest"), platform.GuestConfig{Policy: []byte("package policy\n")})
+	guest, err := p.Launch(filepath.Join(dir, "guest"), platform.GuestConfig{Policy: guestPolicy})
+	if err != nil {
+		return "", err
+	}
+	l.atEnd(guest.Close)
+	return guest.Dir, nil
+}
+
+func (l *lab) simulate(id snp.Identity) (*snp.Evidence, attested.Expect, error) {
+	var want attested.Expect
+	guest, err := l.guest()
 	if err != nil {
 		return nil, want, err
 	}
-	l.atEnd(guest.Close)
-	machine := simulated.New(guest.Dir)
+	machine := simulated.New(guest)
 	evidence, err := snp.Collect(context.Background(), machine, id)
 	if err != nil {
 		return nil, want, err

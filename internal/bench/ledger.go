@@ -66,7 +66,7 @@ func (l *lab) serveLog() (*servedLog, error) {
 
 // serve starts a server of the log, beside any that is there.
 func (l *lab) serve(log *longLog) (*servedLog, error) {
-	s := &servedLog{longLog: log, server: exec.Command(filepath.Join(l.bin, "cloister-ledger"), "serve", "--listen", "127.0.0.1:0", "--rate", "1000000", "--anyone-reads", log.dir)}
+	s := &servedLog{longLog: log, server: exec.Command(filepath.Join(l.bin, "cloister-ledger"), "serve", "--listen", "127.0.0.1:0", "--rate", "1000000", "--anyone-reads", "--platform", "simulated:"+log.guest, log.dir)}
 	errs, err := os.OpenFile(filepath.Join(filepath.Dir(log.dir), "log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
@@ -125,7 +125,7 @@ func busyAppends(ctx context.Context, _ *lab, s *servedLog) (perSecond float64, 
 	if err != nil {
 		return 0, err
 	}
-	entries, err := s.runs(busyAppenders * runRecords)
+	entries, err := s.runs(busyAppenders*runRecords, s.attests)
 	if err != nil {
 		return 0, err
 	}
@@ -152,7 +152,7 @@ func idleAppend(ctx context.Context, _ *lab, s *servedLog) (ms float64, err erro
 	if err != nil {
 		return 0, err
 	}
-	entries, err := s.runs(idleRecords)
+	entries, err := s.runs(idleRecords, s.attests)
 	if err != nil {
 		return 0, err
 	}

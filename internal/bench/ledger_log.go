@@ -15,6 +15,8 @@ import (
 	"strings"
 	"time"
 
+	"cloister/enclave/snp"
+	"cloister/enclave/snp/simulated"
 	"cloister/governance"
 	"cloister/governance/ledger"
 	"cloister/governance/statement"
@@ -27,8 +29,9 @@ import (
 )
 
 // A run of the log is as one of two volumes with an hour of an application that
-// consent is asked for every ten minutes. Its evidence is a bare report: a
-// processor's certificates would double the log and change no figure but that.
+// consent is asked for every ten minutes. In the log its evidence is a bare report: a
+// processor's certificates would double the log and change no figure but that. What
+// is appended has evidence that the ledger finds good.
 const (
 	runRecords  = 26
 	reportBytes = 1184
@@ -39,11 +42,12 @@ type author struct {
 	parties  [2]*statement.PrivateKey
 	contract statement.Contract
 	digest   string
+	guest    string // the directory of a simulated container
 }
 
-func newAuthor() (a *author, err error) {
-	a = &author{}
-	digest := statement.Digest([]byte("a policy"))
+func newAuthor(guest string) (a *author, err error) {
+	a = &author{guest: guest}
+	digest := statement.Digest(guestPolicy)
 	a.contract = statement.Contract{ContainerPolicy: digest, ID: "bench", KeyReleasePolicy: digest, Specification: digest, Version: 1}
 	for i, name := range []string{"analyst", "hospital"} {
 		if a.parties[i], err = statement.GenerateKey(statement.P256); err != nil {
@@ -74,19 +78,41 @@ func (a *author) agrees() (entries [][]byte, err error) {
 	return entries, err
 }
 
+// bare is evidence of its size, which nobody looks at.
+func (a *author) bare(snp.Identity) (statement.Evidence, error) {
+	report := make([]byte, reportBytes)
+	rand.Read(report)
+	return statement.Evidence{Platform: "simulated", Report: report}, nil
+}
+
+// attests is the guest's evidence.
+func (a *author) attests(about snp.Identity) (statement.Evidence, error) {
+	e, err := snp.Collect(context.Background(), simulated.New(a.guest), about)
+	if err != nil {
+		return statement.Evidence{}, err
+	}
+	return statement.Evidence{Platform: "simulated-sev-snp", Report: e.Report, Certificates: e.HostCerts.PEM(), Endorsement: e.UVM}, nil
+}
+
 // run signs the statements of a new run.
-func (a *author) run() (id string, entries [][]byte, err error) {
+func (a *author) run(attest func(snp.Identity) (statement.Evidence, error)) (id string, entries [][]byte, err error) {
 	key, err := statement.GenerateKey(statement.Ed25519)
+	if err != nil {
+		return "", nil, err
+	}
+	contract, err := hex.DecodeString(strings.TrimPrefix(a.digest, "sha256:"))
 	if err != nil {
 		return "", nil, err
 	}
 	var raw [16]byte
 	var nonce [32]byte
-	report := make([]byte, reportBytes)
 	rand.Read(raw[:])
 	rand.Read(nonce[:])
-	rand.Read(report)
-	evidence := statement.Evidence{Platform: "simulated", Report: report}
+	tlsKey := []byte("a TLS key")
+	evidence, err := attest(snp.Identity{RunID: raw, ContractDigest: [32]byte(contract), AuditKey: key.Public().SPKI(), TLSKey: tlsKey})
+	if err != nil {
+		return "", nil, err
+	}
 	empty := sha256.Sum256(nil)
 	head := statement.Run{ID: hex.EncodeToString(raw[:]), Checkpoint: statement.Checkpoint{Root: base64.StdEncoding.EncodeToString(empty[:])}}
 	say := func(make func(statement.Run) statement.Body) {
@@ -110,7 +136,7 @@ func (a *author) run() (id string, entries [][]byte, err error) {
 		})
 	}
 	say(func(r statement.Run) statement.Body {
-		return &statement.RunBegin{AuditKey: key.Public().SPKI(), ContractDigest: a.digest, Evidence: evidence, Run: r}
+		return &statement.RunBegin{AuditKey: key.Public().SPKI(), ContractDigest: a.digest, Evidence: evidence, Run: r, TLSKey: tlsKey}
 	})
 	for _, volume := range []string{"source", "report"} {
 		say(consent("fetching the wrapped key"))
@@ -148,7 +174,11 @@ type longLog struct {
 // thousands at a time, and one checkpoint is signed over all. On a disk, as what
 // appends cost is syncing.
 func (l *lab) makeLog() (*longLog, error) {
-	a, err := newAuthor()
+	guest, err := l.guest()
+	if err != nil {
+		return nil, err
+	}
+	a, err := newAuthor(guest)
 	if err != nil {
 		return nil, err
 	}
@@ -210,7 +240,7 @@ func (log *longLog) fill(n int) error {
 		if log.entries = int(tree.Size()); log.entries >= n {
 			break
 		}
-		if entries, err = log.runs(min(together, n-log.entries)); err != nil {
+		if entries, err = log.runs(min(together, n-log.entries), log.bare); err != nil {
 			return err
 		}
 	}
@@ -225,14 +255,14 @@ func (log *longLog) fill(n int) error {
 }
 
 // runs signs as many runs as have at least n records together.
-func (log *longLog) runs(n int) ([][]byte, error) {
+func (log *longLog) runs(n int, attest func(snp.Identity) (statement.Evidence, error)) ([][]byte, error) {
 	runs := make([][][]byte, (n+runRecords-1)/runRecords)
 	ids := make([]string, len(runs))
 	var g errgroup.Group
 	g.SetLimit(runtime.NumCPU())
 	for i := range runs {
 		g.Go(func() (err error) {
-			ids[i], runs[i], err = log.run()
+			ids[i], runs[i], err = log.run(attest)
 			if err == nil && len(runs[i]) != runRecords {
 				err = fmt.Errorf("a run of %d records, want %d", len(runs[i]), runRecords)
 			}
