@@ -17,8 +17,8 @@ import (
 func ledgerCommand() *urfave.Command {
 	return &urfave.Command{
 		Name:        "ledger",
-		Usage:       "know an attested ledger's key, read a ledger's page",
-		Subcommands: []*urfave.Command{ledgerKeyCommand(), ledgerTokenCommand()},
+		Usage:       "have a ledger attested, know its key, read its page",
+		Subcommands: []*urfave.Command{ledgerPolicyCommand(), ledgerKeyCommand(), ledgerTokenCommand()},
 	}
 }
 

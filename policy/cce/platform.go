@@ -45,10 +45,14 @@ func platform(s spec.Specification, in Inputs) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return write(containers, in.Infrastructure), nil
+}
+
+func write(containers []Container, infrastructure Infrastructure) []byte {
 	var b bytes.Buffer
 	b.WriteString("package policy\n\nimport future.keywords.every\nimport future.keywords.in\n\n")
 	fmt.Fprintf(&b, "api_version := %q\nframework_version := %q\n\n", apiVersion, frameworkVersion)
-	fmt.Fprintf(&b, "fragments := %s\n\n", encodeIndented([]Fragment{in.Infrastructure.fragment()}))
+	fmt.Fprintf(&b, "fragments := %s\n\n", encodeIndented([]Fragment{infrastructure.fragment()}))
 	fmt.Fprintf(&b, "containers := %s\n\n", encode(containers))
 	for _, a := range allowances {
 		fmt.Fprintf(&b, "%s := %t\n", a.name, a.allowed)
@@ -58,5 +62,5 @@ func platform(s spec.Specification, in Inputs) ([]byte, error) {
 		fmt.Fprintf(&b, "%s := data.framework.%s\n", point, point)
 	}
 	b.WriteString("\nreason := {\"errors\": data.framework.errors}\n")
-	return b.Bytes(), nil
+	return b.Bytes()
 }
