@@ -203,6 +203,7 @@ func TestContainerMemory(t *testing.T) {
 func TestContainerPolicy(t *testing.T) {
 	t.Parallel()
 	c := newContainersWith(t, func(r *cleanroom.Room) {
+		buildProgram(t, r, "client")
 		must(t, os.WriteFile(r.Path("egress.rego"), []byte(egressPolicy), 0o644))
 		r.Network = []string{"--policy", r.Path("egress.rego"), "policy"}
 	})
@@ -214,7 +215,7 @@ func TestContainerPolicy(t *testing.T) {
 	}
 	get := func(path, status string) {
 		t.Helper()
-		run.do(`printf 'GET http://192.0.2.1/` + path + ` HTTP/1.0\r\n\r\n' | nc 127.0.0.1 3128 > /tmp/answer; grep -q "` + status + `" /tmp/answer`)
+		run.do(`$IN/client get http://192.0.2.1/` + path + ` > /tmp/answer; grep -q "` + status + `" /tmp/answer`)
 	}
 	get("private", "only what is public may be read")
 	run.do(`! grep -q engine /tmp/answer && test "$(ls /proc | grep -c '^[0-9]')" -le 6`) // which is in a namespace of its own

@@ -179,10 +179,32 @@ func flushInterval(protocol string) time.Duration {
 // next one, where nothing is attested.
 func (g *Ingress) modify(resp *http.Response) error {
 	resp.Header.Del("Alt-Svc")
-	if g.Policy == nil {
-		return nil
+	if g.Policy != nil {
+		if err := g.judgeResponse(resp); err != nil {
+			return err
+		}
 	}
-	return g.judgeResponse(resp)
+	if g.Endpoint.Protocol == spec.ProtocolGRPC {
+		statusLast(resp)
+	}
+	return nil
+}
+
+// statusLast has the status of a gRPC call come after the response's headers, where
+// it is one with them: such a response is its headers and no more, which holds only
+// as long as nothing is flushed before its end, and a client finds no status in one
+// of which there is more.
+func statusLast(resp *http.Response) {
+	if resp.Header.Get("Grpc-Status") == "" {
+		return
+	}
+	resp.Trailer = http.Header{}
+	for name, values := range resp.Header {
+		if name != "Content-Type" && name != "Date" {
+			resp.Trailer[name] = values
+			delete(resp.Header, name)
+		}
+	}
 }
 
 // failed answers where the application does not, or its response may not.
