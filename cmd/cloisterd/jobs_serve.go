@@ -340,7 +340,15 @@ func (r *room) saidOfRun() map[string]string {
 }
 
 func reply(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	// With its length: whoever ends the run has the whole answer once it is flushed, and
+	// not only when the handler, with which the endpoints end, has returned.
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)+1))
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // the client is gone
+	_, _ = w.Write(append(body, '\n')) // an error: the client is gone
 }
