@@ -111,12 +111,8 @@ func eachLine(c *urfave.Context, print func(governance.Line, *statement.Statemen
 	if err != nil {
 		return err
 	}
-	log, key, witnesses, done, err := auditLog(c)
+	log, view, done, err := watchedLog(c)
 	defer done()
-	if err != nil {
-		return err
-	}
-	view, err := newWatched(c, key, witnesses)
 	if err != nil {
 		return err
 	}
@@ -200,12 +196,8 @@ func exporter(c *urfave.Context) (func(io.Writer) error, error) {
 }
 
 func exportProven(c *urfave.Context, w io.Writer) error {
-	log, key, witnesses, done, err := auditLog(c)
+	log, view, done, err := watchedLog(c)
 	defer done()
-	if err != nil {
-		return err
-	}
-	view, err := newWatched(c, key, witnesses)
 	if err != nil {
 		return err
 	}

@@ -40,6 +40,17 @@ func newWatched(c *urfave.Context, key string, w governance.Witnesses) (*watched
 	return v, err
 }
 
+// watchedLog returns the log that is audited, with the trust that the flags put in it,
+// and what lets go of the key of who reads.
+func watchedLog(c *urfave.Context) (log governance.Source, v *watched, done func(), err error) {
+	log, key, witnesses, done, err := auditLog(c)
+	if err != nil {
+		return nil, nil, done, err
+	}
+	v, err = newWatched(c, key, witnesses)
+	return log, v, done, err
+}
+
 // watchedLogOf returns the log of a specification, with the trust that this puts in
 // it, and what lets go of the key of who reads.
 func watchedLogOf(c *urfave.Context, s spec.Specification) (log governance.Log, v *watched, done func(), err error) {

@@ -121,11 +121,7 @@ func (l *runLog) newest(wanted func(ran) bool) (ran, error) {
 
 // openRuns opens the log that the flags name, followed to its newest checkpoint.
 func openRuns(c *urfave.Context) (*runLog, func(), error) {
-	log, key, witnesses, done, err := auditLog(c)
-	if err != nil {
-		return nil, done, err
-	}
-	view, err := newWatched(c, key, witnesses)
+	log, view, done, err := watchedLog(c)
 	if err != nil {
 		return nil, done, err
 	}
